@@ -1,0 +1,55 @@
+"""Data sets, synthetic and real; the augmentation of samples; batches.
+
+`open_dataset("camvid", "train")` opens any of them by the name that `minseg train --data` takes.
+"""
+
+from typing import Any
+
+from minseg.data.camvid import CamVid
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample
+from minseg.data.files import PathLike, read_image, read_labels
+from minseg.data.folder import Folder
+from minseg.data.loader import Batch, DataLoader
+from minseg.data.shapes import Shapes
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Batch",
+    "CamVid",
+    "DataLoader",
+    "Dataset",
+    "Folder",
+    "Sample",
+    "Shapes",
+    "open_dataset",
+    "read_image",
+    "read_labels",
+]
+
+_SYNTHETIC = {"shapes": Shapes}
+_REAL = {"camvid": CamVid}
+
+
+def open_dataset(
+    spec: str, split: str = "train", root: PathLike | None = None, **options: Any
+) -> Dataset:
+    """The data set that `spec` names: one of the names above, or "folder:PATH".
+
+    root: where a real data set lies; default: the environment's MINSEG_DATA.
+    options: go to the data set's class (`size=`, `n=`, `seed=`, `full_labels=`, ...).
+
+    A synthetic set's "train" and "val" draw from different seeds.
+    Raises ValueError for an unknown name or split, and what the data set's class raises.
+    """
+    name, _, path = spec.partition(":")
+    if name == "folder" and path:
+        return Folder(path, split, **options)
+    if name in _SYNTHETIC and not path:
+        if split not in ("train", "val"):
+            raise ValueError(f"open_dataset: split: got {split!r}, {spec} has 'train' and 'val'")
+        seed = 2 * options.pop("seed", 0) + (split == "val")
+        return _SYNTHETIC[name](seed=seed, **options)
+    if name in _REAL and not path:
+        return _REAL[name](root, split, **options)
+    known = ", ".join([*_SYNTHETIC, *_REAL, "folder:PATH"])
+    raise ValueError(f"open_dataset: unknown data set {spec!r}; known: {known}")

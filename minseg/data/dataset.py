@@ -1,0 +1,85 @@
+"""What a data set is: a sequence of samples, the names of its classes, and their colours.
+
+Anything with these members is a data set, whether or not it derives from `Dataset`.
+"""
+
+import zlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+IGNORE_INDEX = 255
+
+
+@dataclass
+class Sample:
+    """One image and its ground truth.
+
+    image: (H, W, 3) or (H, W, 1) float32 in 0..1.
+    mask: (H, W) int64, the class of each pixel; 255 where it is unknown ("void").
+    instances: (H, W) int32, the object that each pixel belongs to, 0 for none; or None.
+    name: tells the sample from the others, and leads back to its file.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    instances: np.ndarray | None = None
+    name: str = ""
+
+
+class Dataset(Protocol):
+    """A sequence of samples over one list of classes.
+
+    classes: K names; the labels in a mask are indices into it.
+    palette: (K, 3) uint8, the colour that each class is drawn in.
+    things: the names of the classes that can be counted (instances); the others are "stuff".
+    ignore_index, void_name: the label of pixels without a class, and what to call it.
+    """
+
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    things: tuple[str, ...] = ()
+    ignore_index: int = IGNORE_INDEX
+    void_name: str = "void"
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+def random_stream(*key: int) -> np.random.Generator:
+    """A generator that depends on the key alone, so that nobody's order of drawing matters.
+
+    NumPy seeds (1, 2) and (1, 2, 0) alike; the key's length, put first, keeps them apart.
+    """
+    return np.random.default_rng((len(key), *key))
+
+
+def hold_out(names: list[str], split: str, share: float = 0.2) -> list[str]:
+    """The names of one split ("train", "val" or "all") of a set that comes without splits.
+
+    The `share` of the names with the smallest hash is "val", so neither the order of the files
+    nor the machine matters, and a new image moves few of the old ones. At least one is held out.
+    """
+    if split not in ("train", "val", "all"):
+        raise ValueError(f"split: got {split!r}, needs 'train', 'val' or 'all'")
+    ranked = sorted(names, key=lambda name: (zlib.crc32(name.encode()), name))
+    count = max(1, round(share * len(names)))
+    chosen = {"train": ranked[count:], "val": ranked[:count], "all": ranked}[split]
+    return sorted(chosen)
+
+
+def voc_palette(count: int) -> np.ndarray:
+    """PASCAL VOC's colours for `count` labels, (count, 3) uint8.
+
+    The three lowest bits of a label become the highest bits of red, green and blue, the next
+    three bits the second highest, and so on: neighbouring labels get distant colours.
+    """
+    labels = np.arange(count)
+    colours = np.zeros((count, 3), np.uint8)
+    for level in range(8):
+        for channel in range(3):
+            bit = labels >> (3 * level + channel) & 1
+            colours[:, channel] |= (bit << (7 - level)).astype(np.uint8)
+    return colours

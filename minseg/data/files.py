@@ -1,0 +1,172 @@
+"""Reading images and label maps from files, and finding the folder that holds a data set.
+
+Every error names the file.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from minseg.data.dataset import IGNORE_INDEX, Sample
+
+PathLike = str | os.PathLike[str]
+_CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
+
+
+def read_image(path: PathLike, channels: int = 3, page: int = 0) -> np.ndarray:
+    """The image as (H, W, channels) float32 in 0..1; channels is 3 (RGB) or 1 (grey).
+
+    Grey and palette images become RGB where that is asked for, colours become luma the other
+    way round, an alpha channel is dropped, 16-bit grey keeps its precision. `page` is the slice
+    of a multi-page TIFF.
+
+    Raises OSError for a file that is broken or no image, ValueError for floating-point pixels.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"read_image: channels: got {channels}, needs 1 or 3")
+    image = _open(path, page)
+    if image.mode.startswith("I"):
+        grey = _sixteen_bit(image, path) / np.float32(65535)
+        return np.repeat(grey[:, :, None], channels, axis=2)
+    if image.mode == "F":
+        raise ValueError(f"{path}: floating-point pixels have no known white; save 8 or 16 bits")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")  # by way of RGBA: pillow warns of transparency otherwise
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"), np.float32) / 255
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def read_labels(
+    path: PathLike, page: int = 0, colours: Mapping[tuple[int, ...], int] | None = None
+) -> np.ndarray:
+    """The stored indices of a label map, (H, W) int64: palette, grey, 1-bit or 16-bit.
+
+    A grey map that was saved as RGB or with an alpha channel is read as grey; but with `colours`
+    (label of each (red, green, blue)), an RGB file stores those.
+    Raises OSError for a broken file, ValueError for a colour that has no label.
+    """
+    image = _open(path, page)
+    if image.mode.startswith("I"):
+        return _sixteen_bit(image, path).astype(np.int64)
+    if image.mode in ("1", "L", "P"):
+        return np.asarray(image).astype(np.int64)
+    if image.mode in ("LA", "PA"):
+        return np.asarray(image.getchannel(0)).astype(np.int64)
+    pixels = np.asarray(image.convert("RGB")).astype(np.int64)
+    if not colours:
+        if (pixels != pixels[:, :, :1]).any():
+            raise ValueError(f"{path}: stores colours (mode {image.mode}), needs class indices")
+        return pixels[:, :, 0]
+    codes = pixels @ _CODE
+    labels = np.full(codes.shape, -1)
+    for colour, label in colours.items():
+        labels[codes == np.dot(colour, _CODE)] = label
+    if (labels < 0).any():
+        colour = tuple(pixels[labels < 0][0].tolist())
+        raise ValueError(f"{path}: colour {colour} belongs to no class")
+    return labels
+
+
+def page_count(path: PathLike) -> int:
+    """How many pages a multi-page TIFF has."""
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _broken(path, error) from error
+
+
+def _open(path: PathLike, page: int = 0) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.seek(page)
+            image.load()  # Image.open reads the header only
+            return image
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: PathLike, error: Exception) -> OSError:
+    return OSError(f"{path}: broken, or not an image: {error}")
+
+
+def _sixteen_bit(image: Image.Image, path: PathLike) -> np.ndarray:
+    values = np.asarray(image)  # pillow says "I;16" or "I", by version
+    if values.size and not 0 <= int(values.min()) <= int(values.max()) <= 65535:
+        raise ValueError(f"{path}: values {values.min()}..{values.max()}, needs at most 16 bits")
+    return values.astype(np.float32)  # exact up to 2^24
+
+
+def checked_sample(
+    image: np.ndarray,
+    mask: np.ndarray,
+    instances: np.ndarray | None,
+    *,
+    classes: int,
+    image_path: PathLike,
+    mask_path: PathLike,
+) -> Sample:
+    """The sample, named after its image file, once its parts are known to fit each other.
+
+    Raises ValueError, naming the files, for sizes that differ and for a label without a class.
+    """
+    for labels in (mask, instances):
+        if labels is not None and labels.shape != image.shape[:2]:
+            raise ValueError(
+                f"{mask_path}: the mask is {labels.shape[1]}x{labels.shape[0]} pixels, but its "
+                f"image {image_path} is {image.shape[1]}x{image.shape[0]}"
+            )
+    check_labels(mask, classes, mask_path)
+    if instances is not None:
+        # Nobody knows what a void pixel shows, so it belongs to no object.
+        instances = np.where(mask == IGNORE_INDEX, 0, instances).astype(np.int32)
+    return Sample(image, mask.astype(np.int64), instances, Path(image_path).stem)
+
+
+def check_labels(mask: np.ndarray, classes: int, mask_path: PathLike) -> None:
+    """Raise ValueError if a label is neither 0..classes-1 nor 255 (void)."""
+    wrong = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= classes))
+    if wrong.any():
+        raise ValueError(
+            f"{mask_path}: label {mask[wrong][0]} ({wrong.sum()} pixels have no class), "
+            f"needs 0..{classes - 1} or {IGNORE_INDEX} (void)"
+        )
+
+
+def image_files(folder: Path) -> dict[str, Path]:
+    """The image files directly in a folder, by name without suffix, in order of name."""
+    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+    return {path.stem: path for path in files if not path.name.startswith(".")}
+
+
+def find_root(
+    root: PathLike | None, folders: tuple[str, ...], markers: tuple[str, ...], get: str
+) -> Path:
+    """The folder of a data set: the first of BASE, BASE/folder, ... that has one of `markers`.
+
+    BASE is `root`, or else the environment's MINSEG_DATA: the data set's own folder, or one that
+    holds several data sets. `get` says what is missing, and where it comes from.
+
+    Raises FileNotFoundError that tells what was looked for, how to get it and where to put it.
+    """
+    base = root if root is not None else os.environ.get("MINSEG_DATA")
+    if not base:
+        raise FileNotFoundError(
+            f"{get}\nThen say where it is: root=... (--data-root on the command line), or the "
+            f"environment variable MINSEG_DATA. Put it into the folder {folders[0]!r} in there."
+        )
+    places = [Path(base), *(Path(base) / folder for folder in folders)]
+    for place in places:
+        if any((place / marker).exists() for marker in markers):
+            return place
+    looked = "\n".join(f"  {place}" for place in places)
+    raise FileNotFoundError(
+        f"no {' or '.join(markers)} in any of\n{looked}\n{get}\n"
+        f"Put it into {places[1]}, or point root= (--data-root) or MINSEG_DATA to its place."
+    )

@@ -1,0 +1,131 @@
+"""A folder of images and label maps: the layout to bring one's own data in.
+
+    PATH/images/NAME.png|jpg|...  PATH/masks/NAME.png  [PATH/classes.txt]
+    PATH/train/images/ ...        PATH/val/images/ ...     where the splits are given
+
+The folders may also be called image, and mask, labels or label. A line of classes.txt is
+"index name red green blue" (the colour may be left out), a `#` starts a comment; a class called
+void, unlabelled or ignore is not scored. Masks hold indices, or the colours as RGB. Without
+classes.txt the masks decide: 0 and 255 alone are background and foreground, else 255 is void.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, hold_out, voc_palette
+from minseg.data.files import PathLike, checked_sample, image_files, read_image, read_labels
+
+_IMAGES = ("images", "image")
+_MASKS = ("masks", "mask", "labels", "label")
+_VOID_NAMES = ("void", "unlabelled", "ignore")
+_Pairs = dict[str, tuple[Path, Path]]  # name: image file, mask file
+
+
+class Folder(Dataset):
+    """Image and mask files with equal names.
+
+    split: "train", "val" or "all". Without folders train/ and val/, a fifth of the images, chosen
+        by a hash of their names, is "val".
+    channels: 3 (RGB) or 1 (grey) for the images.
+
+    Raises FileNotFoundError for a missing folder or mask, ValueError for a mask of another size
+    than its image, or with a label or colour that is no class.
+    """
+
+    def __init__(self, root: PathLike, split: str = "train", channels: int = 3) -> None:
+        root = Path(root)
+        if split not in ("train", "val", "all"):
+            raise ValueError(f"Folder: split: got {split!r}, needs 'train', 'val' or 'all'")
+        parts = [part for part in ("train", "val") if (root / part).is_dir()]
+        every: _Pairs = {}
+        for part in parts or ["."]:
+            pairs = _pairs(root / part)
+            every |= {f"{part}/{name}": pair for name, pair in pairs.items()}
+        if parts:
+            chosen = [name for name in every if split in ("all", name.split("/")[0])]
+        else:
+            chosen = hold_out(list(every), split)
+        if not chosen:
+            raise ValueError(f"{root}: split {split!r} has none of the {len(every)} images")
+
+        self.channels = channels
+        self.pairs = [every[name] for name in chosen]
+        self._colours: dict[tuple[int, ...], int] = {}
+        self._stored = {IGNORE_INDEX: IGNORE_INDEX}  # what the file stores: the label it stands for
+        if (root / "classes.txt").is_file():
+            self._read_classes(root / "classes.txt")
+        else:
+            self._find_classes([mask for _, mask in every.values()])
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        image_path, mask_path = self.pairs[index]
+        image = read_image(image_path, self.channels)
+        stored = read_labels(mask_path, colours=self._colours)
+        mask = stored.copy()
+        for value, label in self._stored.items():
+            mask[stored == value] = label
+        paths = {"image_path": image_path, "mask_path": mask_path}
+        return checked_sample(image, mask, None, classes=len(self.classes), **paths)
+
+    def _read_classes(self, path: Path) -> None:
+        names: dict[int, str] = {}
+        for line in path.read_text().splitlines():
+            words = line.split("#")[0].split()
+            if not words:
+                continue
+            coloured = len(words) >= 5 and all(word.isdecimal() for word in words[-3:])
+            name = " ".join(words[1:-3] if coloured else words[1:])
+            if not words[0].isdecimal() or not name:
+                raise ValueError(f"{path}: {line!r} is not 'index name [red green blue]'")
+            index = int(words[0])
+            if coloured:
+                self._colours[tuple(int(word) for word in words[-3:])] = index
+            if name.lower() in _VOID_NAMES:
+                self._stored[index] = IGNORE_INDEX
+                self.void_name = name
+            else:
+                names[index] = name
+        if sorted(names) != list(range(len(names))) or not names:
+            raise ValueError(f"{path}: classes {sorted(names)}, needs 0..K-1 without a gap")
+        self.classes = tuple(names[index] for index in range(len(names)))
+        self.palette = voc_palette(len(names))
+        for colour, index in self._colours.items():
+            if index in names:
+                self.palette[index] = colour
+
+    def _find_classes(self, masks: list[Path]) -> None:
+        values = {value for path in masks for value in np.unique(read_labels(path)).tolist()}
+        if values <= {0, 255} and 255 in values:
+            self._stored = {255: 1}
+            self.classes = ("background", "foreground")
+        else:
+            top = max(values - {IGNORE_INDEX})
+            if top >= IGNORE_INDEX:
+                raise ValueError(f"{masks[0].parent}: a label is {top}, needs at most 254 classes")
+            self.classes = tuple(f"class {label}" for label in range(top + 1))
+        self.palette = voc_palette(len(self.classes))
+
+
+def _pairs(folder: Path) -> _Pairs:
+    """Each image of a folder with its mask."""
+    images = image_files(_existing(folder, _IMAGES))
+    mask_folder = _existing(folder, _MASKS)
+    masks = image_files(mask_folder)
+    for name, image in images.items():
+        if name not in masks:
+            raise FileNotFoundError(f"{image}: has no mask; looked for {mask_folder / name}.png")
+    return {name: (image, masks[name]) for name, image in images.items()}
+
+
+def _existing(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_dir():
+            return folder / name
+    raise FileNotFoundError(
+        f"{folder}: no folder {' or '.join(names)} in it. A data set of your own needs "
+        f"images/NAME.png and masks/NAME.png there, or the same in train/ and val/."
+    )
