@@ -1,0 +1,90 @@
+"""Which array library an array belongs to, the devices, and the dtype rules.
+
+An op never asks "am I on a GPU?": it asks its array for the library that made it and calls that
+library's functions, which NumPy and CuPy name alike. CuPy is imported only once an array needs it.
+"""
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+# What an op computes on: numpy.ndarray or cupy.ndarray. CuPy is optional, hence no union type.
+Array = Any
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def array_module(array: Array) -> ModuleType:
+    """The module (numpy or cupy) whose functions work on `array`."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return cupy
+    return np
+
+
+def device_of(array: Array) -> str:
+    """ "cpu" for a NumPy array, "cuda" or "cuda:1" for a CuPy array."""
+    if isinstance(array, np.ndarray):
+        return "cpu"
+    return "cuda" if array.device.id == 0 else f"cuda:{array.device.id}"
+
+
+def to_device(array: Array, device: str) -> Array:
+    """`array` itself when it is on `device` already, else a copy there.
+
+    Raises ValueError for a device with another name than "cpu", "cuda" or "cuda:<number>", and
+    RuntimeError where CuPy or the GPU is missing.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+        raise ValueError(f'device: got {device!r}, needs "cpu", "cuda" or "cuda:<number>"')
+    if kind == "cpu":
+        return array if isinstance(array, np.ndarray) else array.get()
+    cupy = _import_cupy()
+    with cupy.cuda.Device(int(number or 0)):
+        return cupy.asarray(array)
+
+
+def _import_cupy() -> ModuleType:
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError(
+            'device "cuda" needs CuPy: pip install "minseg[cuda12]" or "minseg[cuda13]"'
+        ) from error
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RuntimeError(f'device "cuda": CuPy finds no usable GPU ({error})') from error
+    return cupy
+
+
+def as_array(data: Any) -> Array:
+    """`data` as an array that a Tensor may hold; an array is shared, Python floats become float32.
+
+    Raises TypeError for a dtype other than float32, float64, an integer or bool.
+    """
+    if not hasattr(data, "dtype"):
+        data = np.asarray(data)
+        data = data.astype(np.float32) if data.dtype == np.float64 else data
+    if isinstance(data, np.generic):
+        data = np.asarray(data)
+    if data.dtype not in FLOATS and data.dtype.kind not in "iub":
+        raise TypeError(f"Tensor: dtype is {data.dtype}, needs float32, float64, integer or bool")
+    return data
+
+
+def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
+    """Sum a gradient over the axes along which an operand of `shape` was repeated."""
+    grad = grad.sum(axis=tuple(range(grad.ndim - len(shape))))
+    stretched = tuple(i for i, n in enumerate(shape) if n == 1 and grad.shape[i] != 1)
+    return grad.sum(axis=stretched, keepdims=True)
+
+
+def axes_of(dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """`dim` as a tuple of axes, none negative; None means all."""
+    dims = range(ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
+    return tuple(d % ndim for d in dims)

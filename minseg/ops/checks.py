@@ -1,0 +1,38 @@
+"""Argument checks that ops share: each raises an error that names the op and the argument."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minseg.array import FLOATS
+from minseg.tensor import Tensor
+
+Pair = tuple[int, int]
+
+
+def pair(op: str, name: str, value: int | Sequence[int], least: int) -> Pair:
+    """An int, or two, as (height, width). Raises TypeError if not ints, ValueError if too small."""
+    values = tuple(value) if isinstance(value, Sequence) else (value,)
+    if len(values) not in (1, 2) or not all(isinstance(v, int | np.integer) for v in values):
+        raise TypeError(f"{op}: {name} is {value!r}, needs an int or a pair of ints")
+    if min(values) < least:
+        raise ValueError(f"{op}: {name} is {value!r}, needs at least {least}")
+    return int(values[0]), int(values[-1])
+
+
+def check_tensor(
+    op: str, name: str, x: Tensor, ndim: int | None, like: Tensor | None = None
+) -> None:
+    """Raise unless `x` is a float Tensor of `ndim` dimensions, with dtype and device of `like`."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{op}: {name} is a {type(x).__name__}, needs a Tensor")
+    if x.dtype not in FLOATS:
+        raise TypeError(f"{op}: {name} is {x.dtype}, needs float32 or float64: use .to(np.float32)")
+    if ndim is not None and x.ndim != ndim:
+        axes = {4: " (N, C, H, W)", 3: " (N, C, L)", 2: " (N, C)", 1: " (C,)"}.get(ndim, "")
+        hint = "; a single image needs a batch axis: x[None]" if (ndim, x.ndim) == (4, 3) else ""
+        raise ValueError(f"{op}: {name} has shape {x.shape}, needs {ndim} dimensions{axes}{hint}")
+    if like is not None and x.dtype != like.dtype:
+        raise TypeError(f"{op}: {name} is {x.dtype} but the input is {like.dtype}: use .to(dtype)")
+    if like is not None and x.device != like.device:
+        raise ValueError(f"{op}: {name} is on {x.device} but the input is on {like.device}")

@@ -1,0 +1,154 @@
+"""im2col in blocks: the patches under a kernel as the columns of a matrix, within bounded memory.
+
+A convolution is a matrix product once each patch of the image is a column. Written out whole, that
+matrix is kernel height x kernel width times as large as the image; so it is made and used one block
+of output positions at a time, in a buffer small enough to stay in the processor's cache.
+"""
+
+import math
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import Pair
+from minseg.parallel import get_num_threads
+
+CACHE_BYTES = 2 * 2**20  # a block of about this size is still in cache when it is multiplied
+MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
+
+_workspace_limit = 32 * 2**20
+_buffers = threading.local()
+
+
+def get_workspace_limit() -> int:
+    """The most bytes that the buffers of a convolution take, over all threads."""
+    return _workspace_limit
+
+
+def set_workspace_limit(limit: int) -> None:
+    """Bound the buffers of a convolution to `limit` bytes. Raises ValueError below 64 KiB."""
+    global _workspace_limit
+    if limit < 2**16:
+        raise ValueError(
+            f"set_workspace_limit: {limit} bytes is too little, needs at least {2**16}"
+        )
+    _workspace_limit = limit
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel moves: output o reads the inputs o * stride - padding + k * dilation."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+
+    def output_size(self, height: int, width: int) -> Pair:
+        """Number of positions along each axis; below 1 where the kernel does not fit."""
+        size = zip(
+            (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+        )
+        h_out, w_out = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in size)
+        return h_out, w_out
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block of output positions: a range of images, of rows and of columns."""
+
+    images: slice
+    rows: slice
+    cols: slice
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, h, w = (s.stop - s.start for s in (self.images, self.rows, self.cols))
+        return n, h, w
+
+
+def boxes(images: int, size: Pair, bytes_a_column: int) -> list[Box]:
+    """Cut images * height * width positions into boxes whose columns fit into the workspace."""
+    threads = get_num_threads()
+    wanted = max(CACHE_BYTES // bytes_a_column, MIN_COLUMNS)
+    allowed = _workspace_limit // threads // bytes_a_column
+    share = math.ceil(images * math.prod(size) / threads)  # leave no thread without a box
+    n, h, w = _box_size(max(1, min(wanted, allowed, share)), size)
+    return [
+        Box(
+            slice(i, min(i + n, images)),
+            slice(r, min(r + h, size[0])),
+            slice(c, min(c + w, size[1])),
+        )
+        for i in range(0, images, n)
+        for r in range(0, size[0], h)
+        for c in range(0, size[1], w)
+    ]
+
+
+def _box_size(positions: int, size: Pair) -> tuple[int, int, int]:
+    """Whole images if one fits, else whole rows, else a piece of a row."""
+    height, width = size
+    if positions >= height * width:
+        return positions // (height * width), height, width
+    if positions >= width:
+        return 1, positions // width, width
+    return 1, 1, positions
+
+
+def gather(x: Array, window: Window, box: Box) -> Array:
+    """The patches of `x` (N, C, H, W) at the positions in `box`, as (C, kh, kw, n, h, w).
+
+    Outside of `x` is 0. The result lives in this thread's buffer: the next call overwrites it.
+    """
+    columns = _buffer((x.shape[1], *window.kernel, *box.shape), x.dtype)
+    for i, j, source, target in _taps(x, window, box):
+        tap = columns[:, i, j]
+        piece = x[source].swapaxes(0, 1)
+        if piece.shape != tap.shape:
+            tap[...] = 0
+        tap[target] = piece
+    return columns
+
+
+def scatter_add(columns: Array, window: Window, box: Box, x: Array) -> None:
+    """The adjoint of `gather`: add every column's elements to the places of `x` they came from."""
+    for i, j, source, target in _taps(x, window, box):
+        x[source] += columns[:, i, j][target].swapaxes(0, 1)
+
+
+def _taps(x: Array, window: Window, box: Box):  # type: ignore[no-untyped-def]
+    """For each kernel element (i, j): what of `x` it reads, and to which positions of the box."""
+    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
+        window.kernel,
+        window.stride,
+        window.padding,
+        window.dilation,
+    )
+    rows = [_overlap(box.rows, i * dh - ph, sh, x.shape[2]) for i in range(kh)]
+    cols = [_overlap(box.cols, j * dw - pw, sw, x.shape[3]) for j in range(kw)]
+    for i, (row_source, row_target) in enumerate(rows):
+        for j, (col_source, col_target) in enumerate(cols):
+            source = (box.images, slice(None), row_source, col_source)
+            yield i, j, source, (slice(None), slice(None), row_target, col_target)
+
+
+def _overlap(positions: slice, offset: int, stride: int, size: int) -> tuple[slice, slice]:
+    """Position o reads o * stride + offset. Which inputs, and for which o is that inside?"""
+    first = max(positions.start, -(offset // stride))
+    last = min(positions.stop, -((offset - size) // stride))
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    source = slice(first * stride + offset, (last - 1) * stride + offset + 1, stride)
+    return source, slice(first - positions.start, last - positions.start)
+
+
+def _buffer(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Uninitialised memory of this thread, kept: fresh memory costs a page fault every 4 KiB."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = getattr(_buffers, "memory", None)
+    if memory is None or memory.size < size:
+        memory = _buffers.memory = np.empty(size, np.uint8)
+    return memory[:size].view(dtype).reshape(shape)

@@ -1,0 +1,262 @@
+"""Convolution: every output is the kernel's dot product with the patch beneath it.
+
+    y[n, o, r, c] = b[o] + sum over k, i, j of
+        w[o, k, i, j] * x[n, g * C/G + k, r * stride - padding + i * dilation, c * ... + j * ...]
+
+with x = 0 outside the image, and g the group that output channel o belongs to. (The kernel is not
+flipped: mathematicians call this a cross-correlation.)
+
+Shapes: x (N, C, H, W), w (O, C / G, kh, kw), b (O,) -> y (N, O, H', W'),
+        H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1, W' likewise
+Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", 2016;
+        dilation ("a trous"): Chen et al., "DeepLab", 2016, section 3.1
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import Pair, check_tensor, pair
+from minseg.ops.columns import Box, Window, boxes, gather, scatter_add
+from minseg.ops.op import Op
+from minseg.ops.pad import pad
+from minseg.parallel import get_num_threads, parallel_for
+from minseg.tensor import Tensor, record
+
+
+def conv2d_definition(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Array:
+    """The formula above, as loops."""
+    N, _, H, W = x.shape
+    O, channels, kh, kw = w.shape
+    H_out, W_out = Window((kh, kw), stride, padding, dilation).output_size(H, W)
+    y = np.zeros((N, O, H_out, W_out), x.dtype)
+    for n, o, r, c in np.ndindex(y.shape):
+        first_channel = o // (O // groups) * channels
+        for k, i, j in np.ndindex(channels, kh, kw):
+            row = r * stride[0] - padding[0] + i * dilation[0]
+            col = c * stride[1] - padding[1] + j * dilation[1]
+            if 0 <= row < H and 0 <= col < W:
+                y[n, o, r, c] += w[o, k, i, j] * x[n, first_channel + k, row, col]
+        if b is not None:
+            y[n, o, r, c] += b[o]
+    return y
+
+
+def _forward_numpy(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Array:
+    """Patches as columns, then one matrix product a group: (O/G, C/G kh kw) @ (C/G kh kw, L)."""
+    window = Window(w.shape[2:], stride, padding, dilation)
+    size = window.output_size(*x.shape[2:])
+    y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
+    matrix = w.reshape(groups, w.shape[0] // groups, -1)
+    blocks = boxes(x.shape[0], size, _bytes_a_column(w, x))
+
+    def one_block(index: int) -> None:
+        box = blocks[index]
+        columns = gather(x, window, box).reshape(groups, matrix.shape[2], -1)
+        product = (matrix @ columns).reshape(-1, *box.shape)  # (O, n, h, w)
+        if b is not None:
+            product += b[:, None, None, None]
+        y[box.images, :, box.rows, box.cols] = product.swapaxes(0, 1)
+
+    parallel_for(one_block, len(blocks))
+    return y
+
+
+def _grad_input_numpy(
+    grad: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Array:
+    """Which outputs does an input reach, and with which weight?
+
+    At stride 1 the answer is a convolution again: of grad, with the kernel turned by 180 degrees
+    and its channel axes swapped. Otherwise the gradient of the columns, w^T @ grad, is added to the
+    places that the columns came from.
+    """
+    window = Window(w.shape[2:], stride, padding, dilation)
+    full_h, full_w = (
+        d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True)
+    )
+    by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
+    if stride == (1, 1) and min(full_h, full_w) >= 0:
+        turned = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
+        return _forward_numpy(grad, turned, None, (1, 1), (full_h, full_w), dilation, groups)
+
+    dx = np.zeros(x_shape, grad.dtype)
+    matrix = by_group.reshape(groups, by_group.shape[1], -1).swapaxes(1, 2)
+    blocks = boxes(1, grad.shape[2:], _bytes_a_column(w, grad))
+
+    def one_image(image: int) -> None:
+        for box in blocks:
+            box = Box(slice(image, image + 1), box.rows, box.cols)
+            columns = matrix @ _by_group(grad, box, groups)
+            scatter_add(columns.reshape(-1, *window.kernel, *box.shape), window, box, dx)
+
+    parallel_for(one_image, x_shape[0])
+    return dx
+
+
+def _grad_weight_numpy(
+    grad: Array,
+    x: Array,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Array:
+    """A weight meets one column element at every output: grad @ columns^T, summed over blocks.
+
+    Threads share the work by input channels: each weight is summed by one thread, in a fixed order.
+    """
+    window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
+    dw = np.empty(w_shape, x.dtype)
+    blocks = boxes(x.shape[0], grad.shape[2:], _bytes_a_column(dw, x))
+    parts = _parts(w_shape, groups)
+
+    def one_part(index: int) -> None:
+        inputs, outputs, columns_of, count = parts[index]
+        target = dw[outputs, columns_of]
+        total = np.zeros((count, target.shape[0] // count, target[0].size), x.dtype)
+        for box in blocks:
+            columns = gather(x[:, inputs], window, box).reshape(count, total.shape[2], -1)
+            total += _by_group(grad[:, outputs], box, count) @ columns.swapaxes(1, 2)
+        target[...] = total.reshape(target.shape)
+
+    parallel_for(one_part, len(parts))
+    return dw
+
+
+def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, slice, int]]:
+    """Cut a weight gradient for the threads: by input channel, or, if there are groups, by group.
+
+    A part is: its channels of the input, its channels of the output, its channels within a group,
+    the number of groups in it.
+    """
+    out_channels, in_channels = w_shape[0] // groups, w_shape[1]
+    length = in_channels if groups == 1 else groups
+    step = -(-length // get_num_threads())
+    ranges = [(start, min(start + step, length)) for start in range(0, length, step)]
+    if groups == 1:
+        return [(slice(a, b), slice(0, out_channels), slice(a, b), 1) for a, b in ranges]
+    return [
+        (
+            slice(a * in_channels, b * in_channels),
+            slice(a * out_channels, b * out_channels),
+            slice(0, in_channels),
+            b - a,
+        )
+        for a, b in ranges
+    ]
+
+
+def _by_group(grad: Array, box: Box, groups: int) -> Array:
+    """What `grad` (N, O, H', W') holds in `box`, as (groups, O / groups, positions)."""
+    inside = grad[box.images, :, box.rows, box.cols].swapaxes(0, 1)
+    return inside.reshape(groups, grad.shape[1] // groups, -1)
+
+
+def _bytes_a_column(w: Array, x: Array) -> int:
+    """Memory for one output position: its patch, in all groups, and its outputs."""
+    patch = x.shape[1] * w.shape[2] * w.shape[3]
+    return (patch + w.shape[0]) * w.itemsize
+
+
+op = Op(
+    "conv2d",
+    definition=conv2d_definition,
+    numpy={
+        "forward": _forward_numpy,
+        "grad_input": _grad_input_numpy,
+        "grad_weight": _grad_weight_numpy,
+    },
+)
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """2-D convolution; shapes and formula at the top of this file.
+
+    `padding` is a number, a pair, "valid" (none) or "same" (output size = input size, stride 1).
+    Raises ValueError or TypeError for arguments that do not fit together.
+    """
+    stride = pair("conv2d", "stride", stride, least=1)
+    dilation = pair("conv2d", "dilation", dilation, least=1)
+    check_tensor("conv2d", "input", input, ndim=4)
+    check_tensor("conv2d", "weight", weight, ndim=4, like=input)
+    if isinstance(padding, str):
+        input, padding = _pad_as_named(input, weight, padding, stride, dilation)
+    padding = pair("conv2d", "padding", padding, least=0)
+    _check_channels(input, weight, bias, groups)
+    height, width = input.shape[2:]
+    size = Window(weight.shape[2:], stride, padding, dilation).output_size(height, width)
+    if min(size) < 1:
+        raise ValueError(
+            f"conv2d: the output would be {size[0]}x{size[1]}: kernel {weight.shape[2:]}, "
+            f"dilation {dilation}, does not fit the input {height}x{width}, padding {padding}"
+        )
+
+    x, w, b = input.data, weight.data, None if bias is None else bias.data
+    y = op.forward(x, w, b, stride, padding, dilation, groups)
+
+    def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
+        dx = dw = db = None
+        if input.requires_grad:
+            dx = op.grad_input(grad, w, x.shape, stride, padding, dilation, groups)
+        if weight.requires_grad:
+            dw = op.grad_weight(grad, x, w.shape, stride, padding, dilation, groups)
+        if bias is not None and bias.requires_grad:
+            db = grad.sum(axis=(2, 3)).sum(axis=0)  # in this order: short sums round less
+        return dx, dw, db
+
+    return record("conv2d", y, (input, weight, bias), backward)
+
+
+def _pad_as_named(
+    input: Tensor, weight: Tensor, padding: str, stride: Pair, dilation: Pair
+) -> tuple[Tensor, Pair]:
+    """padding="same" or "valid" as numbers; what cannot be halved goes to the right and bottom."""
+    if padding == "valid":
+        return input, (0, 0)
+    if padding != "same":
+        raise ValueError(f'conv2d: padding is {padding!r}, needs "same", "valid", an int or a pair')
+    if stride != (1, 1):
+        raise ValueError(f'conv2d: padding="same" needs stride 1, got {stride}')
+    total_h, total_w = (d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True))
+    if total_h % 2 or total_w % 2:
+        input = pad(input, (0, total_w % 2, 0, total_h % 2))
+    return input, (total_h // 2, total_w // 2)
+
+
+def _check_channels(input: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    channels, (out_channels, channels_a_group) = input.shape[1], weight.shape[:2]
+    if groups < 1 or channels % groups or out_channels % groups:
+        raise ValueError(
+            f"conv2d: groups is {groups}, needs to divide the {channels} input channels and the "
+            f"{out_channels} output channels"
+        )
+    if channels_a_group * groups != channels:
+        raise ValueError(
+            f"conv2d: weight {weight.shape} with groups {groups} needs {channels_a_group * groups} "
+            f"input channels, the input {input.shape} has {channels}"
+        )
+    if bias is not None:
+        check_tensor("conv2d", "bias", bias, ndim=1, like=input)
+        if bias.shape != (out_channels,):
+            raise ValueError(f"conv2d: bias has shape {bias.shape}, needs ({out_channels},)")

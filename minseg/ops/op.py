@@ -1,0 +1,122 @@
+"""The registry of ops: which function computes a part of an op, decided when it is called.
+
+An op has parts ("forward", "grad_input", ...), each a function on arrays, and each part has up to
+two implementations: NumPy, and CUDA kernels. `op.forward(x, ...)` picks one, in this order:
+
+1. what `override` put in its place (a learner's function);
+2. the CUDA kernels, for a CuPy array, or inside `use_kernels("emulator")` for any array;
+3. the NumPy one.
+
+An op that is plain elementwise arithmetic or a plain reduction needs no kernel: its NumPy functions
+are written with `array_module(x)` and run on CuPy arrays as they are.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+_registry: dict[str, "Op"] = {}
+_kernels_in_emulator: ContextVar[bool] = ContextVar("_kernels_in_emulator", default=False)
+
+
+class Op:
+    """One op: its name, its definition in loops, and its parts on arrays.
+
+    Args:
+        name: the public function's name, "conv2d".
+        definition: the forward in plain loops, the specification the parts are tested against.
+        numpy: part name -> function on arrays.
+        cuda: part name -> function on arrays that launches kernels; empty where the NumPy
+            functions work on CuPy arrays too.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        definition: Callable[..., Any] | None = None,
+        numpy: Mapping[str, Callable[..., Any]],
+        cuda: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        self.name = name
+        self.definition = definition
+        self.numpy = dict(numpy)
+        self.cuda = dict(cuda or {})
+        self.overrides: dict[str, Callable[..., Any]] = {}
+        _registry[name] = self
+
+    def __getattr__(self, part: str) -> Callable[..., Any]:
+        if part.startswith("__") or part not in self.numpy:
+            raise AttributeError(
+                f"op {self.name} has no part {part!r}; it has {sorted(self.numpy)}"
+            )
+        return partial(self.run, part)
+
+    def run(self, part: str, array: Any, *arguments: Any) -> Any:
+        """Compute `part` with the implementation that `array` and the context ask for."""
+        if part in self.overrides:
+            return self.overrides[part](array, *arguments)
+        on_gpu = not isinstance(array, np.ndarray)
+        if part in self.cuda and (on_gpu or _kernels_in_emulator.get()):
+            return self.cuda[part](array, *arguments)
+        return self.numpy[part](array, *arguments)
+
+
+def get_op(name: str) -> Op:
+    """The op of this name. Raises ValueError, with the known names, for another."""
+    if name not in _registry:
+        raise ValueError(f"no op {name!r}; the ops are: {', '.join(list_ops())}")
+    return _registry[name]
+
+
+def list_ops() -> list[str]:
+    """The names of all ops, sorted."""
+    return sorted(_registry)
+
+
+@contextmanager
+def override(op: str, **parts: Callable[..., Any]) -> Iterator[None]:
+    """Put functions **on arrays** in the place of an op's parts, everywhere, models included.
+
+    with minseg.override("conv2d", forward=my_conv2d):
+        model(x)
+
+    Each function takes the arguments of the part it replaces (`get_op(op).numpy[part]` shows them).
+    A gradient that is not given stays the library's, and a warning says so. Raises ValueError for
+    an op or a part that does not exist.
+    """
+    target = get_op(op)
+    unknown = sorted(set(parts) - set(target.numpy))
+    if unknown:
+        raise ValueError(f"override {op}: no part {unknown[0]!r}; it has {sorted(target.numpy)}")
+    kept = sorted(set(target.numpy) - set(parts))
+    if kept:
+        warnings.warn(f"override {op}: {', '.join(kept)} stays minseg's own", stacklevel=3)
+    before = dict(target.overrides)
+    target.overrides.update(parts)
+    try:
+        yield
+    finally:
+        target.overrides = before
+
+
+@contextmanager
+def use_kernels(where: str) -> Iterator[None]:
+    """Send NumPy tensors through the CUDA kernels, which `where="emulator"` runs on the CPU.
+
+    Raises ValueError for another place.
+    """
+    if where != "emulator":
+        raise ValueError(
+            f'use_kernels: got {where!r}; the only place for NumPy arrays is "emulator"'
+        )
+    token = _kernels_in_emulator.set(True)
+    try:
+        yield
+    finally:
+        _kernels_in_emulator.reset(token)

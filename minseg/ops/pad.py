@@ -1,0 +1,113 @@
+"""Padding: a frame around the last dimensions, filled with a constant or from the image itself.
+
+    constant   0 0 | a b c d | 0 0        reflect    c b | a b c d | c b   (the edge once)
+    replicate  a a | a b c d | d d        circular   c d | a b c d | a b
+
+Every mode is a choice, for each place of the result, of the input element it shows (or none), so
+the gradient adds each place's gradient to the element that it shows. A negative width crops.
+
+Shapes: x (..., H, W), pad (left, right, top, bottom, ...) -> (..., top + H + bottom, ...)
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minseg.array import Array, array_module
+from minseg.ops.op import Op
+from minseg.tensor import Tensor, record
+
+Widths = tuple[tuple[int, int], ...]  # (before, after) for each of the last dimensions, outer first
+
+
+def source_index(size: int, before: int, after: int, mode: str) -> np.ndarray:
+    """For each place of a padded line, the element of the line it shows; -1 for the constant."""
+    place = np.arange(-before, size + after)
+    if mode == "replicate":
+        return place.clip(0, size - 1)
+    if mode == "circular":  # what a negative width crops does not come round again
+        kept = np.arange(max(-before, 0), size + min(after, 0))
+        return kept[np.arange(-max(before, 0), len(kept) + max(after, 0)) % len(kept)]
+    if mode == "reflect":
+        period = max(2 * (size - 1), 1)
+        place = abs(place) % period
+        return np.minimum(place, period - place) if size > 1 else place
+    return np.where((place >= 0) & (place < size), place, -1)
+
+
+def pad_definition(x: Array, widths: Widths, mode: str, value: float) -> Array:
+    """Place by place: which element does it show?"""
+    lead = x.ndim - len(widths)
+    places = [source_index(n, *w, mode) for n, w in zip(x.shape[lead:], widths, strict=True)]
+    y = np.full((*x.shape[:lead], *map(len, places)), value, x.dtype)
+    for index in np.ndindex(y.shape):
+        source = [int(p[i]) for p, i in zip(places, index[lead:], strict=True)]
+        if min(source, default=0) >= 0:
+            y[index] = x[index[:lead] + tuple(source)]
+    return y
+
+
+def _forward_numpy(x: Array, widths: Widths, mode: str, value: float) -> Array:
+    xp = array_module(x)
+    for axis, (before, after) in enumerate(widths, start=x.ndim - len(widths)):
+        source = source_index(x.shape[axis], before, after, mode)
+        shown = np.flatnonzero(source >= 0)
+        y = xp.full((*x.shape[:axis], len(source), *x.shape[axis + 1 :]), value, x.dtype)
+        xp.moveaxis(y, axis, 0)[shown] = xp.moveaxis(x, axis, 0)[source[shown]]
+        x = y
+    return x
+
+
+def _grad_input_numpy(grad: Array, x_shape: tuple[int, ...], widths: Widths, mode: str) -> Array:
+    xp = array_module(grad)
+    for axis, (before, after) in enumerate(widths, start=len(x_shape) - len(widths)):
+        source = source_index(x_shape[axis], before, after, mode)
+        shown = xp.moveaxis(grad, axis, 0)
+        grad = xp.zeros((x_shape[axis], *shown.shape[1:]), grad.dtype)
+        for place in np.flatnonzero(source >= 0):
+            grad[source[place]] += shown[place]
+        grad = xp.moveaxis(grad, 0, axis)
+    return grad
+
+
+op = Op(
+    "pad",
+    definition=pad_definition,
+    numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+)
+
+
+def pad(
+    input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """Pad the last len(pad) / 2 dimensions; `pad` is (left, right, top, bottom, ...), last first.
+
+    Raises ValueError for an odd number of widths, an unknown mode, a width that "reflect" (at most
+    size - 1) or "circular" (at most size) cannot fill, or a negative size of the result.
+    """
+    if len(pad) % 2 or len(pad) > 2 * input.ndim:
+        raise ValueError(
+            f"pad: pad is {tuple(pad)}: needs 2 widths a dimension, at most {input.ndim}"
+        )
+    if mode not in ("constant", "reflect", "replicate", "circular"):
+        raise ValueError(
+            f'pad: mode is {mode!r}, needs "constant", "reflect", "replicate" or "circular"'
+        )
+    if mode != "constant" and value:
+        raise ValueError(f'pad: value {value} is for mode "constant", not {mode!r}')
+    widths = tuple((pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2))
+    most = {"reflect": -1, "circular": 0}
+    for size, width in zip(input.shape[input.ndim - len(widths) :], widths, strict=True):
+        if mode in most and max(width) > size + most[mode]:
+            raise ValueError(
+                f"pad: width {max(width)} is more than mode {mode!r} can fill from {size} elements"
+            )
+        if size + sum(width) < 0 or (mode != "constant" and size == 0 and max(width) > 0):
+            raise ValueError(f"pad: widths {width} do not fit a dimension of size {size}")
+
+    y = op.forward(input.data, widths, mode, value or 0.0)
+
+    def backward(grad: Array) -> tuple[Array]:
+        return (op.grad_input(grad, input.shape, widths, mode),)
+
+    return record("pad", y, (input,), backward)

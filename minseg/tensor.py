@@ -1,0 +1,437 @@
+"""Tensor and the tape: the whole autograd engine.
+
+A Tensor is an array that remembers how it was made: its parents, and a function that turns the
+gradient of the result into the gradients of the parents. `backward` walks this record from the end
+to the start, each tensor once, after everything that uses it. That is all of reverse-mode automatic
+differentiation. Every operation has the same form: compute the result, write its backward function
+beneath, `record` both. Results and gradients keep the dtype of the inputs.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+
+from minseg.array import (
+    FLOATS,
+    Array,
+    array_module,
+    as_array,
+    axes_of,
+    device_of,
+    to_device,
+    unbroadcast,
+)
+
+# Given the gradient of a result: the gradients of its parents, in their order (None: has none).
+Backward = Callable[[Array], Sequence[Array | None]]
+Dim = int | Sequence[int] | None
+
+_recording: ContextVar[bool] = ContextVar("_recording", default=True)
+
+
+class Tensor:
+    """An n-dimensional array with a gradient.
+
+    Args:
+        data: an array, which is shared and not copied, or numbers and nested lists of them, whose
+            floats become float32.
+        requires_grad: whether `backward` fills `grad`, a Tensor of the same shape.
+
+    Raises TypeError for a dtype other than float32, float64, an integer or bool.
+    """
+
+    __slots__ = ("__weakref__", "_backward", "_op", "_parents", "data", "grad", "requires_grad")
+    __array_ufunc__ = None  # so that `array * tensor` asks Tensor.__rmul__
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        self.data: Array = as_array(_unwrap(data))
+        self.grad: Tensor | None = None
+        self.requires_grad = False
+        self._op = ""  # "" for a leaf: a tensor that no operation made
+        self._parents: tuple[Tensor | None, ...] = ()
+        self._backward: Backward | None = None
+        self.requires_grad_(requires_grad)
+
+    # -- what it is --------------------------------------------------------------------------------
+    shape = property(lambda self: tuple(self.data.shape))
+    dtype = property(lambda self: self.data.dtype)
+    ndim = property(lambda self: self.data.ndim)
+    device = property(lambda self: device_of(self.data))
+
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array: the tensor's own on the CPU, a copy of them from a GPU."""
+        return to_device(self.data, "cpu")
+
+    def item(self) -> Any:
+        """The only value, as a Python number. Raises ValueError where there are several."""
+        if self.numel() != 1:
+            raise ValueError(f"item: the tensor has shape {self.shape}, needs exactly one value")
+        return self.data.item()
+
+    def __repr__(self) -> str:
+        text = np.array2string(self.numpy(), precision=4, threshold=20, separator=", ")
+        made_by = f", made by {self._op}" if self._op else ""
+        return f"Tensor({text}, shape={self.shape}, {self.dtype}{made_by})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    __float__ = __int__ = __bool__ = lambda self: self.item()
+    __hash__ = object.__hash__  # == compares values, so sets and dicts go by identity
+
+    # -- the tape ----------------------------------------------------------------------------------
+    def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        if requires_grad and self.dtype not in FLOATS:
+            raise TypeError(f"requires_grad: dtype is {self.dtype}; only floats have gradients")
+        self.requires_grad = requires_grad
+        return self
+
+    def detach(self) -> "Tensor":
+        """The same values, cut off the tape."""
+        return Tensor(self.data)
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Add to the `grad` of every leaf its gradient of sum(self * gradient).
+
+        `gradient` has this tensor's shape; for a single value it may be left out (it is 1 then).
+        The record is released on the way, unless `retain_graph`. Raises RuntimeError for a tensor
+        without a record, ValueError for a gradient that is missing or of another shape.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward: nothing this tensor was made from requires a gradient")
+        if gradient is None and self.numel() != 1:
+            raise ValueError(f"backward: shape is {self.shape}: pass a gradient of that shape")
+        gradient = np.ones_like(self.data) if gradient is None else as_array(_unwrap(gradient))
+        if gradient.shape != self.shape:
+            raise ValueError(f"backward: gradient has shape {gradient.shape}, needs {self.shape}")
+
+        gradients = {id(self): gradient.astype(self.dtype)}
+        order = _topological_order(self)
+        while order:
+            node = order.pop()  # popped, so that its array is released once it has been used
+            gradient = gradients.pop(id(node), None)
+            if gradient is None:
+                continue  # every operation that uses it gave it no gradient
+            if not node._op:
+                total = gradient.copy() if node.grad is None else node.grad.data + gradient
+                node.grad = Tensor(total)
+                continue
+            if node._backward is None:
+                raise RuntimeError(
+                    f"backward: the record of {node._op} was released by an earlier backward; "
+                    "pass retain_graph=True there to go through it twice"
+                )
+            for parent, part in zip(node._parents, node._backward(gradient), strict=True):
+                if parent is not None and part is not None and parent.requires_grad:
+                    _check_gradient(node._op, part, parent)
+                    known = gradients.get(id(parent))
+                    gradients[id(parent)] = part if known is None else known + part
+            if not retain_graph:
+                node._parents, node._backward = (), None
+
+    def to(self, target: Any) -> "Tensor":
+        """This tensor on a device ("cpu", "cuda", "cuda:1") or as a dtype; itself if it is so."""
+        if str(target).startswith(("cpu", "cuda")):
+            there, source = to_device(self.data, target), self.device
+            unchanged = there is self.data
+            return (
+                self
+                if unchanged
+                else record("to", there, (self,), lambda g: (to_device(g, source),))
+            )
+        if self.dtype == target:
+            return self
+        return record(
+            "to", self.data.astype(target), (self,), lambda grad: (grad.astype(self.dtype),)
+        )
+
+    # -- arithmetic, with broadcasting -------------------------------------------------------------
+    def __add__(self, other: Any) -> "Tensor":
+        a, b = _operands("add", self, other)
+
+        def backward(grad: Array) -> tuple[Array, Array]:
+            return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
+
+        return record("add", a.data + b.data, (a, b), backward)
+
+    def __mul__(self, other: Any) -> "Tensor":
+        a, b = _operands("mul", self, other)
+
+        def backward(grad: Array) -> tuple[Array, Array]:
+            return unbroadcast(grad * b.data, a.shape), unbroadcast(grad * a.data, b.shape)
+
+        return record("mul", a.data * b.data, (a, b), backward)
+
+    def __truediv__(self, other: Any) -> "Tensor":
+        a, b = _operands("div", self, other)
+
+        def backward(grad: Array) -> tuple[Array, Array]:
+            to_a = grad / b.data
+            return unbroadcast(to_a, a.shape), unbroadcast(-to_a * a.data / b.data, b.shape)
+
+        return record("div", a.data / b.data, (a, b), backward)
+
+    def __matmul__(self, other: Any) -> "Tensor":
+        a, b = _operands("matmul", self, other)
+        if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2:][0]:
+            raise ValueError(f"matmul: {a.shape} @ {b.shape}, needs (.., n, k) @ (.., k, m)")
+
+        def backward(grad: Array) -> tuple[Array, Array]:
+            # A vector is a matrix of one row (left) or one column (right), which the result lacks.
+            left = a.data[None, :] if a.ndim == 1 else a.data
+            right = b.data[:, None] if b.ndim == 1 else b.data
+            grad = grad[..., None] if b.ndim == 1 else grad
+            grad = grad[..., None, :] if a.ndim == 1 else grad
+            to_left = unbroadcast(grad @ right.swapaxes(-1, -2), left.shape)
+            to_right = unbroadcast(left.swapaxes(-1, -2) @ grad, right.shape)
+            return to_left.reshape(a.shape), to_right.reshape(b.shape)
+
+        return record("matmul", a.data @ b.data, (a, b), backward)
+
+    def __pow__(self, n: float) -> "Tensor":
+        x = self.data
+        return record("pow", x**n, (self,), lambda grad: (grad * (n * x ** (n - 1)),))
+
+    def __neg__(self) -> "Tensor":
+        return record("neg", -self.data, (self,), lambda grad: (-grad,))
+
+    def __sub__(self, other: Any) -> "Tensor":
+        a, b = _operands("sub", self, other)
+        return a + -b
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __rsub__(self, other: Any) -> "Tensor":
+        return -self + other
+
+    def __rtruediv__(self, other: Any) -> "Tensor":
+        return _operands("div", self, other)[1] / self
+
+    def __rmatmul__(self, other: Any) -> "Tensor":
+        return Tensor(other) @ self
+
+    def _elementwise(name: str, function: Callable, derivative: Callable) -> Callable:  # type: ignore
+        def method(self: "Tensor") -> "Tensor":
+            x, y = self.data, function(self.data)
+            return record(name, y, (self,), lambda grad: (grad * derivative(x, y),))
+
+        return method
+
+    exp = _elementwise("exp", np.exp, lambda x, y: y)
+    log = _elementwise("log", np.log, lambda x, y: 1 / x)
+    sqrt = _elementwise("sqrt", np.sqrt, lambda x, y: 0.5 / y)
+    abs = _elementwise("abs", np.abs, lambda x, y: np.sign(x))
+
+    def clamp(self, min: float | None = None, max: float | None = None) -> "Tensor":
+        y = self.data.clip(min, max)
+        return record("clamp", y, (self,), lambda grad: (grad * (y == self.data),))
+
+    def where(self, condition: Any, other: Any) -> "Tensor":
+        """This tensor's values where `condition` holds, `other`'s elsewhere."""
+        a, b = _operands("where", self, other)
+        mask = _unwrap(condition)
+
+        def backward(grad: Array) -> tuple[Array, Array]:
+            return unbroadcast(grad * mask, a.shape), unbroadcast(grad * ~mask, b.shape)
+
+        return record("where", np.where(mask, a.data, b.data), (a, b), backward)
+
+    # -- comparison: bool tensors, never on the tape -----------------------------------------------
+    def _compare(function: Callable) -> Callable:  # type: ignore
+        return lambda self, other: Tensor(function(self.data, _unwrap(other)))
+
+    __eq__, __ne__ = _compare(np.equal), _compare(np.not_equal)  # type: ignore[assignment]
+    __lt__, __le__ = _compare(np.less), _compare(np.less_equal)
+    __gt__, __ge__ = _compare(np.greater), _compare(np.greater_equal)
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+        return Tensor(self.data.argmax(axis=dim, keepdims=keepdim))
+
+    # -- reductions --------------------------------------------------------------------------------
+    def sum(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
+        axes = axes_of(dim, self.ndim)
+
+        def backward(grad: Array) -> tuple[Array]:
+            grad = grad if keepdim else np.expand_dims(grad, axes)
+            return (np.broadcast_to(grad, self.shape),)
+
+        return record("sum", self.data.sum(axis=axes, keepdims=keepdim), (self,), backward)
+
+    def mean(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
+        count = math.prod(self.shape[axis] for axis in axes_of(dim, self.ndim))
+        return self.sum(dim, keepdim) / (count or math.nan)  # the mean of nothing is NaN
+
+    def var(self, dim: Dim = None, keepdim: bool = False, correction: int = 1) -> "Tensor":
+        count = math.prod(self.shape[axis] for axis in axes_of(dim, self.ndim))
+        deviation = self - self.mean(dim, keepdim=True)
+        return (deviation * deviation).sum(dim, keepdim) / ((count - correction) or math.nan)
+
+    def amax(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
+        """The largest value; where several are equal, they share the gradient."""
+        axes = axes_of(dim, self.ndim)
+        top = self.data.max(axis=axes, keepdims=True)
+
+        def backward(grad: Array) -> tuple[Array]:
+            share = (self.data == top).astype(self.dtype)
+            return (grad.reshape(top.shape) * (share / share.sum(axis=axes, keepdims=True)),)
+
+        return record("amax", top if keepdim else top.squeeze(axes), (self,), backward)
+
+    def amin(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
+        return -(-self).amax(dim, keepdim)
+
+    def max(self) -> "Tensor":
+        return self.amax()
+
+    def min(self) -> "Tensor":
+        return self.amin()
+
+    # -- shape -------------------------------------------------------------------------------------
+    def reshape(self, *shape: Any) -> "Tensor":
+        y = self.data.reshape(*shape)
+        return record("reshape", y, (self,), lambda grad: (grad.reshape(self.shape),))
+
+    def permute(self, *dims: Any) -> "Tensor":
+        y = self.data.transpose(*dims)
+        order = np.argsort(axes_of(dims if len(dims) != 1 else dims[0], self.ndim))
+        return record("permute", y, (self,), lambda grad: (grad.transpose(*order),))
+
+    def transpose(self, dim0: int, dim1: int) -> "Tensor":
+        y = self.data.swapaxes(dim0, dim1)
+        return record("transpose", y, (self,), lambda grad: (grad.swapaxes(dim0, dim1),))
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
+        start, end = start_dim % self.ndim, end_dim % self.ndim
+        flat = math.prod(self.shape[start : end + 1])
+        return self.reshape(*self.shape[:start], flat, *self.shape[end + 1 :])
+
+    def squeeze(self, dim: int) -> "Tensor":
+        return self.reshape(self.data.squeeze(dim).shape) if self.shape[dim] == 1 else self
+
+    def unsqueeze(self, dim: int) -> "Tensor":
+        return self.reshape(np.expand_dims(self.data, dim).shape)
+
+    def expand(self, *shape: int) -> "Tensor":
+        y = np.broadcast_to(self.data, shape)
+        return record("expand", y, (self,), lambda grad: (unbroadcast(grad, self.shape),))
+
+    def __getitem__(self, index: Any) -> "Tensor":
+        parts = index if isinstance(index, tuple) else (index,)
+        parts = tuple(_unwrap(part) for part in parts)
+
+        def backward(grad: Array) -> tuple[Array]:
+            whole = np.zeros_like(self.data)
+            if all(part is None or isinstance(part, int | slice | EllipsisType) for part in parts):
+                whole[parts] = grad
+            else:
+                np.add.at(whole, parts, grad)  # an element that was taken twice gets both
+            return (whole,)
+
+        return record("getitem", self.data[parts], (self,), backward)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join along an existing dimension; all other sizes must agree."""
+    kinds = {(t.dtype, t.shape[:dim], t.shape[dim:][1:]) for t in tensors}
+    if len(kinds) != 1:
+        found = ", ".join(f"{t.shape} {t.dtype}" for t in tensors) or "nothing"
+        raise ValueError(f"cat: got {found}; needs one dtype, and one shape but for dim {dim}")
+    ends = np.cumsum([t.shape[dim] for t in tensors])[:-1].tolist()
+    joined = np.concatenate([t.data for t in tensors], axis=dim)
+    return record("cat", joined, tuple(tensors), lambda grad: np.split(grad, ends, axis=dim))
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Join along a new dimension."""
+    return cat([t.unsqueeze(dim) for t in tensors], dim)
+
+
+def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
+    """Cut into pieces of `sizes` along `dim`; of an int, into pieces of that size and a rest."""
+    length = x.shape[dim]
+    if isinstance(sizes, int):
+        sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
+    if sum(sizes) != length:
+        raise ValueError(f"split: sizes {list(sizes)} sum to {sum(sizes)}, dim {dim} has {length}")
+    whole = (slice(None),) * (dim % x.ndim)
+    pieces = zip(np.cumsum(sizes).tolist(), sizes, strict=True)
+    return [x[whole + (slice(end - size, end),)] for end, size in pieces]  # noqa: RUF005
+
+
+# -- how operations reach the tape -----------------------------------------------------------------
+def record(op: str, data: Array, parents: tuple[Tensor | None, ...], backward: Backward) -> Tensor:
+    """The result of an operation; with its record where a parent requires a gradient."""
+    out = Tensor(data)
+    if _recording.get() and any(p is not None and p.requires_grad for p in parents):
+        out.requires_grad, out._op, out._parents, out._backward = True, op, parents, backward
+    return out
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside, nothing is recorded: less memory where no gradient is wanted. Also a decorator."""
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+def _topological_order(root: Tensor) -> list[Tensor]:
+    """Every tensor that `root` was made from, each after all that it was made from itself.
+
+    With a stack of its own: a graph of 10,000 operations is deeper than Python may recurse.
+    """
+    order: list[Tensor] = []
+    seen: set[int] = set()
+    stack: list[tuple[Tensor, bool]] = [(root, False)]
+    while stack:
+        node, parents_are_done = stack.pop()
+        if parents_are_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((p, False) for p in node._parents if p is not None and p.requires_grad)
+    return order
+
+
+def _check_gradient(op: str, grad: Array, parent: Tensor) -> None:
+    if grad.shape != parent.data.shape or grad.dtype != parent.dtype:
+        raise ValueError(
+            f"{op}: its backward gave a gradient of shape {grad.shape}, {grad.dtype}, "
+            f"for an input of shape {parent.shape}, {parent.dtype}"
+        )
+
+
+def _unwrap(value: Any) -> Any:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
+    """Both operands as tensors of one dtype and device.
+
+    A single number, or an integer array beside floats, takes the other's dtype, as in PyTorch.
+    """
+    xp = array_module(a.data)
+    if not isinstance(other, Tensor):
+        single = np.ndim(other) == 0
+        fits = single and (a.dtype in FLOATS or not isinstance(other, float | np.floating))
+        other = Tensor(xp.asarray(other, dtype=a.dtype) if fits else other)
+    if a.device != other.device:
+        raise ValueError(f"{op}: one operand is on {a.device}, the other on {other.device}")
+    if a.dtype != other.dtype and a.dtype in FLOATS and other.dtype in FLOATS:
+        if other.ndim and a.ndim:
+            raise TypeError(f"{op}: {a.dtype} and {other.dtype}: convert one with .to(dtype)")
+        return (a, other.to(a.dtype)) if a.ndim else (a.to(other.dtype), other)
+    if other.dtype in FLOATS and a.dtype not in FLOATS:
+        return a.to(other.dtype), other
+    return (a, other.to(a.dtype)) if a.dtype in FLOATS else (a, other)

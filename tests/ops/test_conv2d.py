@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+import minseg
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops import columns
+from minseg.ops.conv2d import op
+from tests.witness import assert_adjoint, assert_agree
+
+# x shape, w shape, stride, padding, dilation, groups: H != W, N > 1, C_in != C_out, even kernels,
+# strides that do not divide, groups, kernels as large as the image, strides larger than the kernel
+CASES = [
+    ((2, 3, 7, 6), (4, 3, 3, 3), 1, 1, 1, 1),
+    ((2, 3, 7, 9), (5, 3, 2, 4), (2, 3), (1, 2), 1, 1),
+    ((2, 4, 9, 8), (6, 2, 3, 2), 2, (2, 0), (2, 3), 2),
+    ((1, 4, 6, 5), (4, 1, 3, 3), 1, 1, 1, 4),
+    ((1, 4, 6, 5), (8, 1, 3, 3), 2, 1, 1, 4),
+    ((2, 2, 4, 5), (3, 2, 4, 5), 1, 0, 1, 1),
+    ((2, 2, 9, 8), (3, 2, 1, 2), (4, 3), 0, 1, 1),
+    ((3, 5, 4, 6), (2, 5, 1, 1), 1, 0, 1, 1),
+    ((1, 2, 3, 4), (2, 2, 1, 1), 1, 2, 1, 1),
+    ((1, 1, 1, 1), (1, 1, 1, 1), 1, 0, 1, 1),
+    ((0, 3, 5, 5), (2, 3, 3, 3), 1, 1, 1, 1),
+]
+
+
+def case_arguments(case, dtype=np.float64, seed=0):
+    x_shape, w_shape, stride, padding, dilation, groups = case
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(x_shape).astype(dtype)
+    w = rng.standard_normal(w_shape).astype(dtype)
+    b = rng.standard_normal(w_shape[0]).astype(dtype)
+    pairs = [(v, v) if isinstance(v, int) else v for v in (stride, padding, dilation)]
+    return x, w, b, *pairs, groups
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_forward_equals_the_definition(case, dtype):
+    x, w, b, *how = case_arguments(case, dtype)
+    expected = op.definition(*(a.astype(np.float64) for a in (x, w, b)), *how)
+    got = F.conv2d(Tensor(x), Tensor(w), Tensor(b), *how)
+    assert_agree(got.data, expected, dtype, length=w[0].size + 1)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[0][0]])
+def test_gradients(case):
+    x, w, b, *how = case_arguments(case)
+    inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+    assert gradcheck(lambda x, w, b: F.conv2d(x, w, b, *how), inputs)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[0][0]])
+def test_gradients_are_adjoint_to_the_forward(case):
+    x, w, _, *how = case_arguments(case)
+    assert_adjoint(
+        lambda x: op.forward(x, w, None, *how), lambda g: op.grad_input(g, w, x.shape, *how), x
+    )
+    assert_adjoint(
+        lambda w: op.forward(x, w, None, *how), lambda g: op.grad_weight(g, x, w.shape, *how), w
+    )
+
+
+def test_small_workspace_and_threads_change_nothing(monkeypatch):
+    x, w, b, *how = case_arguments(((3, 40, 33, 29), (24, 40, 3, 3), 1, 1, 1, 1), np.float32)
+
+    def results():
+        inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+        y = F.conv2d(*inputs, *how)
+        y.backward(np.cos(np.arange(y.numel(), dtype=np.float32)).reshape(y.shape))
+        return [y.data, *(t.grad.data for t in inputs)]
+
+    expected = results()
+    for first, second in zip(expected, results(), strict=True):
+        np.testing.assert_array_equal(first, second)  # the same bits
+    limit, threads = columns.get_workspace_limit(), minseg.get_num_threads()
+    try:
+        columns.set_workspace_limit(2**16)
+        minseg.set_num_threads(3)
+        got = results()
+    finally:
+        columns.set_workspace_limit(limit)
+        minseg.set_num_threads(threads)
+    for one, other, length in zip(got, expected, (361, 217, 2871, 2871), strict=True):
+        assert_agree(one, other, np.float32, length=length)
+
+
+@pytest.mark.parametrize(("kernel", "dilation"), [((3, 3), 1), ((2, 4), 1), ((3, 2), (2, 3))])
+def test_same_padding_keeps_the_size(kernel, dilation):
+    x, w = np.ones((1, 1, 6, 7)), np.ones((1, 1, *kernel))
+    y = F.conv2d(Tensor(x), Tensor(w), padding="same", dilation=dilation)
+    assert y.shape == x.shape
+    assert y.data.max() == kernel[0] * kernel[1]
+
+
+def test_inputs_may_be_non_contiguous_and_are_not_mutated():
+    x, w, b, *how = case_arguments(CASES[1])
+    strided = np.asfortranarray(x)
+    before = strided.copy(), w.copy()
+    np.testing.assert_array_equal(op.forward(strided, w, b, *how), op.forward(x, w, b, *how))
+    np.testing.assert_array_equal(strided, before[0])
+    np.testing.assert_array_equal(w, before[1])
+
+
+def test_override_replaces_the_forward_everywhere():
+    x, w = Tensor(np.ones((1, 1, 3, 3))), Tensor(np.ones((1, 1, 3, 3)))
+    seven = minseg.override("conv2d", forward=lambda x, *_: np.full((1, 1, 1, 1), 7.0))
+    with pytest.warns(UserWarning, match="grad_input, grad_weight stays"):
+        seven.__enter__()
+    assert F.conv2d(x, w).item() == 7
+    seven.__exit__(None, None, None)
+    assert F.conv2d(x, w).item() == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"input": Tensor(np.ones((3, 5, 5)))}, ValueError, "input has shape .3, 5, 5., needs 4"),
+        ({"input": Tensor(np.ones((1, 2, 5, 5)))}, ValueError, "needs 3 input channels"),
+        ({"input": Tensor(np.ones((1, 3, 5, 5), int))}, TypeError, "input is int64"),
+        ({"input": Tensor(np.ones((1, 3, 5, 5), np.float32))}, TypeError, "weight is float64"),
+        ({"input": Tensor(np.ones((1, 3, 2, 5)))}, ValueError, "output would be 0x3"),
+        ({"bias": Tensor(np.ones(3))}, ValueError, "bias has shape"),
+        ({"stride": 0}, ValueError, "stride is 0, needs at least 1"),
+        ({"padding": -1}, ValueError, "padding is -1, needs at least 0"),
+        ({"padding": "full"}, ValueError, "padding is 'full'"),
+        ({"padding": "same", "stride": 2}, ValueError, "needs stride 1"),
+        ({"dilation": 1.5}, TypeError, "dilation is 1.5"),
+        ({"groups": 2}, ValueError, "groups is 2, needs to divide"),
+    ],
+)
+def test_errors_name_the_culprit(change, error, message):
+    arguments = {"input": Tensor(np.ones((1, 3, 5, 5))), "weight": Tensor(np.ones((4, 3, 3, 3)))}
+    with pytest.raises(error, match=f"conv2d: .*{message}"):
+        F.conv2d(**{**arguments, **change})

@@ -1,0 +1,223 @@
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import minseg
+from minseg import Tensor, gradcheck
+
+
+def randn(*shape, seed=0, dtype=np.float64):
+    values = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    return Tensor(values, requires_grad=True)
+
+
+positive = Tensor(np.random.default_rng(3).uniform(0.5, 2, (2, 3)), requires_grad=True)
+
+UNARY = {
+    "neg": lambda x: -x,
+    "pow": lambda x: x**3,
+    "exp": Tensor.exp,
+    "log": Tensor.log,
+    "sqrt": Tensor.sqrt,
+    "abs": lambda x: (x - 1.03).abs(),
+    "clamp": lambda x: x.clamp(0.8, 1.6),
+    "sum": Tensor.sum,
+    "sum of a dim": lambda x: x.sum(-1),
+    "sum, keepdim": lambda x: x.sum((0, 1), keepdim=True),
+    "mean": lambda x: x.mean(0),
+    "var": lambda x: x.var(1),
+    "amax": lambda x: x.amax(1),
+    "amin, keepdim": lambda x: x.amin(0, keepdim=True),
+    "max": Tensor.max,
+    "reshape": lambda x: x.reshape(3, -1) * x.reshape(3, 2),
+    "permute": lambda x: x.reshape(1, 2, 3).permute(2, 0, 1),
+    "transpose": lambda x: x.transpose(0, -1),
+    "flatten": lambda x: x.unsqueeze(0).flatten(1),
+    "squeeze": lambda x: x.unsqueeze(1).squeeze(1),
+    "expand": lambda x: x.unsqueeze(0).expand(4, 2, 3),
+    "slice": lambda x: x[:, 1:],
+    "integer": lambda x: x[-1],
+    "mask": lambda x: x[x.data > 1],
+    "integer array, twice the same": lambda x: x[np.array([0, 1, 1, 0, 1])],
+    "mixed": lambda x: x[None, ..., np.array([2, 2])],
+    "cat": lambda x: minseg.cat([x, x * 2], -1),
+    "stack": lambda x: minseg.stack([x, x * 2], 1),
+    "split": lambda x: minseg.split(x, [1, 2], 1)[1] * 2,
+    "used twice": lambda x: x * x + x / x,
+    "number on the left": lambda x: 2 - x + 3 / x,
+    "array on the left": lambda x: np.ones((2, 3)) * x @ np.ones((3, 2)),
+    "where": lambda x: x.where(x.data > 1, x * 3),
+    "to": lambda x: x.to(np.float64).to("cpu"),
+}
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_gradient(name):
+    assert gradcheck(UNARY[name], [positive])
+
+
+@pytest.mark.parametrize("op", ["__add__", "__sub__", "__mul__", "__truediv__"])
+@pytest.mark.parametrize("shape", [(4, 2, 3), (3,), (2, 1), (), (1, 1, 1)])
+def test_broadcasting_gradients(op, shape):
+    other = Tensor(np.random.default_rng(5).uniform(1, 2, shape), requires_grad=True)
+    assert gradcheck(lambda a, b: getattr(a, op)(b), [randn(2, 3), other])
+    assert gradcheck(lambda a, b: getattr(a, op)(b), [other, positive])
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ((2, 3), (3, 4)),
+        ((5, 2, 3), (3, 4)),
+        ((2, 3), (5, 3, 4)),
+        ((5, 1, 2, 3), (4, 3, 2)),
+        ((3,), (3,)),
+        ((3,), (3, 4)),
+        ((2, 3), (3,)),
+        ((5, 2, 3), (3,)),
+        ((3,), (5, 3, 2)),
+    ],
+)
+def test_matmul(a, b):
+    a, b = randn(*a), randn(*b, seed=1)
+    np.testing.assert_array_equal((a @ b).data, a.data @ b.data)
+    assert gradcheck(lambda a, b: a @ b, [a, b])
+
+
+def test_a_wrong_gradient_is_found():
+    def wrong(x):
+        return minseg.tensor.record("wrong", x.data**2, (x,), lambda grad: (grad * x.data,))
+
+    with pytest.raises(AssertionError, match="input 0 at"):
+        gradcheck(wrong, [randn(2, 3)])
+    with pytest.raises(TypeError, match="float32"):
+        gradcheck(wrong, [randn(2, dtype=np.float32)])
+    with pytest.raises(ValueError, match="no input requires"):
+        gradcheck(wrong, [randn(2).detach()])
+
+
+def test_deep_graphs_do_not_recurse():
+    x = y = randn(2)
+    for _ in range(20_000):
+        y = y * 1.0
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [1, 1])
+    for _ in range(20_000):
+        y = x + y
+    del y  # neither may releasing it
+
+
+def test_gradients_accumulate_and_do_not_alias():
+    a, b = randn(3), randn(3)
+    (a + b).sum().backward()
+    (a + b).sum().backward()
+    np.testing.assert_array_equal(a.grad.data, [2, 2, 2])
+    a.grad.data *= 10
+    np.testing.assert_array_equal(b.grad.data, [2, 2, 2])
+
+
+def test_diamonds_get_both_gradients_once():
+    x = Tensor([3.0], requires_grad=True)
+    y = x * x
+    z = y * y + y
+    z.backward()
+    assert x.grad.item() == 4 * 3**3 + 2 * 3
+
+
+def test_the_record_is_released():
+    x = randn(3)
+    y = x.exp()
+    inner, z = weakref.ref(y), y.sum()
+    del y
+    z.backward()
+    gc.collect()
+    assert inner() is None
+    with pytest.raises(RuntimeError, match="retain_graph"):
+        z.backward()
+
+
+def test_retain_graph():
+    x = randn(3)
+    y = (x * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    np.testing.assert_allclose(x.grad.data, 4 * x.data)
+
+
+def test_no_grad_and_detach():
+    x = randn(3)
+    with minseg.no_grad():
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+    assert not x.detach().requires_grad
+    assert x.detach().data is x.data
+
+    @minseg.no_grad()
+    def double(x):
+        return x * 2
+
+    assert not double(x).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_is_kept(dtype):
+    x = randn(2, 3, dtype=dtype)
+    for value in (2, 2.5, np.float64(2.5), np.float32(2.5), np.arange(1, 4), Tensor(np.float64(2))):
+        for y in (x + value, value * x, x / value, value - x, x**2, x.mean(), x.var(0)):
+            assert y.dtype == dtype
+    y.sum().backward()
+    assert x.grad.dtype == dtype
+    assert Tensor([1.0, 2.0]).dtype == np.float32
+    assert Tensor(np.ones(2)).dtype == np.float64
+
+
+def test_mixed_precision_is_refused():
+    with pytest.raises(TypeError, match="add: float32 and float64"):
+        randn(2, dtype=np.float32) + np.ones(2)
+
+
+def test_a_gradient_of_another_dtype_or_shape_is_refused():
+    x = randn(3, dtype=np.float32)
+    for wrong in (np.ones(3), np.ones(4, np.float32)):
+        y = minseg.tensor.record("mine", x.data, (x,), lambda grad, w=wrong: (w,))
+        with pytest.raises(ValueError, match="mine: its backward gave a gradient of shape"):
+            y.backward(np.ones(3, np.float32))
+
+
+def test_comparison_and_conversion():
+    x = Tensor([1.0, 2.0, 3.0])
+    np.testing.assert_array_equal((x > 2).data, [False, False, True])
+    np.testing.assert_array_equal((x == Tensor([1.0, 0.0, 3.0])).data, [True, False, True])
+    assert x.argmax().item() == 2
+    assert float(x.sum()) == 6
+    assert bool(x.sum() == 6)
+    np.testing.assert_array_equal(np.asarray(x), [1, 2, 3])
+    assert x.numpy() is x.data
+    assert len({x, x, Tensor([1.0])}) == 2
+    assert [v.item() for v in x] == [1, 2, 3]
+    assert "made by add" in repr(x.requires_grad_() + 1)
+
+
+@pytest.mark.parametrize(
+    ("action", "error", "message"),
+    [
+        (lambda: randn(2).backward(), ValueError, "pass a gradient"),
+        (lambda: randn(2).backward(np.ones(3)), ValueError, r"shape \(3,\), needs \(2,\)"),
+        (lambda: Tensor([1.0]).backward(), RuntimeError, "requires a gradient"),
+        (lambda: Tensor([1, 2], requires_grad=True), TypeError, "only floats"),
+        (lambda: Tensor(np.ones(2, np.float16)), TypeError, "float16"),
+        (lambda: Tensor(["a"]), TypeError, "dtype is <U1"),
+        (lambda: randn(2).item(), ValueError, "exactly one"),
+        (lambda: randn(2, 3) @ randn(2, 3), ValueError, "matmul: .2, 3. @ .2, 3."),
+        (lambda: minseg.cat([randn(2, 3), randn(3, 2)]), ValueError, "one shape but for dim 0"),
+        (lambda: minseg.cat([]), ValueError, "got nothing"),
+        (lambda: minseg.split(randn(4), [1, 2]), ValueError, "sum to 3, dim 0 has 4"),
+        (lambda: randn(2).to("tpu"), TypeError, "data type"),
+        (lambda: randn(2).to("cuda:x"), ValueError, "cuda:x"),
+    ],
+)
+def test_errors(action, error, message):
+    with pytest.raises(error, match=message):
+        action()
