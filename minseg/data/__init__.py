@@ -11,6 +11,7 @@ from minseg.data.files import PathLike, read_image, read_labels
 from minseg.data.folder import Folder
 from minseg.data.loader import Batch, DataLoader
 from minseg.data.shapes import Shapes
+from minseg.data.street import Street
 
 __all__ = [
     "IGNORE_INDEX",
@@ -21,12 +22,13 @@ __all__ = [
     "Folder",
     "Sample",
     "Shapes",
+    "Street",
     "open_dataset",
     "read_image",
     "read_labels",
 ]
 
-_SYNTHETIC = {"shapes": Shapes}
+_SYNTHETIC = {"shapes": Shapes, "street": Street}
 _REAL = {"camvid": CamVid}
 
 
