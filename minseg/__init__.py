@@ -2,12 +2,15 @@
 
 from minseg.array import to_device
 from minseg.gradcheck import gradcheck
+from minseg.memory import keep_freed_memory
 from minseg.ops.op import override, use_kernels
 from minseg.parallel import get_num_threads, set_num_threads
 from minseg.random import manual_seed
 from minseg.tensor import Tensor, cat, no_grad, split, stack
 
 __version__ = "0.1.0"
+
+keep_freed_memory()
 
 __all__ = [
     "Tensor",

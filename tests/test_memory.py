@@ -1,0 +1,25 @@
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource
+import numpy as np
+import minseg
+
+def faults_of_a_round():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    arrays = [np.ones(20_000_000, np.uint8) for _ in range(4)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = faults_of_a_round()
+print(first, faults_of_a_round())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells the GNU C library only")
+def test_freed_arrays_are_recycled_without_page_faults():
+    out = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    _, second = map(int, out.stdout.split())
+    assert second < 4 * 20_000_000 / 4096 / 10
