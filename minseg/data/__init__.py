@@ -7,22 +7,45 @@ from typing import Any
 
 from minseg.data.camvid import CamVid
 from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample
+from minseg.data.elastic import ElasticDeformation
 from minseg.data.files import PathLike, read_image, read_labels
 from minseg.data.folder import Folder
-from minseg.data.loader import Batch, DataLoader
+from minseg.data.loader import Batch, DataLoader, collate
 from minseg.data.shapes import Shapes
 from minseg.data.street import Street
+from minseg.data.transforms import (
+    ColorJitter,
+    Compose,
+    Flip,
+    Normalize,
+    Pad,
+    RandomCrop,
+    RandomScale,
+    Resize,
+    Rotate,
+)
 
 __all__ = [
     "IGNORE_INDEX",
     "Batch",
     "CamVid",
+    "ColorJitter",
+    "Compose",
     "DataLoader",
     "Dataset",
+    "ElasticDeformation",
+    "Flip",
     "Folder",
+    "Normalize",
+    "Pad",
+    "RandomCrop",
+    "RandomScale",
+    "Resize",
+    "Rotate",
     "Sample",
     "Shapes",
     "Street",
+    "collate",
     "open_dataset",
     "read_image",
     "read_labels",

@@ -6,15 +6,14 @@ epoch change nothing.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from minseg.data.dataset import Dataset, Sample, random_stream
-
-Transform = Callable[[Sample, np.random.Generator], Sample]
+from minseg.data.transforms import Transform
 
 
 @dataclass

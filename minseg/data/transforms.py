@@ -1,0 +1,275 @@
+"""Augmentation: what happens to an image happens to its mask and instances.
+
+A transform is called as transform(sample, generator) and returns a new sample; what it is given
+stays as it was. Images are interpolated bilinearly, labels by nearest neighbour. What comes from
+outside is black in the image, 255 (void) in the mask and 0 in the instances.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minseg.data.dataset import IGNORE_INDEX, Sample
+
+Transform = Callable[[Sample, np.random.Generator], Sample]
+
+
+class Compose:
+    """One transform after the other."""
+
+    def __init__(self, transforms: list[Transform]) -> None:
+        self.transforms = transforms
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        for transform in self.transforms:
+            sample = transform(sample, generator)
+        return sample
+
+
+class Flip:
+    """Mirror left to right, and top to bottom, each with its probability."""
+
+    def __init__(self, horizontal: float = 0.5, vertical: float = 0.0) -> None:
+        _need(0 <= horizontal <= 1 and 0 <= vertical <= 1, "Flip: probabilities lie in 0..1")
+        self.horizontal = horizontal
+        self.vertical = vertical
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        flip_columns, flip_rows = generator.random(2) < np.array([self.horizontal, self.vertical])
+        window = (slice(None, None, -1 if flip_rows else 1),
+                  slice(None, None, -1 if flip_columns else 1))  # fmt: skip
+        return _each(sample, lambda array, outside: array[window].copy())
+
+
+class RandomCrop:
+    """Cut out (H, W) at a random place. A smaller image is padded, at a random place too."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = _size("RandomCrop", size)
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        slack = np.subtract(sample.image.shape[:2], self.size)  # negative where it must be padded
+        top, left = generator.integers(np.minimum(slack, 0), np.maximum(slack, 0), endpoint=True)
+        return crop(sample, int(top), int(left), self.size)
+
+
+class Pad:
+    """Pad to at least (H, W), the image in the middle; larger sides stay."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = _size("Pad", size)
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        height, width = np.maximum(sample.image.shape[:2], self.size).tolist()
+        top = (sample.image.shape[0] - height) // 2
+        left = (sample.image.shape[1] - width) // 2
+        return crop(sample, top, left, (height, width))
+
+
+class Resize:
+    """Scale to (H, W)."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = _size("Resize", size)
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        return resize(sample, self.size)
+
+
+class RandomScale:
+    """Scale both sides by one factor, uniform in low..high in its logarithm: 1/2 as often as 2."""
+
+    def __init__(self, low: float = 0.5, high: float = 2.0) -> None:
+        _need(0 < low <= high, f"RandomScale: got {low}..{high}, needs 0 < low <= high")
+        self.low = low
+        self.high = high
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        factor = np.exp(generator.uniform(np.log(self.low), np.log(self.high)))
+        height, width = (max(1, round(side * factor)) for side in sample.image.shape[:2])
+        return resize(sample, (height, width))
+
+
+class Rotate:
+    """Turn about the image's middle, by an angle uniform in -degrees..degrees; the size stays."""
+
+    def __init__(self, degrees: float = 10.0) -> None:
+        self.degrees = degrees
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        angle = np.deg2rad(generator.uniform(-self.degrees, self.degrees))
+        height, width = sample.image.shape[:2]
+        y = np.arange(height)[:, None] - (height - 1) / 2
+        x = np.arange(width)[None, :] - (width - 1) / 2
+        # Where does the pixel at (y, x) come from? From itself, turned back. Rows run downwards,
+        # so a positive angle turns the image counter-clockwise.
+        from_y = np.sin(angle) * x + np.cos(angle) * y + (height - 1) / 2
+        from_x = np.cos(angle) * x - np.sin(angle) * y + (width - 1) / 2
+        return warp(sample, from_y, from_x)
+
+
+class ColorJitter:
+    """Change brightness, contrast, saturation and hue of an image in 0..1, in this order.
+
+    The first three are factors uniform in 1 - value..1 + value: of the colour, of its distance
+    from the image's mean grey, of its distance from its own grey. hue turns the colour about the
+    grey axis (in YIQ) by up to that share of a full circle. A grey image keeps to the first two.
+    """
+
+    def __init__(
+        self,
+        brightness: float = 0.3,
+        contrast: float = 0.3,
+        saturation: float = 0.3,
+        hue: float = 0.03,
+    ) -> None:
+        values = (brightness, contrast, saturation)
+        _need(all(0 <= value <= 1 for value in values), f"ColorJitter: got {values}, needs 0..1")
+        _need(0 <= hue <= 0.5, f"ColorJitter: hue: got {hue}, needs 0..0.5")
+        self.ranges = np.array([*values, 2 * np.pi * hue])
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        change = self.ranges * generator.uniform(-1, 1, 4)
+        brightness, contrast, saturation = (1 + change[:3]).astype(np.float32)
+        image = np.clip(sample.image * brightness, 0, 1)
+        image = _mix(_grey(image).mean(), image, contrast)
+        if image.shape[2] == 3:
+            image = _mix(_grey(image), image, saturation)
+            image = np.clip(image @ _hue_matrix(change[3]).T, 0, 1)
+        return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
+
+
+class Normalize:
+    """Subtract the mean and divide by the standard deviation of each channel.
+
+    The defaults are ImageNet's, which published backbones expect.
+    """
+
+    def __init__(
+        self,
+        mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+        std: tuple[float, ...] = (0.229, 0.224, 0.225),
+    ) -> None:
+        self.mean = np.array(mean, np.float32)
+        self.std = np.array(std, np.float32)
+        _need(bool((self.std > 0).all()), f"Normalize: std: got {std}, needs values > 0")
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        channels = sample.image.shape[2]
+        if {self.mean.size, self.std.size} - {1, channels}:
+            raise ValueError(
+                f"Normalize: mean and std have {self.mean.size} and {self.std.size} values, but "
+                f"sample {sample.name!r} has {channels} channels"
+            )
+        image = (sample.image - self.mean) / self.std
+        return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
+
+
+def crop(sample: Sample, top: int, left: int, size: tuple[int, int]) -> Sample:
+    """The window of `size` (H, W) whose first pixel is (top, left); it may reach outside."""
+
+    def cut(array: np.ndarray, outside: float) -> np.ndarray:
+        window = np.full((*size, *array.shape[2:]), outside, array.dtype)
+        y0, x0 = max(top, 0), max(left, 0)
+        part = array[y0 : max(top + size[0], 0), x0 : max(left + size[1], 0)]
+        window[y0 - top : y0 - top + part.shape[0], x0 - left : x0 - left + part.shape[1]] = part
+        return window
+
+    return _each(sample, cut)
+
+
+def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+    """Scaled to `size` (H, W), with pixel centres at half-integers (align_corners=False)."""
+    from_y, from_x = (
+        np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)  # never outside
+        for new, old in zip(size, sample.image.shape[:2], strict=True)
+    )
+    return warp(sample, from_y[:, None], from_x[None, :])
+
+
+def warp(sample: Sample, from_y: np.ndarray, from_x: np.ndarray) -> Sample:
+    """The sample whose pixel (y, x) comes from (from_y[y, x], from_x[y, x]) of the given one.
+
+    from_y and from_x broadcast to the new (H, W). Pixel (0, 0) covers -0.5..0.5 in both; places
+    within half a pixel of the border take the border's colour, others come from outside.
+    """
+    height, width = sample.image.shape[:2]
+    inside = (from_y >= -0.5) & (from_y <= height - 0.5)
+    inside = inside & (from_x >= -0.5) & (from_x <= width - 0.5)
+    from_y, from_x = np.clip(from_y, 0, height - 1), np.clip(from_x, 0, width - 1)
+
+    y0, x0 = from_y.astype(int), from_x.astype(int)
+    y1, x1 = np.minimum(y0 + 1, height - 1), np.minimum(x0 + 1, width - 1)
+    wy = (from_y - y0).astype(np.float32)[..., None]
+    wx = (from_x - x0).astype(np.float32)[..., None]
+    image = sample.image
+    above = (1 - wx) * image[y0, x0] + wx * image[y0, x1]
+    below = (1 - wx) * image[y1, x0] + wx * image[y1, x1]
+    bilinear = ((1 - wy) * above + wy * below) * inside[..., None]
+
+    nearest = np.floor(from_y + 0.5).astype(int), np.floor(from_x + 0.5).astype(int)
+
+    def pick(array: np.ndarray, outside: int) -> np.ndarray:
+        return np.where(inside, array[nearest], array.dtype.type(outside))
+
+    return Sample(
+        bilinear,
+        pick(_fitting(sample).mask, IGNORE_INDEX),
+        None if sample.instances is None else pick(sample.instances, 0),
+        sample.name,
+    )
+
+
+def _each(sample: Sample, change: Callable[[np.ndarray, float], np.ndarray]) -> Sample:
+    """`change(array, what lies outside)` of the image, the mask and the instances."""
+    instances = _fitting(sample).instances
+    return Sample(
+        change(sample.image, 0.0),
+        change(sample.mask, IGNORE_INDEX),
+        None if instances is None else change(instances, 0),
+        sample.name,
+    )
+
+
+def _fitting(sample: Sample) -> Sample:
+    """The sample itself. Raises ValueError if mask and image differ in size."""
+    for labels in (sample.mask, sample.instances):
+        if labels is not None and labels.shape != sample.image.shape[:2]:
+            raise ValueError(
+                f"transform: sample {sample.name!r} has an image of {sample.image.shape[:2]} and "
+                f"labels of {labels.shape}, needs one size"
+            )
+    return sample
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    """Luma, (H, W, 1), as ITU-R BT.601 weighs it."""
+    if image.shape[2] == 1:
+        return image
+    return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
+
+
+def _mix(base: np.ndarray, image: np.ndarray, factor: np.float32) -> np.ndarray:
+    return np.clip(base + factor * (image - base), 0, 1)
+
+
+def _hue_matrix(angle: float) -> np.ndarray:
+    """RGB to RGB (3, 3): turns the plane of I and Q in YIQ, keeps Y."""
+    to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+    cos, sin = np.cos(angle), np.sin(angle)
+    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    return (np.linalg.inv(to_yiq) @ turn @ to_yiq).astype(np.float32)
+
+
+def _copy(labels: np.ndarray | None) -> np.ndarray | None:
+    return None if labels is None else labels.copy()
+
+
+def _size(name: str, size: tuple[int, int]) -> tuple[int, int]:
+    _need(len(size) == 2 and min(size) > 0, f"{name}: size: got {size}, needs (H, W), both > 0")
+    return size
+
+
+def _need(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
