@@ -1,0 +1,133 @@
+// What every kernel of minseg shares: the scalar type, index helpers, reductions over a warp and over
+// a block, and named wrappers for the few instructions that CUDA C++ has no name for.
+//
+// A kernel file needs nothing but this one beside it. It compiles with NVRTC, with nvcc, and in the
+// emulator (which defines MINSEG_EMULATOR).
+#pragma once
+
+// --- The scalar type ---------------------------------------------------------------------------
+// One source serves both precisions: the launcher passes -DMINSEG_DOUBLE when the arrays are float64.
+#ifdef MINSEG_DOUBLE
+typedef double scalar;
+#else
+typedef float scalar;
+#endif
+
+#define WARP 32
+#define FULL_MASK 0xffffffffu  // every lane of a warp
+
+// Minus infinity without <limits>, which NVRTC does not have: the start of every maximum.
+__device__ __forceinline__ scalar minus_infinity() {
+    return -(scalar)__int_as_float(0x7f800000);
+}
+
+// --- Indices -----------------------------------------------------------------------------------
+__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// Index of this thread in a one-dimensional grid. 64 bits: a batch of images passes 2^31 elements.
+__device__ __forceinline__ long long global_index() {
+    return (long long)blockIdx.x * blockDim.x + threadIdx.x;
+}
+
+// Row-major place of element (n, c, y, x) in an array of shape (N, C, H, W). N itself is not needed.
+__device__ __forceinline__ long long at(int n, int c, int y, int x, int C, int H, int W) {
+    return (((long long)n * C + c) * H + y) * W + x;
+}
+
+// The inverse of at(): which (n, c, y, x) lies at a row-major place.
+struct Nchw {
+    int n, c, y, x;
+};
+__device__ __forceinline__ Nchw unravel(long long i, int C, int H, int W) {
+    Nchw p;
+    p.x = (int)(i % W);
+    i /= W;
+    p.y = (int)(i % H);
+    i /= H;
+    p.c = (int)(i % C);
+    p.n = (int)(i / C);
+    return p;
+}
+
+__device__ __forceinline__ bool inside(int y, int x, int H, int W) {
+    return y >= 0 && y < H && x >= 0 && x < W;
+}
+
+// --- Reductions --------------------------------------------------------------------------------
+// All 32 lanes of a warp must call these; every lane gets the result. The tree's shape depends on
+// nothing but the lane, so that the same input gives the same bits on every run.
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+    for (int step = WARP / 2; step > 0; step /= 2) value += __shfl_xor_sync(FULL_MASK, value, step);
+    return value;
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_max(T value) {
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        T other = __shfl_xor_sync(FULL_MASK, value, step);
+        value = other > value ? other : value;
+    }
+    return value;
+}
+
+// Every thread of a one-dimensional block must call these, and its size must be a multiple of 32.
+// `scratch` is shared memory for 32 values (one a warp). Every thread gets the result. The last
+// barrier lets the caller use `scratch` again at once.
+template <typename T>
+__device__ __forceinline__ T block_sum(T value, T* scratch) {
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    value = warp_sum(value);
+    if (lane == 0) scratch[warp] = value;
+    __syncthreads();
+    value = warp_sum(lane < warps ? scratch[lane] : T(0));
+    __syncthreads();
+    return value;
+}
+
+template <typename T>
+__device__ __forceinline__ T block_max(T value, T* scratch) {
+    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    value = warp_max(value);
+    if (lane == 0) scratch[warp] = value;
+    __syncthreads();
+    value = warp_max(scratch[lane < warps ? lane : 0]);
+    __syncthreads();
+    return value;
+}
+
+// --- Instructions without a name in CUDA C++ ---------------------------------------------------
+// Tensor cores by their PTX instruction: a warp multiplies a 16 x 8 tile of A by an 8 x 8 tile of B
+// and adds to a 16 x 8 tile of C. TF32 operands are float bits of which the hardware reads the upper
+// 19. With g = lane / 4 and t = lane % 4, a lane holds
+//   a = A[g][t], A[g + 8][t], A[g][t + 4], A[g + 8][t + 4]        b = B[t][g], B[t + 4][g]
+//   c = C[g][2t], C[g][2t + 1], C[g + 8][2t], C[g + 8][2t + 1]
+// (PTX ISA, "Matrix fragments for mma.m16n8k8"). Needs sm_80; all 32 lanes must call it.
+__device__ __forceinline__ void mma_m16n8k8_tf32(float c[4], const unsigned a[4],
+                                                 const unsigned b[2]) {
+#if defined(MINSEG_EMULATOR)
+    minseg::mma_m16n8k8_tf32(c, a, b);
+#elif __CUDA_ARCH__ >= 800
+    asm volatile(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    __trap();  // no tensor core reads TF32 before sm_80
+#endif
+}
+
+// float bits rounded to TF32 (10 bits of fraction, to nearest, ties away from zero), as mma wants them.
+__device__ __forceinline__ unsigned to_tf32(float value) {
+#if defined(MINSEG_EMULATOR)
+    return minseg::to_tf32(value);
+#elif __CUDA_ARCH__ >= 800
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+    return bits;
+#else
+    __trap();
+    return 0;
+#endif
+}

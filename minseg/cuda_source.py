@@ -1,0 +1,343 @@
+"""Reading a CUDA source file: its kernels, their signatures and launch lines, its constants.
+
+This is no C++ front end. It knows as much of the language as the launch of a kernel needs: where
+comments and strings are, what a parameter list says, how to compute `ceil_div(n, TILE)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minseg.cuda_expression import evaluate
+
+_SIZES = {"bool": 1, "char": 1, "short": 2, "half": 2, "int": 4, "float": 4, "double": 8}
+ROLES = ("in", "out", "inout")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A kernel's parameter: `const float* __restrict__ x` has ctype "float", pointer, const."""
+
+    name: str
+    ctype: str  # without const, volatile, restrict and the star; one spelling a type
+    pointer: bool
+    const: bool
+    role: str  # "in", "out", "inout"; "" for a scalar
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A `__global__` function and the launch line above it."""
+
+    name: str
+    line: int
+    source: Source = field(repr=False)
+    parameters: tuple[Parameter, ...]
+    template: tuple[tuple[str, str], ...]  # (kind, name): ("int", "TILE"), ("typename", "T")
+    grid: tuple[str, ...]
+    block: tuple[str, ...]
+    shared: str
+    max_threads: str  # the first argument of __launch_bounds__, or ""
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.path.name}:{self.line})"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A `.cu` file with its quoted includes put in, and what was read from it."""
+
+    path: Path
+    text: str  # includes expanded; `#line` lines keep file names and line numbers right
+    code: str  # the same, comments and strings blanked
+    kernels: dict[str, Kernel] = field(default_factory=dict)
+    bodies: dict[str, set[str]] = field(default_factory=dict)  # function or macro: names it uses
+
+    def constants(self, double: bool) -> dict[str, str]:
+        """The `#define`s and `constexpr`s that hold when `scalar` is float, or double."""
+        return _constants(self.code, {"MINSEG_DOUBLE": "1"} if double else {})
+
+    def reaches(self, kernel: str) -> set[str]:
+        """Every name that the kernel uses, itself or through a function or macro of this file."""
+        found: set[str] = set()
+        todo = [kernel]
+        while todo:
+            name = todo.pop()
+            new = self.bodies.get(name, set()) - found
+            found |= new
+            todo += new
+        return found
+
+
+def read_source(path: Path) -> Source:
+    """Read a `.cu` file. ValueError names file and line of what cannot be understood."""
+    text = _expand(path, set())
+    source = Source(path, text, blank(text))
+    _read_bodies(source)
+    end = 0
+    for match in re.finditer(r"__global__\b", source.code):
+        kernel = _read_kernel(source, match.start(), end)
+        end = match.end()
+        if kernel is not None:
+            source.kernels[kernel.name] = kernel
+    return source
+
+
+def blank(text: str) -> str:
+    """The text with comments, strings and character literals turned into spaces, same length."""
+    token = re.compile(
+        r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![\w])\'(?:\\.|[^\'\\\n])*\'', re.DOTALL
+    )
+    return token.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
+
+
+def closing(code: str, start: int) -> int:
+    """Index of the bracket that closes the one at `start`."""
+    pairs = {"(": ")", "{": "}", "[": "]"}
+    depth = 0
+    for i in range(start, len(code)):
+        if code[i] == code[start]:
+            depth += 1
+        elif code[i] == pairs[code[start]]:
+            depth -= 1
+            if depth == 0:
+                return i
+    raise ValueError(f"unbalanced {code[start]!r}")
+
+
+def split_commas(text: str) -> list[str]:
+    """Split at the commas that stand outside every bracket."""
+    parts, depth, start = [], 0, 0
+    for i, character in enumerate(text):
+        depth += (character in "([{<") - (character in ")]}>")
+        if character == "," and depth == 0:
+            parts.append(text[start:i].strip())
+            start = i + 1
+    parts.append(text[start:].strip())
+    return [part for part in parts if part]
+
+
+def place(source: Source, position: int) -> tuple[str, int]:
+    """File name and line of a position in the expanded text, by its last `#line`."""
+    name, line = source.path.name, 1
+    for text in source.text[:position].split("\n")[:-1]:
+        mark = re.match(r'#line (\d+) "(.*)"', text)
+        if mark:
+            line, name = int(mark[1]), mark[2]
+        else:
+            line += 1
+    return name, line
+
+
+def _expand(path: Path, seen: set[Path]) -> str:
+    """The file's text, each `#include "..."` replaced by that file's, once."""
+    seen.add(path.resolve())
+    out = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        include = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+        if not include:
+            out.append("" if re.match(r"\s*#\s*pragma\s+once", line) else line)
+            continue
+        candidates = [folder / include[1] for folder in (path.parent, *path.parents[1:3])]
+        found = next((c for c in candidates if c.is_file()), None)
+        if found is None:
+            raise ValueError(f'{path.name}:{number}: #include "{include[1]}": no such file')
+        if found.resolve() not in seen:
+            out.append(_expand(found, seen))
+        out.append(f'#line {number + 1} "{path.name}"')
+    return "\n".join(out)
+
+
+def _read_bodies(source: Source) -> None:
+    """Note which names each function, struct and macro of the file uses."""
+    code = re.sub(r"^\s*#.*$", lambda m: " " * len(m.group()), source.code, flags=re.MULTILINE)
+    for match in re.finditer(r"^[ \t]*#[ \t]*define[ \t]+(\w+)((?:.*\\\n)*.*)$", source.code, re.M):
+        source.bodies[match[1]] = set(re.findall(r"[A-Za-z_]\w*", match[2]))
+    position = 0
+    while (start := code.find("{", position)) >= 0:
+        end = closing(code, start)
+        head = code[position:start].rsplit(";", 1)[-1]
+        if re.match(r"\s*(namespace\b|extern\s*)", head) and "(" not in head:
+            position = start + 1  # read what is inside
+            continue
+        names = [n for n in re.findall(r"([A-Za-z_]\w*)\s*\(", head) if n != "__launch_bounds__"]
+        names = names or re.findall(r"struct\s+(\w+)", head)
+        for name in names[:1]:
+            used = set(re.findall(r"[A-Za-z_]\w*", code[start:end]))
+            source.bodies.setdefault(name, set()).update(used)
+        position = end + 1
+
+
+def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
+    """The kernel whose `__global__` stands at `start`; None for a mere declaration."""
+    code = source.code
+    file, line = place(source, start)
+    bounds = re.compile(r"__launch_bounds__\s*(\()").search(code, start, code.find("{", start) + 1)
+    max_threads = ""
+    head_end = start
+    if bounds:
+        head_end = closing(code, bounds.start(1))
+        max_threads = split_commas(code[bounds.start(1) + 1 : head_end])[0]
+    name = re.compile(r"([A-Za-z_]\w*)\s*(\()").search(code, head_end)
+    if name is None:
+        raise ValueError(f"{file}:{line}: __global__ without a function")
+    end = closing(code, name.start(2))
+    if not code[end + 1 :].lstrip().startswith("{"):
+        return None
+    where = f"{file}:{line}: kernel {name[1]}"
+    launch = _launch_line(source.text[previous:start], where)
+    roles = {n: role for role in ROLES for n in launch.get(role, "").split()}
+    parameters = []
+    for text in split_commas(code[name.start(2) + 1 : end]):
+        parameter = _read_parameter(text, roles, where)
+        parameters.append(parameter)
+        roles.pop(parameter.name, None)
+    if roles:
+        raise ValueError(f"{where}: the launch line names {', '.join(roles)}: no such pointer")
+    template = re.search(r"template\s*<([^{};]*)>[^{};<>]*$", code[previous:start])
+    kinds = [p.rsplit(None, 1) for p in split_commas(template[1])] if template else []
+    return Kernel(
+        name=name[1],
+        line=line,
+        source=source,
+        parameters=tuple(parameters),
+        template=tuple((" ".join(kind.split()), n) for kind, n in kinds),
+        grid=_tuple_of(launch["grid"], where),
+        block=_tuple_of(launch["block"], where),
+        shared=launch.get("shared", "0"),
+        max_threads=max_threads,
+    )
+
+
+def _launch_line(text: str, where: str) -> dict[str, str]:
+    """`// launch: grid=(...) block=(...) in: x out: y`, possibly continued on `//` lines below."""
+    start = text.rfind("// launch:")
+    if start < 0:
+        raise ValueError(f"{where}: no line `// launch: grid=(...) block=(...) in: ... out: ...`")
+    first, *rest = text[start + len("// launch:") :].split("\n")
+    for line in rest:
+        more = re.match(r"\s*//\s*((?:in|out|inout):.*|(?:grid|block|shared)=.*)", line)
+        if not more:
+            break
+        first += " " + more[1]
+    pieces = re.split(r"\b(grid|block|shared)\s*=|\b(in|out|inout):", first)
+    keys = [a or b for a, b in zip(pieces[1::3], pieces[2::3], strict=True)]
+    launch = {key: value.strip() for key, value in zip(keys, pieces[3::3], strict=True)}
+    for key in ("grid", "block"):
+        if key not in launch:
+            raise ValueError(f"{where}: the launch line has no {key}=(...)")
+    return launch
+
+
+def _tuple_of(text: str, where: str) -> tuple[str, ...]:
+    inner = text[1:-1] if text.startswith("(") and closing(text, 0) == len(text) - 1 else text
+    parts = split_commas(inner)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"{where}: {text!r} must have 1 to 3 dimensions")
+    return tuple(parts)
+
+
+def _read_parameter(text: str, roles: Mapping[str, str], where: str) -> Parameter:
+    words = re.findall(r"[A-Za-z_]\w*|\*", text)
+    words = [w for w in words if w not in ("__restrict__", "__restrict", "volatile")]
+    if len(words) < 2 or words.count("*") > 1 or re.search(r"[&\[<]", text):
+        raise ValueError(f"{where}: parameter {text!r}: give a scalar or a plain pointer")
+    name = words[-1]
+    pointer, const = "*" in words, "const" in words
+    if pointer and name not in roles:
+        raise ValueError(f"{where}: the launch line says neither in, out nor inout of {name!r}")
+    if not pointer and name in roles:
+        raise ValueError(f"{where}: the launch line names {name!r}, which is no pointer")
+    ctype = spelling(" ".join(w for w in words[:-1] if w not in ("*", "const")))
+    return Parameter(name, ctype, pointer, const, roles.get(name, ""))
+
+
+def spelling(ctype: str) -> str:
+    """One spelling a type: "unsigned" and "unsigned int" are the same."""
+    words = ctype.split()
+    if "unsigned" in words or "signed" in words or "long" in words or "short" in words:
+        sign = "unsigned " if "unsigned" in words else ""
+        if "char" in words:
+            return f"{sign}char"
+        size = "long long" if "long" in words else "short" if "short" in words else "int"
+        return sign + size
+    return " ".join(words)
+
+
+def _constants(code: str, defined: dict[str, str]) -> dict[str, str]:
+    """`#define`s and constexprs, with `#if`, `#ifdef`, `#else` followed."""
+    constants = dict(defined)
+    active = [True]
+    taken = [True]
+    for line in code.replace("\\\n", " ").split("\n"):
+        directive = re.match(r"\s*#\s*(\w+)\s*(.*)", line)
+        word, rest = (directive[1], directive[2].strip()) if directive else ("", line)
+        if word in ("if", "ifdef", "ifndef"):
+            holds = _holds(word, rest, constants)
+            active.append(active[-1] and holds)
+            taken.append(holds)
+        elif word in ("elif", "else"):
+            holds = not taken[-1] and (word == "else" or _holds("if", rest, constants))
+            active[-1] = active[-2] and holds
+            taken[-1] = taken[-1] or holds
+        elif word == "endif":
+            active.pop()
+            taken.pop()
+        elif active[-1]:
+            found = re.match(r"\s*#\s*define\s+(\w+)[ \t]+(.+)", line) or re.match(
+                r"\s*(?:static\s+|__device__\s+|inline\s+)*(?:constexpr|const)\s+[\w\s]*?"
+                r"(\w+)\s*=\s*([^;]+);",
+                line,
+            )
+            if found:
+                constants[found[1]] = found[2].strip()
+            elif word == "define":
+                constants.setdefault(rest.split("(")[0].strip() or rest, "1")
+    return constants
+
+
+def _holds(word: str, condition: str, constants: Mapping[str, str]) -> bool:
+    if word != "if":
+        return (condition.split()[0] in constants) == (word == "ifdef")
+    condition = re.sub(
+        r"defined\s*\(?\s*(\w+)\s*\)?", lambda m: str(int(m[1] in constants)), condition
+    )
+    return bool(evaluate(condition, lambda name: constants.get(name, "0")))
+
+
+def bind(
+    kernel: Kernel, values: Mapping[str, int], types: Mapping[str, str], double: bool
+) -> Callable[[str], int]:
+    """A function that computes an expression of the kernel's launch line.
+
+    Names are first the kernel's own (parameters, template arguments: `values`), then the file's.
+    """
+    constants = kernel.source.constants(double)
+    sizes = {**_SIZES, "scalar": 8 if double else 4}
+
+    def size_of(ctype: str) -> int:
+        name = spelling(types.get(ctype, ctype)).removeprefix("unsigned ")
+        vector = re.fullmatch(r"u?(\w+?)([1-4])", name)
+        if name == "long long":
+            return 8
+        if name in sizes:
+            return sizes[name]
+        if vector and vector[1] in sizes:
+            return sizes[vector[1]] * int(vector[2])
+        raise ValueError(f"{kernel}: launch line: size of type {ctype!r} is not known")
+
+    def look_up(name: str) -> int | str:
+        if name in values:
+            return values[name]
+        if name in constants:
+            return constants[name]
+        raise ValueError(f"{kernel}: launch line: {name!r} is no parameter and no constant")
+
+    return lambda expression: evaluate(expression, look_up, size_of)

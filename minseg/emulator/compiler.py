@@ -1,0 +1,100 @@
+"""The host's C++ compiler, and a cache of what it made.
+
+Any of $CXX, c++, g++, clang++ does; where there is none, `ziglang` from PyPI brings one
+(`pip install minseg[emulator]`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+SHIM = Path(__file__).resolve().parent / "cuda"
+BASE_FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w")
+# _longjmp to another stack is what the fibers do; glibc's checked one takes it for an error.
+BASE_FLAGS += ("-U_FORTIFY_SOURCE", "-D_XOPEN_SOURCE=700", "-D_DARWIN_C_SOURCE", "-D_GNU_SOURCE")
+
+
+class CompileError(RuntimeError):
+    """The C++ compiler refused a kernel; the text is what it said."""
+
+
+@lru_cache(maxsize=1)
+def compiler() -> tuple[str, ...]:
+    """The command that compiles C++. RuntimeError, with what to install, if there is none."""
+    wanted = os.environ.get("CXX")
+    for name in [wanted] if wanted else ["c++", "g++", "clang++"]:
+        command = shlex.split(name)
+        if shutil.which(command[0]):
+            return tuple(command)
+    if wanted:
+        raise RuntimeError(f"CXX={wanted}: no such compiler")
+    if importlib.util.find_spec("ziglang"):
+        print("minseg: ziglang's first compilation takes about a minute", file=sys.stderr)
+        return (sys.executable, "-m", "ziglang", "c++")
+    raise RuntimeError(
+        "the CUDA emulator needs a C++ compiler: install g++ or clang++, or set CXX, "
+        "or `pip install ziglang`"
+    )
+
+
+@lru_cache(maxsize=1)
+def version() -> str:
+    """What the compiler says of itself: part of every cache key, and it tells g++ from clang."""
+    answer = subprocess.run([*compiler(), "--version"], capture_output=True, text=True)
+    return answer.stdout
+
+
+def is_clang() -> bool:
+    return "clang" in version() or "zig" in " ".join(compiler())
+
+
+def cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "minseg" / "emulator"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@lru_cache(maxsize=1)
+def _shim_hash() -> str:
+    files = sorted(f for f in SHIM.rglob("*") if f.is_file())
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+
+
+def build(suffix: str, text: str, flags: Sequence[str], objects: Sequence[Path] = ()) -> Path:
+    """Compile C++ text; link `objects` to it unless suffix is ".o". The cached file's path.
+
+    CompileError if the compiler refuses. The file appears under its name only when it is whole, so
+    that processes may build the same thing at once.
+    """
+    command = [*compiler(), *BASE_FLAGS, *flags, "-I", str(SHIM)]
+    parts = [suffix, text, _shim_hash(), version(), *command, *(o.name for o in objects)]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    target = cache_folder() / f"{key}{suffix}"
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:
+        source, result = Path(folder) / "kernel.cpp", Path(folder) / "result"
+        source.write_text(text, encoding="utf-8")
+        link = ["-c"] if suffix == ".o" else [str(o) for o in objects]
+        command += [str(source), *link, "-o", str(result)]
+        answer = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+        if answer.returncode:
+            raise CompileError(answer.stderr.replace(str(source), "kernel.cpp"))
+        os.replace(result, target)
+    return target
+
+
+def runtime(name: str, flags: Sequence[str]) -> Path:
+    """One of the runtime's own sources (`block.cpp`, ...) as an object file."""
+    return build(".o", (SHIM / name).read_text(encoding="utf-8"), ["-O2", *flags])

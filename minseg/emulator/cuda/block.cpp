@@ -1,0 +1,243 @@
+// The scheduler of block.h: fibers, barriers, meetings of a warp.
+#include "block.h"
+
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "events.h"
+
+namespace minseg {
+
+__thread Position here;
+__thread Block* running_block;
+__thread jmp_buf loop_exit;
+__thread char failure[1024];
+
+void fail(const char* format, ...) {
+    va_list values;
+    va_start(values, format);
+    vsnprintf(failure, sizeof failure, format, values);
+    va_end(values);
+    if (!running_block) _longjmp(loop_exit, 1);
+    running_block->failed = true;
+    _longjmp(running_block->scheduler, 1);
+}
+
+void fail_assertion(Site site, const char* expression) {
+    fail("%s:%d: block (%u,%u,%u), thread (%u,%u,%u): assertion `%s` failed", site.file, site.line,
+         here.block.x, here.block.y, here.block.z, here.thread.x, here.thread.y, here.thread.z,
+         expression);
+}
+void trap() {
+    fail("block (%u,%u,%u), thread (%u,%u,%u): __trap()", here.block.x, here.block.y, here.block.z,
+         here.thread.x, here.thread.y, here.thread.z);
+}
+
+// --- Stacks -----------------------------------------------------------------------------------------
+// The odd page, and the shift of each stack's top within a page, spread the stacks over the sets of
+// the CPU's caches: all of them on one set would make every switch a cache miss.
+constexpr size_t PAGE = 16384;  // the largest page size of the CPUs that we know (arm64 macOS)
+constexpr size_t STACK = 9 * PAGE;
+
+void Block::make_stacks(int count) {
+    if (count <= stack_count) return;
+    if (stacks) munmap(stacks, stack_count * STACK);
+    void* memory = mmap(nullptr, count * STACK, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANON | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) fail("no memory for the stacks of %d threads", count);
+    stacks = (char*)memory;
+    stack_count = count;
+#ifdef MINSEG_WATCH
+    for (int i = 0; i < count; ++i) mprotect(stacks + i * STACK, PAGE, PROT_NONE);
+#endif
+    for (Fiber& fiber : fibers) fiber.started = false;
+}
+
+Block::~Block() {
+    if (stacks) munmap(stacks, stack_count * STACK);
+}
+
+bool Block::on_a_stack(const void* p) const {
+    return p >= stacks && p < stacks + stack_count * STACK;
+}
+
+// --- Switching --------------------------------------------------------------------------------------
+// A fiber lives on from block to block: its loop starts the kernel anew each time it is resumed.
+void Block::fiber_main(unsigned high, unsigned low) {
+    Block* block = (Block*)((uint64_t)high << 32 | low);
+    for (;;) {
+        block->entry(block->arguments);
+        block->finish_thread();
+    }
+}
+
+__attribute__((noinline)) void Block::switch_away() {
+    if (_setjmp(current().context) == 0) _longjmp(scheduler, 1);
+}
+
+__attribute__((noinline)) void Block::resume(int thread) {
+    running = thread;
+    here.thread = fibers[thread].index;
+    if (_setjmp(scheduler)) return;
+    if (fibers[thread].started) _longjmp(fibers[thread].context, 1);
+    fibers[thread].started = true;
+    getcontext(&start);
+    start.uc_stack.ss_sp = stacks + thread * STACK;
+    start.uc_stack.ss_size = STACK - thread % 32 * 512;
+    start.uc_link = nullptr;
+    uint64_t self = (uint64_t)this;
+    makecontext(&start, (void (*)())fiber_main, 2, (unsigned)(self >> 32), (unsigned)self);
+    setcontext(&start);
+}
+
+bool Block::run(Entry entry, void** arguments, int threads, const int* order) {
+    this->entry = entry;
+    this->arguments = arguments;
+    this->threads = live = threads;
+    at_barrier = yes_votes = 0;
+    failed = false;
+    running_block = this;
+    make_stacks(threads);
+    forget_copies();
+    memset(warps, 0, sizeof warps);
+    for (int i = 0; i < threads; ++i) {
+        Fiber& fiber = fibers[i];
+        fiber.state = State::READY;
+        fiber.index.x = i % here.block_size.x;
+        fiber.index.y = i / here.block_size.x % here.block_size.y;
+        fiber.index.z = i / here.block_size.x / here.block_size.y;
+        warps[i / WARP_SIZE].present |= 1u << i % WARP_SIZE;
+    }
+    while (live && !failed) {
+        bool moved = false;
+        for (int i = 0; i < threads && !failed; ++i) {
+            int thread = order ? order[i] : i;
+            if (fibers[thread].state != State::READY) continue;
+            moved = true;
+            resume(thread);
+        }
+        if (!moved) {
+            on_deadlock(*this);
+            if (_setjmp(scheduler) == 0) fail_deadlocked();
+        }
+    }
+    if (failed)
+        for (Fiber& fiber : fibers) fiber.started = false;  // their stacks are half way through
+    running_block = nullptr;
+    return !failed;
+}
+
+void Block::wait(State state, Site site) {
+    current().state = state;
+    current().site = site;
+    // The last one to arrive releases all, itself included, and goes on without a switch.
+    if (state == State::AT_BARRIER) {
+        if (++at_barrier == live) release_barrier();
+    } else {
+        warp().waiting |= 1u << running % WARP_SIZE;
+        release_warp_if_complete(warp(), current().mask);
+    }
+    if (current().state != State::READY) switch_away();
+}
+
+void Block::finish_thread() {
+    on_thread_end(*this);
+    current().state = State::DONE;
+    --live;
+    warp().present &= ~(1u << running % WARP_SIZE);
+    if (live && at_barrier == live) release_barrier();  // an ended thread holds nobody up
+    for (int i = 0; i < WARP_SIZE; ++i)
+        if (warp().waiting >> i & 1)
+            release_warp_if_complete(warp(), fibers[running / WARP_SIZE * WARP_SIZE + i].mask);
+    switch_away();
+}
+
+void Block::release_barrier() {
+    on_barrier(*this);
+    vote_result[0] = at_barrier;
+    vote_result[1] = yes_votes;
+    at_barrier = yes_votes = 0;
+    for (int i = 0; i < threads; ++i)
+        if (fibers[i].state == State::AT_BARRIER) fibers[i].state = State::READY;
+}
+
+void Block::release_warp_if_complete(Warp& warp, unsigned mask) {
+    const unsigned needed = mask & warp.present;
+    if ((needed & ~warp.waiting) || !needed) return;
+    Fiber* lanes = fibers + (&warp - warps) * WARP_SIZE;
+    for (int i = 0; i < WARP_SIZE; ++i)
+        if ((needed >> i & 1) && lanes[i].mask != mask) return;
+    on_warp_barrier(*this, warp, mask);
+    warp.waiting &= ~needed;
+    for (int i = 0; i < WARP_SIZE; ++i)
+        if (needed >> i & 1) lanes[i].state = State::READY;
+}
+
+void Block::fail_deadlocked() {
+    for (int i = 0; i < threads; ++i) {
+        const Fiber& one = fibers[i];
+        if (one.state == State::DONE) continue;
+        for (int j = i + 1; j < threads; ++j) {
+            const Fiber& two = fibers[j];
+            if (two.state == State::DONE || two.site.line == one.site.line) continue;
+            fail("block (%u,%u,%u) is stuck: thread (%u,%u,%u) waits at %s:%d, thread (%u,%u,%u) at "
+                 "%s:%d", here.block.x, here.block.y, here.block.z, one.index.x, one.index.y,
+                 one.index.z, one.site.file, one.site.line, two.index.x, two.index.y, two.index.z,
+                 two.site.file, two.site.line);
+        }
+        fail("block (%u,%u,%u) is stuck: thread (%u,%u,%u) waits at %s:%d for lanes 0x%08x of its "
+             "warp, which do not come", here.block.x, here.block.y, here.block.z, one.index.x,
+             one.index.y, one.index.z, one.site.file, one.site.line, one.mask);
+    }
+    fail("block (%u,%u,%u) is stuck", here.block.x, here.block.y, here.block.z);
+}
+
+// --- What kernels call (runtime.h) --------------------------------------------------------------------
+static Block& fibers_of(Site site) {
+    if (!running_block) fail("%s:%d: a barrier that the source scan did not see", site.file, site.line);
+    return *running_block;
+}
+
+void block_barrier(Site site) { fibers_of(site).wait(State::AT_BARRIER, site); }
+
+int block_vote(Site site, Vote kind, int predicate) {
+    Block& block = fibers_of(site);
+    block.yes_votes += predicate != 0;
+    block.wait(State::AT_BARRIER, site);
+    // No thread passes another barrier before all have read the result of this one.
+    const int voters = block.vote_result[0], yes = block.vote_result[1];
+    if (kind == Vote::AND) return yes == voters;
+    if (kind == Vote::OR) return yes > 0;
+    return yes;
+}
+
+void warp_barrier(Site site, unsigned mask) {
+    Block& block = fibers_of(site);
+    block.current().mask = mask;
+    block.wait(State::AT_WARP, site);
+    on_memory_order(block, mask);
+}
+
+unsigned active_lanes() {
+    return running_block ? running_block->warp().present : 1u << lane();
+}
+
+void* const* warp_meet(Site site, unsigned mask, const void* mine) {
+    Block& block = fibers_of(site);
+    block.warp().published[block.running % WARP_SIZE] = (void*)mine;
+    block.current().mask = mask;
+    block.wait(State::AT_WARP, site);
+    return block.warp().published;
+}
+
+void warp_leave(unsigned mask) {
+    Block& block = *running_block;
+    // The others may still have to read what this lane published.
+    block.wait(State::AT_WARP, block.current().site);
+    block.warp().published[block.running % WARP_SIZE] = nullptr;
+}
+
+}  // namespace minseg

@@ -1,0 +1,43 @@
+// The first include of every kernel that is compiled for the CPU: all of CUDA C++ that the emulator
+// knows, and the two ways in which the runtime calls a kernel.
+#pragma once
+#include "atomics.h"
+#include "intrinsics.h"
+#include "language.h"
+#include "tensor_core.h"
+#include "warp.h"
+
+#define MINSEG_EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace minseg {
+
+template <auto* kernel, class... P, size_t... I>
+__forceinline__ void call(void (*)(P...), void** arguments, std::index_sequence<I...>) {
+    kernel(*(std::remove_reference_t<P>*)arguments[I]...);
+}
+
+// The kernel for one thread, the one that `here` names. arguments[i] points to argument i.
+template <auto* kernel, class... P>
+__forceinline__ void run_thread(void (*k)(P...), void** arguments) {
+    call<kernel>(k, arguments, std::index_sequence_for<P...>());
+}
+
+// The kernel for all threads of a block, one after the other: for kernels in which none waits.
+template <auto* kernel, class... P>
+__forceinline__ void run_block(void (*k)(P...), void** arguments) {
+    for (unsigned z = 0; z < here.block_size.z; ++z)
+        for (unsigned y = 0; y < here.block_size.y; ++y)
+            for (unsigned x = 0; x < here.block_size.x; ++x) {
+                here.thread = {x, y, z};
+                call<kernel>(k, arguments, std::index_sequence_for<P...>());
+            }
+}
+}  // namespace minseg
+
+#define MINSEG_ENTRIES(symbol, ...)                                             \
+    MINSEG_EXPORT void minseg_thread_##symbol(void** arguments) {               \
+        minseg::run_thread<&__VA_ARGS__>(&__VA_ARGS__, arguments);              \
+    }                                                                           \
+    MINSEG_EXPORT void minseg_block_##symbol(void** arguments) {                \
+        minseg::run_block<&__VA_ARGS__>(&__VA_ARGS__, arguments);               \
+    }

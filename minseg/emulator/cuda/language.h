@@ -1,0 +1,135 @@
+// The language of CUDA C++ for a host compiler: its keywords, built-in variables and vector types.
+#pragma once
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#include "runtime.h"
+
+// --- Keywords ----------------------------------------------------------------------------------
+#define __global__
+#define __device__
+#define __host__
+#define __constant__
+#define __managed__
+#define __grid_constant__
+#define __launch_bounds__(...)
+#define __forceinline__ inline __attribute__((always_inline))
+#define __noinline__ __attribute__((noinline))
+#define __align__(n) __attribute__((aligned(n)))
+#define __CUDA_ARCH__ 800  // what the emulator knows: everything up to sm_80
+
+// --- Built-in variables ------------------------------------------------------------------------
+#define threadIdx (minseg::thread_index())
+#define blockIdx (minseg::block_index())
+#define blockDim (minseg::block_size())
+#define gridDim (minseg::grid_size())
+constexpr int warpSize = minseg::WARP_SIZE;
+
+#define MINSEG_HERE (minseg::Site{__FILE__, __LINE__})
+
+// --- Shared memory -----------------------------------------------------------------------------
+namespace minseg {
+// One object for each declaration (`id`) and CPU worker: a block runs on one worker from start to end.
+template <class T, int id>
+T& shared(const char* name, int line) {
+    using Item = std::remove_all_extents_t<T>;
+#ifdef MINSEG_WATCH
+    static const char key = 0;
+    return *(T*)shared_variable(&key, name, line, sizeof(Item), sizeof(T));
+#else
+    (void)name, (void)line, (void)sizeof(Item);
+    alignas(16) static __thread unsigned char storage[sizeof(T)];
+    return *(T*)storage;
+#endif
+}
+// `extern __shared__ float values[];`: the size comes with the launch.
+template <class T>
+T (&shared_dynamic(const char* name, int line))[1 << 20] {
+    return *(T(*)[1 << 20]) dynamic_shared(name, line, sizeof(T));
+}
+}  // namespace minseg
+
+// --- Vector types ------------------------------------------------------------------------------
+// A float4 moves in one access of 16 bytes, and the instrumented build must see it as one: so there
+// it copies through functions of its own.
+#ifdef MINSEG_WATCH
+#define MINSEG_UNSEEN __attribute__((no_sanitize("thread"), noinline))
+#define MINSEG_COPIES(T)                                                     \
+    T() = default;                                                           \
+    MINSEG_UNSEEN T(const T& from) {                                         \
+        minseg::watch_read(&from, sizeof(T), __builtin_return_address(0));   \
+        minseg::watch_write(this, sizeof(T), __builtin_return_address(0));   \
+        memcpy((void*)this, &from, sizeof(T));                               \
+    }                                                                        \
+    MINSEG_UNSEEN T& operator=(const T& from) {                              \
+        minseg::watch_read(&from, sizeof(T), __builtin_return_address(0));   \
+        minseg::watch_write(this, sizeof(T), __builtin_return_address(0));   \
+        memcpy((void*)this, &from, sizeof(T));                               \
+        return *this;                                                        \
+    }
+#else
+#define MINSEG_COPIES(T) T() = default;
+#endif
+
+#define MINSEG_VECTORS(name, item, align2, align4)                                           \
+    struct name##1 {                                                                         \
+        item x;                                                                              \
+    };                                                                                       \
+    struct alignas(align2) name##2 {                                                         \
+        item x, y;                                                                           \
+        MINSEG_COPIES(name##2)                                                               \
+        constexpr name##2(item x, item y) : x(x), y(y) {}                                    \
+    };                                                                                       \
+    struct name##3 {                                                                         \
+        item x, y, z;                                                                        \
+    };                                                                                       \
+    struct alignas(align4) name##4 {                                                         \
+        item x, y, z, w;                                                                     \
+        MINSEG_COPIES(name##4)                                                               \
+        constexpr name##4(item x, item y, item z, item w) : x(x), y(y), z(z), w(w) {}        \
+    };                                                                                       \
+    inline name##1 make_##name##1(item x) { return {x}; }                                    \
+    inline name##2 make_##name##2(item x, item y) { return name##2(x, y); }                  \
+    inline name##3 make_##name##3(item x, item y, item z) { return {x, y, z}; }              \
+    inline name##4 make_##name##4(item x, item y, item z, item w) { return name##4(x, y, z, w); }
+
+MINSEG_VECTORS(char, signed char, 2, 4)
+MINSEG_VECTORS(uchar, unsigned char, 2, 4)
+MINSEG_VECTORS(short, short, 4, 8)
+MINSEG_VECTORS(ushort, unsigned short, 4, 8)
+MINSEG_VECTORS(int, int, 8, 16)
+MINSEG_VECTORS(float, float, 8, 16)
+MINSEG_VECTORS(longlong, long long, 16, 16)
+MINSEG_VECTORS(ulonglong, unsigned long long, 16, 16)
+MINSEG_VECTORS(double, double, 16, 16)
+
+// uint3 is in runtime.h; its brothers are here.
+struct uint1 {
+    unsigned x;
+};
+struct alignas(8) uint2 {
+    unsigned x, y;
+    MINSEG_COPIES(uint2)
+    constexpr uint2(unsigned x, unsigned y) : x(x), y(y) {}
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+    MINSEG_COPIES(uint4)
+    constexpr uint4(unsigned x, unsigned y, unsigned z, unsigned w) : x(x), y(y), z(z), w(w) {}
+};
+inline uint1 make_uint1(unsigned x) { return {x}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return uint2(x, y); }
+inline uint3 make_uint3(unsigned x, unsigned y, unsigned z) { return {x, y, z}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return uint4(x, y, z, w); }
+
+
+
+

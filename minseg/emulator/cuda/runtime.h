@@ -1,0 +1,85 @@
+// What a kernel, compiled for the CPU, needs of the emulator's runtime. The kernel's translation unit
+// sees only these declarations; block.cpp and its companions define them.
+#pragma once
+#include <stddef.h>
+
+struct uint3 {
+    unsigned x, y, z;
+};
+struct dim3 {
+    unsigned x, y, z;
+    constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+    constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
+};
+
+namespace minseg {
+
+constexpr int WARP_SIZE = 32;
+
+// Where the running emulated thread stands. One for each worker of the CPU; the scheduler sets it at
+// every switch.
+struct Position {
+    uint3 thread, block, block_size, grid_size;
+};
+extern __thread Position here;
+
+// A place in the kernel's source.
+struct Site {
+    const char* file;
+    int line;
+};
+
+enum class Vote { COUNT, AND, OR };
+
+void block_barrier(Site);                        // __syncthreads()
+int block_vote(Site, Vote, int predicate);       // __syncthreads_count(), _and(), _or()
+void warp_barrier(Site, unsigned mask);          // __syncwarp(): also orders memory
+unsigned active_lanes();                         // __activemask()
+void fence();                                    // __threadfence()
+
+// Shuffles, votes and warp matrices: every lane of `mask` publishes a pointer to its own value and
+// waits for the others; then it reads what it wants of the 32 pointers (null: that lane is not
+// here), and leaves.
+void* const* warp_meet(Site, unsigned mask, const void* mine);
+void warp_leave(unsigned mask);
+
+// Shared memory. A declaration `__shared__ float tile[16][16];` becomes a call of shared(), so that
+// the sanitizer knows its name and bounds.
+void* dynamic_shared(const char* name, int line, size_t item);
+
+[[noreturn]] void fail_assertion(Site, const char* expression);
+[[noreturn]] void trap();
+
+// Asynchronous copies to shared memory: they land when the thread waits for them, not earlier, so
+// that a forgotten wait shows.
+void copy_async(void* to, const void* from, size_t bytes, size_t zeros);
+void copy_commit();
+void copy_wait(unsigned groups_left);
+
+// A thread's place in its block, counted as CUDA counts: x runs fastest.
+inline int linear_thread() {
+    return (here.thread.z * here.block_size.y + here.thread.y) * here.block_size.x + here.thread.x;
+}
+inline int lane() { return linear_thread() % WARP_SIZE; }
+
+#ifdef MINSEG_WATCH  // the instrumented build: every access is seen
+
+void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes);
+void watch_read(const void* p, size_t bytes, void* code);
+void watch_write(const void* p, size_t bytes, void* code);
+void watch_atomic(const void* p, size_t bytes, void* code);
+// Not inlined and without side effects: the instrumented code must not see `here` itself.
+__attribute__((const)) uint3 thread_index();
+__attribute__((const)) uint3 block_index();
+__attribute__((const)) uint3 block_size();
+__attribute__((const)) uint3 grid_size();
+
+#else  // the fast build
+
+inline uint3 thread_index() { return here.thread; }
+inline uint3 block_index() { return here.block; }
+inline uint3 block_size() { return here.block_size; }
+inline uint3 grid_size() { return here.grid_size; }
+
+#endif
+}  // namespace minseg

@@ -1,0 +1,86 @@
+"""From a `.cu` file to C++ that a host compiler takes: the shim, the file itself, entry points.
+
+The file stays as it is but for one thing. `__shared__ float tile[16][16];` becomes
+`auto& tile = minseg::shared<float[16][16], id>("tile", line);`, on the same line: so the emulator can
+give each block its own memory, and the sanitizer knows its name and bounds.
+"""
+
+from __future__ import annotations
+
+import re
+
+from minseg.cuda_source import Source, blank, place, split_commas
+
+_SHARED = re.compile(
+    r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+(?P<declaration>[^;]*);"
+)
+_DECLARATOR = re.compile(r"(?P<type>.*?)(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(\[.*\])?)$", re.DOTALL)
+
+
+def cpp_text(source: Source, instances: list[str]) -> str:
+    """C++ for the kernels named (`saxpy`, `matmul<16>`); entry points as `symbol(instance)`."""
+    entries = [f"MINSEG_ENTRIES({symbol(instance)}, {instance})" for instance in instances]
+    body = _with_shared(source)
+    return "\n".join(['#include "kernel.h"', body, '#line 1 "entries"', *entries, ""])
+
+
+def symbol(instance: str) -> str:
+    """`matmul<16, float>` as part of a C name."""
+    return re.sub(r"\W+", "_", instance)
+
+
+def _with_shared(source: Source) -> str:
+    out, end = [], 0
+    for match in _SHARED.finditer(source.code):
+        head = source.code[: match.start()]
+        if head.count("{") == head.count("}"):
+            file, line = place(source, match.start())
+            raise ValueError(f"{file}:{line}: declare __shared__ memory inside the kernel")
+        replacement = _declare(match["declaration"], dynamic="extern" in match[0].split())
+        out += [source.text[end : match.start()], replacement + "\n" * match[0].count("\n")]
+        end = match.end()
+    return "".join([*out, source.text[end:]])
+
+
+def _declare(declaration: str, dynamic: bool) -> str:
+    declaration = re.sub(r"(__align__|alignas)\s*\([^()]*\)", "", declaration)
+    first, *others = split_commas(declaration)
+    parts = _parts(first)
+    base = parts["type"].rstrip("* \t\n")
+    out = []
+    for text in [first, *(f"{base} {other}" for other in others)]:
+        parts = _parts(text)
+        ctype, name = " ".join(parts["type"].split()), parts["name"]
+        if dynamic:
+            out.append(f'auto& {name} = minseg::shared_dynamic<{ctype}>("{name}", __LINE__);')
+        else:
+            ctype += parts["sizes"]
+            out.append(f'auto& {name} = minseg::shared<{ctype}, __COUNTER__>("{name}", __LINE__);')
+    return " ".join(out)
+
+
+def _parts(text: str) -> re.Match[str]:
+    match = _DECLARATOR.match(text.strip())
+    if match is None:
+        raise ValueError(f"__shared__ {text}: not understood")
+    return match
+
+
+# Names by which a kernel makes its threads wait for each other, and so needs fibers.
+_WAITS = re.compile(
+    r"__sync|__shfl|__ballot|__any_sync|__all_sync|__match_|__reduce_|__activemask|__pipeline"
+    r"|wmma$|mma_"
+)
+
+
+def needs_fibers(source: Source, kernel: str) -> bool:
+    """Does the kernel, itself or through what it calls, wait for other threads?"""
+    return any(_WAITS.match(name) for name in source.reaches(kernel))
+
+
+def uses_atomics(source: Source, kernel: str) -> bool:
+    """Then one CPU worker runs all blocks, in order: the same bits every time."""
+    return any(name.startswith("atomic") for name in source.reaches(kernel))
+
+
+__all__ = ["blank", "cpp_text", "needs_fibers", "symbol", "uses_atomics"]

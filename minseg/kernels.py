@@ -1,0 +1,332 @@
+"""Find, check and launch a CUDA kernel: on a GPU (CuPy) or in the emulator (NumPy arrays).
+
+`launch("saxpy", x, y, 2.0, n)` reads the kernel's signature and its launch line in `kernels/*.cu`,
+checks every argument against them, computes the grid, and runs it where the arrays are. A kernel never
+gets an array of another type, a strided one, or a number that its C type cannot hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minseg.array import device_of
+from minseg.cuda_source import (
+    Kernel,
+    Parameter,
+    Source,
+    bind,
+    blank,
+    read_source,
+    spelling,
+    split_commas,
+)
+
+# C type: the dtype of an array of it, or of a scalar. Vector types: the dtype of a component.
+DTYPES = {
+    "bool": np.bool_, "char": np.int8, "unsigned char": np.uint8, "short": np.int16,
+    "unsigned short": np.uint16, "int": np.int32, "unsigned int": np.uint32, "long long": np.int64,
+    "unsigned long long": np.uint64, "int8_t": np.int8, "uint8_t": np.uint8, "int16_t": np.int16,
+    "uint16_t": np.uint16, "int32_t": np.int32, "uint32_t": np.uint32, "int64_t": np.int64,
+    "uint64_t": np.uint64, "size_t": np.uint64, "float": np.float32, "double": np.float64,
+    "half": np.float16, "__half": np.float16, "__nv_bfloat16": np.uint16,
+}  # fmt: skip
+VECTORS = {
+    f"{name}{lanes}": (ctype, lanes)
+    for name, ctype in {"float": "float", "double": "double", "int": "int", "uint": "unsigned int",
+                        "char": "char", "uchar": "unsigned char"}.items()
+    for lanes in (2, 4)
+}  # fmt: skip
+MAX_THREADS = 1024
+MAX_SHARED = 227 * 1024  # bytes a block: the largest of any GPU (sm_90)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A checked launch, ready to run: what the GPU path, the emulator and the sanitizer get."""
+
+    kernel: Kernel
+    instance: str  # the kernel's C++ name, template arguments included: "matmul<16>"
+    double: bool  # scalar is double
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared: int
+    arguments: tuple[Any, ...]  # arrays, NumPy scalars of the exact C type, None for a null pointer
+
+
+def kernels_folder() -> Path:
+    """Where the `.cu` files are: $MINSEG_KERNELS, else beside the package, else the checkout's."""
+    chosen = os.environ.get("MINSEG_KERNELS")
+    if chosen:
+        folder = Path(chosen).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"MINSEG_KERNELS={chosen}: no such folder")
+        return folder
+    package = Path(__file__).resolve().parent
+    installed, checkout = package / "_kernels", package.parent / "kernels"
+    return installed if installed.is_dir() else checkout
+
+
+def list_kernels() -> list[str]:
+    """Names of all kernels in the kernel folder's own `.cu` files (not in its subfolders)."""
+    return sorted(name for path in kernels_folder().glob("*.cu") for name in _names(path))
+
+
+def kernel_info(name: str) -> Kernel:
+    """The kernel of this name: `softmax`, `matmul<32>`, or `path/to/file.cu:matmul`.
+
+    A path is taken as it is, or within the kernel folder (`ladder/matmul/v1_naive.cu:matmul`).
+    ValueError if there is none, or if two files have it.
+    """
+    path, _, bare = name.rpartition(":")
+    bare = bare.split("<")[0].strip()
+    if path:
+        files = [Path(path) if Path(path).is_file() else kernels_folder() / path]
+        if not files[0].is_file():
+            raise ValueError(f"kernel {name!r}: no file {path}")
+    else:
+        files = [f for f in sorted(kernels_folder().glob("*.cu")) if bare in _names(f)]
+    if len(files) > 1:
+        raise ValueError(f"kernel {bare!r} is in {' and in '.join(f.name for f in files)}")
+    if not files or bare not in _names(files[0]):
+        known = _names(files[0]) if files else list_kernels()
+        raise ValueError(f"there is no kernel {bare!r}; known: {', '.join(sorted(known))}")
+    return load(files[0]).kernels[bare]
+
+
+def load(path: str | Path) -> Source:
+    """Read a `.cu` file; cached until it, or a `.cuh` beside it or above it, changes."""
+    path = Path(path).resolve()
+    headers = [f for folder in list(path.parents)[:3] for f in folder.glob("*.cuh")]
+    return _load(path, tuple((f, f.stat().st_mtime_ns) for f in (path, *headers)))
+
+
+@lru_cache(maxsize=512)
+def _load(path: Path, stamps: tuple[tuple[Path, int], ...]) -> Source:
+    return read_source(path)
+
+
+def _names(path: Path) -> frozenset[str]:
+    return _names_at(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=512)
+def _names_at(path: Path, stamp: int) -> frozenset[str]:
+    """Names of the kernels in a file, without reading more of it: a fault in it harms no other."""
+    code = re.sub(r"__launch_bounds__\s*\([^;{]*?\)\s*(?=\w)", "", blank(path.read_text("utf-8")))
+    return frozenset(re.findall(r"__global__\b[^;{(]*?(\w+)\s*\(", code))
+
+
+observers: list[Callable[[Launch], None]] = []  # each is told of every launch before it runs
+
+
+def launch(name: str, *arguments: Any) -> None:
+    """Run a kernel on arrays and scalars, in the order of its parameters. Outputs are written in place.
+
+    `name` as for `kernel_info`; a template's arguments stand in it: `launch("matmul<32>", ...)`.
+    Arrays are all NumPy (emulator) or all CuPy (GPU, on the current stream); None passes a null
+    pointer. A grid with a zero dimension runs nothing.
+
+    TypeError: a wrong dtype or kind of argument. ValueError: a wrong number of arguments, a strided
+    array, arrays on different devices, a scalar that its C type cannot hold, an impossible block.
+    """
+    checked = check(name, *arguments)
+    for observer in observers:
+        observer(checked)
+    if 0 in checked.grid:
+        return
+    if any(device_of(a) != "cpu" for a in checked.arguments if _is_array(a)):
+        _run_cupy(checked)
+    else:
+        from minseg.emulator.run import run
+
+        run(checked)
+
+
+def check(name: str, *arguments: Any) -> Launch:
+    """The launch that `launch` would run, checked but not run. Errors as there."""
+    kernel = kernel_info(name)
+    if len(arguments) != len(kernel.parameters):
+        signature = ", ".join(p.name for p in kernel.parameters)
+        raise ValueError(
+            f"{kernel}: got {len(arguments)} arguments, needs {len(kernel.parameters)}: {signature}"
+        )
+    types, numbers, instance = _template_arguments(kernel, name)
+    devices = {device_of(a) for a in arguments if _is_array(a)}
+    if len(devices) > 1:
+        raise ValueError(f"{kernel}: all arrays must be on one device, got {sorted(devices)}")
+    double = _is_double(kernel, arguments)
+    actual = []
+    for parameter, value in zip(kernel.parameters, arguments, strict=True):
+        ctype = spelling(types.get(parameter.ctype, parameter.ctype))
+        ctype = {"scalar": "double" if double else "float"}.get(ctype, ctype)
+        convert = _check_array if parameter.pointer else _check_scalar
+        actual.append(convert(kernel, parameter, ctype, value))
+    for parameter, value in zip(kernel.parameters, actual, strict=True):
+        if not parameter.pointer and isinstance(value, (np.integer, np.bool_)):
+            numbers[parameter.name] = int(value)
+    compute = bind(kernel, numbers, types, double)
+    grid, block = (_dimensions(kernel, compute, texts) for texts in (kernel.grid, kernel.block))
+    shared = compute(kernel.shared)
+    _check_geometry(kernel, compute, grid, block, shared)
+    return Launch(kernel, instance, double, grid, block, shared, tuple(actual))
+
+
+def _template_arguments(kernel: Kernel, name: str) -> tuple[dict[str, str], dict[str, int], str]:
+    """`matmul<32, float>`: the types and the numbers that the template's parameters stand for."""
+    given = split_commas(name[name.index("<") + 1 : name.rindex(">")]) if "<" in name else []
+    if len(given) != len(kernel.template):
+        wanted = ", ".join(" ".join(parameter) for parameter in kernel.template)
+        raise ValueError(f"{kernel}: template arguments {given}, needs <{wanted}>")
+    types: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    for (kind, parameter), value in zip(kernel.template, given, strict=True):
+        if kind in ("typename", "class"):
+            types[parameter] = value
+        else:
+            number = {"true": 1, "false": 0}.get(value)
+            numbers[parameter] = int(value) if number is None else number
+    instance = f"{kernel.name}<{', '.join(given)}>" if given else kernel.name
+    return types, numbers, instance
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or hasattr(value, "__cuda_array_interface__")
+
+
+def _is_double(kernel: Kernel, arguments: Sequence[Any]) -> bool:
+    """Is `scalar` double in this launch? The arrays say so; they must agree."""
+    first: tuple[str, Any] | None = None
+    for parameter, value in zip(kernel.parameters, arguments, strict=True):
+        if not (parameter.pointer and parameter.ctype == "scalar" and _is_array(value)):
+            continue
+        if value.dtype not in (np.float32, np.float64):
+            raise TypeError(
+                f"{kernel}: {parameter.name} is {value.dtype}, needs float32 or float64"
+            )
+        if first and first[1] != value.dtype:
+            raise TypeError(
+                f"{kernel}: {parameter.name} is {value.dtype}, but {first[0]} is {first[1]}"
+            )
+        first = first or (parameter.name, value.dtype)
+    return first is not None and first[1] == np.float64
+
+
+def _check_array(kernel: Kernel, parameter: Parameter, ctype: str, value: Any) -> Any:
+    where = f"{kernel}: {parameter.name}"
+    if value is None:
+        return None
+    if not _is_array(value):
+        raise TypeError(f"{where}: got {type(value).__name__}, needs an array ({ctype}*)")
+    item, lanes = VECTORS.get(ctype, (ctype, 1))
+    if item not in DTYPES:
+        raise TypeError(f"{where}: arrays of C type {ctype} are not known")
+    wanted = np.dtype(DTYPES[item])
+    if value.dtype != wanted:
+        raise TypeError(f"{where}: got an array of {value.dtype}, needs {wanted} ({ctype}*)")
+    if not value.flags.c_contiguous:
+        raise ValueError(f"{where}: the array is strided; needs a C-contiguous one")
+    if parameter.role != "in" and isinstance(value, np.ndarray) and not value.flags.writeable:
+        raise ValueError(f"{where}: the kernel writes it, but the array is read-only")
+    if lanes > 1 and value.size % lanes:
+        raise ValueError(f"{where}: {value.size} elements are no whole number of {ctype}")
+    if lanes > 1 and _address(value) % (lanes * wanted.itemsize):
+        raise ValueError(f"{where}: the array does not start on a multiple of sizeof({ctype})")
+    return value
+
+
+def _check_scalar(kernel: Kernel, parameter: Parameter, ctype: str, value: Any) -> np.generic:
+    where = f"{kernel}: {parameter.name}"
+    if ctype not in DTYPES:
+        raise TypeError(f"{where}: scalars of C type {ctype} are not known")
+    kind = np.dtype(DTYPES[ctype]).type
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        raise TypeError(f"{where}: got {type(value).__name__}, needs a number ({ctype})")
+    with np.errstate(over="ignore"):
+        if issubclass(kind, np.floating):
+            cast = kind(value)
+            exact = int(value) == cast if isinstance(value, (int, np.integer)) else True
+            fits = exact and (np.isfinite(cast) or not np.isfinite(value))
+        elif kind is np.bool_:
+            cast, fits = kind(bool(value)), value in (0, 1)
+        else:
+            limits = np.iinfo(kind)
+            fits = bool(np.isfinite(value)) and int(value) == value
+            fits = fits and limits.min <= int(value) <= limits.max
+            cast = kind(int(value)) if fits else kind(0)
+    if not fits:
+        raise ValueError(f"{where}: {value!r} does not fit C type {ctype}")
+    return cast
+
+
+def _dimensions(
+    kernel: Kernel, compute: Callable[[str], int], texts: Sequence[str]
+) -> tuple[int, int, int]:
+    values = [compute(text) for text in texts] + [1, 1]
+    if min(values) < 0:
+        raise ValueError(f"{kernel}: the launch line gives a negative size: {values}")
+    return values[0], values[1], values[2]
+
+
+def _check_geometry(
+    kernel: Kernel,
+    compute: Callable[[str], int],
+    grid: tuple[int, int, int],
+    block: tuple[int, int, int],
+    shared: int,
+) -> None:
+    threads = block[0] * block[1] * block[2]
+    most = compute(kernel.max_threads) if kernel.max_threads else MAX_THREADS
+    if not 1 <= threads <= min(most, MAX_THREADS) or block[2] > 64:
+        raise ValueError(f"{kernel}: block {block} has {threads} threads, needs 1 to {most}")
+    if grid[0] >= 2**31 or grid[1] >= 2**16 or grid[2] >= 2**16:
+        raise ValueError(f"{kernel}: grid {grid} is larger than a GPU takes (2^31, 65535, 65535)")
+    if not 0 <= shared <= MAX_SHARED:
+        raise ValueError(f"{kernel}: {shared} bytes of shared memory, a block has {MAX_SHARED}")
+
+
+def _address(array: Any) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+# --- On a GPU ---------------------------------------------------------------------------------------
+
+
+def compile_options(double: bool) -> tuple[str, ...]:
+    """What NVRTC gets; nothing that loosens arithmetic."""
+    return ("-std=c++17",) + (("-DMINSEG_DOUBLE",) if double else ())
+
+
+@lru_cache(maxsize=256)
+def _module(source_text: str, instances: tuple[str, ...], double: bool, device: int) -> Any:
+    import cupy
+
+    # Lazily compiled; CuPy keeps the binary on disk, under a hash of this text and the options.
+    # Includes are already in the text, so that an edited common.cuh is never missed.
+    return cupy.RawModule(
+        code=source_text, options=compile_options(double), name_expressions=instances
+    )
+
+
+def _run_cupy(checked: Launch) -> None:
+    source = checked.kernel.source
+    instances = [k.name for k in source.kernels.values() if not k.template]
+    if checked.kernel.template:
+        instances = [checked.instance]
+    device = next(a for a in checked.arguments if _is_array(a)).device
+    with device:
+        module = _module(source.text, tuple(instances), checked.double, device.id)
+        function = module.get_function(checked.instance)
+        if checked.shared > 48 * 1024:  # more than every GPU gives unasked
+            function.max_dynamic_shared_size_bytes = checked.shared
+        arguments = [np.uint64(0) if a is None else a for a in checked.arguments]
+        function(checked.grid, checked.block, tuple(arguments), shared_mem=checked.shared)
