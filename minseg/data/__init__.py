@@ -6,11 +6,15 @@
 from typing import Any
 
 from minseg.data.camvid import CamVid
+from minseg.data.cityscapes import Cityscapes
+from minseg.data.coco import COCOInstances, COCOPanoptic
 from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample
 from minseg.data.elastic import ElasticDeformation
 from minseg.data.files import PathLike, read_image, read_labels
 from minseg.data.folder import Folder
+from minseg.data.isbi import ISBI
 from minseg.data.loader import Batch, DataLoader, collate
+from minseg.data.nuclei import Nuclei
 from minseg.data.shapes import Shapes
 from minseg.data.street import Street
 from minseg.data.transforms import (
@@ -24,11 +28,17 @@ from minseg.data.transforms import (
     Resize,
     Rotate,
 )
+from minseg.data.voc import VOC
 
 __all__ = [
     "IGNORE_INDEX",
+    "ISBI",
+    "VOC",
     "Batch",
+    "COCOInstances",
+    "COCOPanoptic",
     "CamVid",
+    "Cityscapes",
     "ColorJitter",
     "Compose",
     "DataLoader",
@@ -37,6 +47,7 @@ __all__ = [
     "Flip",
     "Folder",
     "Normalize",
+    "Nuclei",
     "Pad",
     "RandomCrop",
     "RandomScale",
@@ -52,7 +63,15 @@ __all__ = [
 ]
 
 _SYNTHETIC = {"shapes": Shapes, "street": Street}
-_REAL = {"camvid": CamVid}
+_REAL = {
+    "camvid": CamVid,
+    "isbi": ISBI,
+    "nuclei": Nuclei,
+    "voc": VOC,
+    "cityscapes": Cityscapes,
+    "coco": COCOInstances,
+    "coco-panoptic": COCOPanoptic,
+}
 
 
 def open_dataset(

@@ -70,6 +70,11 @@ def read_labels(
     return labels
 
 
+def read_colours(path: PathLike) -> np.ndarray:
+    """The file's colours, (H, W, 3) uint8. Raises OSError for a broken file."""
+    return np.asarray(_open(path).convert("RGB"))
+
+
 def page_count(path: PathLike) -> int:
     """How many pages a multi-page TIFF has."""
     try:
