@@ -1,0 +1,177 @@
+"""The confusion matrix, and every score that is a quotient of its sums.
+
+Entry [t, p] of the matrix counts the pixels of true class t that were predicted as class p. With
+n_tp for that entry, t_c = sum_p n_cp (pixels of class c) and p_c = sum_t n_tc (pixels predicted c):
+
+    pixel accuracy          sum_c n_cc / sum_c t_c
+    class accuracy          n_cc / t_c
+    IoU (Jaccard index)     n_cc / (t_c + p_c - n_cc)
+    Dice (F1 score)         2 n_cc / (t_c + p_c)
+    frequency-weighted IoU  sum_c t_c IoU_c / sum_c t_c
+
+All pixels of all images go into one matrix; IoU is not averaged over images.
+Source: Long, Shelhamer, Darrell, "Fully convolutional networks", CVPR 2015, section 5.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """One score for each class, NaN for a class that occurs nowhere, and their mean.
+
+    `str()` of it says over how many classes the mean goes and which ones are absent.
+    """
+
+    metric: str
+    values: np.ndarray  # (K,) float64
+    classes: tuple[str, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean over the classes that occur; NaN if none does."""
+        present = self.values[~np.isnan(self.values)]
+        return float(present.mean()) if present.size else float("nan")
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes without a score, which the mean leaves out."""
+        return tuple(np.array(self.classes, object)[np.isnan(self.values)])
+
+    def __str__(self) -> str:
+        total, absent = len(self.classes), self.absent
+        text = f"mean {self.metric} {self.mean:.4f} (mean over "
+        if not absent:
+            return f"{text}all {total} classes)"
+        return f"{text}{total - len(absent)} of {total} classes; absent: {', '.join(absent)})"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.values.tolist())
+
+    def __getitem__(self, key: int | str) -> float:
+        """The score of a class, by its index or its name."""
+        return float(self.values[self.classes.index(key) if isinstance(key, str) else key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype=dtype)
+
+
+class ConfusionMatrix:
+    """Counts which class was taken for which, over as many batches as come.
+
+    classes: their number, or their names. ignore_index: pixels whose target is this are not
+    counted, whatever was predicted there.
+    """
+
+    def __init__(self, classes: int | Sequence[str], ignore_index: int = 255) -> None:
+        self.classes = class_names(classes)
+        self.ignore_index = ignore_index
+        self.matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+
+    def reset(self) -> None:
+        self.matrix[:] = 0
+
+    def update(self, prediction: Any, target: Any) -> None:
+        """Count the pixels of two integer label maps of one shape, arrays or Tensors.
+
+        Raises TypeError for labels that are not integers, ValueError for shapes that differ and
+        for a label that is no class.
+        """
+        name, count = "ConfusionMatrix", len(self.classes)
+        prediction, target = checked_labels(name, prediction, target, count, self.ignore_index)
+        valid = target != self.ignore_index
+        code = target[valid] * count + prediction[valid]
+        self.matrix += np.bincount(code, minlength=count * count).reshape(count, count)
+
+    def pixel_accuracy(self) -> float:
+        """The share of the pixels that got their class; NaN where nothing was counted."""
+        return float(_quotient(self._right().sum(), self.matrix.sum()))
+
+    def class_accuracy(self) -> PerClass:
+        """Of each class's pixels, the share that was found (recall); its mean is mean accuracy."""
+        return self._per_class("accuracy", _quotient(self._right(), self._true()))
+
+    def mean_pixel_accuracy(self) -> float:
+        return self.class_accuracy().mean
+
+    def iou(self) -> PerClass:
+        """Intersection over union of each class; its mean is mIoU."""
+        union = self._true() + self._predicted() - self._right()
+        return self._per_class("IoU", _quotient(self._right(), union))
+
+    def mean_iou(self) -> float:
+        return self.iou().mean
+
+    def frequency_weighted_iou(self) -> float:
+        """The mean of the IoU, each class weighted by its number of true pixels."""
+        iou = np.nan_to_num(self.iou().values)  # an absent class has no pixels, so weight 0
+        return float(_quotient((self._true() * iou).sum(), self._true().sum()))
+
+    def dice(self) -> PerClass:
+        """Twice the intersection over the sum of both areas, of each class."""
+        return self._per_class(
+            "Dice", _quotient(2 * self._right(), self._true() + self._predicted())
+        )
+
+    def mean_dice(self) -> float:
+        return self.dice().mean
+
+    def _right(self) -> np.ndarray:
+        return self.matrix.diagonal()
+
+    def _true(self) -> np.ndarray:
+        return self.matrix.sum(axis=1)
+
+    def _predicted(self) -> np.ndarray:
+        return self.matrix.sum(axis=0)
+
+    def _per_class(self, metric: str, values: np.ndarray) -> PerClass:
+        return PerClass(metric, values, self.classes)
+
+
+def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes; of a number of them, "class 0", "class 1", ..."""
+    if isinstance(classes, int):
+        classes = [f"class {index}" for index in range(classes)]
+    if not classes:
+        raise ValueError("classes: got none, needs at least one")
+    return tuple(classes)
+
+
+def checked_labels(
+    metric: str, prediction: Any, target: Any, count: int, ignore_index: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both label maps as int64 arrays. Raises what `ConfusionMatrix.update` says."""
+    prediction, target = np.asarray(prediction), np.asarray(target)
+    for name, labels in (("prediction", prediction), ("target", target)):
+        if labels.dtype.kind not in "iub":
+            hint = "; of scores, take the argmax over the classes" if name == "prediction" else ""
+            raise TypeError(f"{metric}: {name} is {labels.dtype}, needs integer labels{hint}")
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{metric}: prediction has shape {prediction.shape}, target {target.shape}; "
+            f"they need to be equal"
+        )
+    prediction, target = prediction.astype(np.int64), target.astype(np.int64)
+    valid = target != ignore_index
+    for name, labels in (("prediction", prediction), ("target", target)):
+        wrong = valid & ((labels < 0) | (labels >= count))
+        if wrong.any():
+            raise ValueError(
+                f"{metric}: {name} has label {labels[wrong][0]}, needs 0..{count - 1}"
+                + (f" or {ignore_index} (ignored)" if name == "target" else "")
+            )
+    return prediction, target
+
+
+def _quotient(part: Any, whole: Any) -> np.ndarray:
+    """part / whole, NaN where whole is 0."""
+    whole = np.asarray(whole)
+    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole != 0)
