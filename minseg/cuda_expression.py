@@ -1,4 +1,4 @@
-"""Integer expressions of C, as launch lines and constants have them: `ceil_div(W - 1, TILE) * 4`."""
+"""Integer expressions of C, as launch lines have them: `ceil_div(W - 1, TILE) * 4`."""
 
 from __future__ import annotations
 
@@ -130,5 +130,5 @@ class _Parser:
             return _FUNCTIONS[token](*arguments)
         if not re.match(r"[A-Za-z_]", token):
             raise self.error(f"{token!r} is not understood")
-        value = self.look_up(token)
-        return value if isinstance(value, int) else evaluate(value, self.look_up, self.size_of)
+        found = self.look_up(token)
+        return found if isinstance(found, int) else evaluate(found, self.look_up, self.size_of)

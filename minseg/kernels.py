@@ -1,8 +1,8 @@
 """Find, check and launch a CUDA kernel: on a GPU (CuPy) or in the emulator (NumPy arrays).
 
 `launch("saxpy", x, y, 2.0, n)` reads the kernel's signature and its launch line in `kernels/*.cu`,
-checks every argument against them, computes the grid, and runs it where the arrays are. A kernel never
-gets an array of another type, a strided one, or a number that its C type cannot hold.
+checks every argument against them, computes the grid, and runs it where the arrays are. A kernel
+never gets an array of another type, a strided one, or a number that its C type cannot hold.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ observers: list[Callable[[Launch], None]] = []  # each is told of every launch b
 
 
 def launch(name: str, *arguments: Any) -> None:
-    """Run a kernel on arrays and scalars, in the order of its parameters. Outputs are written in place.
+    """Run a kernel on arrays and scalars, in its parameters' order; it writes outputs in place.
 
     `name` as for `kernel_info`; a template's arguments stand in it: `launch("matmul<32>", ...)`.
     Arrays are all NumPy (emulator) or all CuPy (GPU, on the current stream); None passes a null
@@ -298,7 +298,7 @@ def _address(array: Any) -> int:
     return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
-# --- On a GPU ---------------------------------------------------------------------------------------
+# --- On a GPU ------------------------------------------------------------------------------
 
 
 def compile_options(double: bool) -> tuple[str, ...]:

@@ -19,9 +19,13 @@ from functools import lru_cache
 from pathlib import Path
 
 SHIM = Path(__file__).resolve().parent / "cuda"
-BASE_FLAGS = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w")
-# _longjmp to another stack is what the fibers do; glibc's checked one takes it for an error.
-BASE_FLAGS += ("-U_FORTIFY_SOURCE", "-D_XOPEN_SOURCE=700", "-D_DARWIN_C_SOURCE", "-D_GNU_SOURCE")
+BASE_FLAGS = [
+    "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w",
+    # The same bits on every CPU: no fused multiply-add that the source does not ask for.
+    "-ffp-contract=off",
+    # The fibers' _longjmp leads to another stack; glibc's checked one takes that for an error.
+    "-U_FORTIFY_SOURCE", "-D_GNU_SOURCE", "-D_XOPEN_SOURCE=700", "-D_DARWIN_C_SOURCE",
+]  # fmt: skip
 
 
 class CompileError(RuntimeError):

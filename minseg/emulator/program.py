@@ -1,15 +1,15 @@
 """From a `.cu` file to C++ that a host compiler takes: the shim, the file itself, entry points.
 
 The file stays as it is but for one thing. `__shared__ float tile[16][16];` becomes
-`auto& tile = minseg::shared<float[16][16], id>("tile", line);`, on the same line: so the emulator can
-give each block its own memory, and the sanitizer knows its name and bounds.
+`auto& tile = minseg::shared<float[16][16], id>("tile", line);`, on the same line: so the
+emulator can give each block its own memory, and the sanitizer knows its name and bounds.
 """
 
 from __future__ import annotations
 
 import re
 
-from minseg.cuda_source import Source, blank, place, split_commas
+from minseg.cuda_source import Source, place, split_commas
 
 _SHARED = re.compile(
     r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+(?P<declaration>[^;]*);"
@@ -81,6 +81,3 @@ def needs_fibers(source: Source, kernel: str) -> bool:
 def uses_atomics(source: Source, kernel: str) -> bool:
     """Then one CPU worker runs all blocks, in order: the same bits every time."""
     return any(name.startswith("atomic") for name in source.reaches(kernel))
-
-
-__all__ = ["blank", "cpp_text", "needs_fibers", "symbol", "uses_atomics"]

@@ -1,6 +1,7 @@
 // CUDA's arithmetic for a host compiler: min and max, fast-math intrinsics, casts of bits, bit tricks,
 // cached loads. A fast-math intrinsic is computed exactly here; on a GPU it is off by a few ulp.
 #pragma once
+#include "assert.h"
 #include "language.h"
 
 // --- Minimum and maximum: CUDA's overloads stand outside std, and let NaN lose ------------------
@@ -163,6 +164,3 @@ MINSEG_STORE(__stwt)
 #define __trap() minseg::trap()
 inline void __nanosleep(unsigned) {}
 inline long long clock64() { return 0; }  // no time is measured here: it would not be a GPU's
-#undef assert
-#define assert(condition) \
-    ((condition) ? (void)0 : minseg::fail_assertion(MINSEG_HERE, #condition))

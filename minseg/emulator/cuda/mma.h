@@ -1,0 +1,116 @@
+// The WMMA matrix API (CUDA C++ Programming Guide, "Warp matrix functions"): a warp holds a matrix in
+// fragments, num_elements of it in each lane. Which element lies where is not specified; here it is
+// element i * 32 + lane in row-major order. A kernel that counts on any order is wrong.
+#pragma once
+#include "cuda_bf16.h"
+#include "cuda_fp16.h"
+#include "tensor_core.h"
+
+namespace nvcuda {
+namespace wmma {
+
+struct matrix_a {};
+struct matrix_b {};
+struct accumulator {};
+struct row_major {};
+struct col_major {};
+enum layout_t { mem_row_major, mem_col_major };
+namespace precision {
+struct tf32 {};
+}
+
+inline float __float_to_tf32(float x) { return __uint_as_float(minseg::to_tf32(x)); }
+
+template <class T>
+struct Storage {
+    typedef T type;
+};
+template <>
+struct Storage<precision::tf32> {
+    typedef float type;
+};
+
+template <class Use, int M, int N, int K, class T, class Layout = void>
+struct fragment {
+    typedef typename Storage<T>::type element_type;
+    static constexpr int rows = std::is_same_v<Use, matrix_b> ? K : M;
+    static constexpr int columns = std::is_same_v<Use, matrix_a> ? K : N;
+    static constexpr int num_elements = rows * columns / minseg::WARP_SIZE;
+    element_type x[num_elements];
+};
+
+template <class F>
+void fill_fragment(F& fragment, typename F::element_type value) {
+    for (auto& element : fragment.x) element = value;
+}
+
+// Where element i of this lane lies in memory: `stride` elements between rows (or columns).
+template <class F>
+size_t offset_of(int i, unsigned stride, bool by_rows) {
+    const int place = i * minseg::WARP_SIZE + minseg::lane();
+    const size_t row = place / F::columns, column = place % F::columns;
+    return by_rows ? row * stride + column : column * stride + row;
+}
+
+template <class F, class T>
+void load_elements(F& fragment, const T* p, unsigned stride, bool by_rows) {
+    minseg::warp_meet(MINSEG_HERE, 0xffffffffu, p);
+    for (int i = 0; i < F::num_elements; ++i)
+        fragment.x[i] = p[offset_of<F>(i, stride, by_rows)];
+    minseg::warp_leave(0xffffffffu);
+}
+template <class Use, int M, int N, int K, class T, class Layout, class Item>
+void load_matrix_sync(fragment<Use, M, N, K, T, Layout>& f, const Item* p, unsigned stride) {
+    load_elements(f, p, stride, std::is_same_v<Layout, row_major>);
+}
+template <int M, int N, int K, class T, class Item>
+void load_matrix_sync(fragment<accumulator, M, N, K, T>& f, const Item* p, unsigned stride,
+                      layout_t layout) {
+    load_elements(f, p, stride, layout == mem_row_major);
+}
+template <int M, int N, int K, class T, class Item>
+void store_matrix_sync(Item* p, const fragment<accumulator, M, N, K, T>& f, unsigned stride,
+                       layout_t layout) {
+    typedef fragment<accumulator, M, N, K, T> F;
+    minseg::warp_meet(MINSEG_HERE, 0xffffffffu, p);
+    for (int i = 0; i < F::num_elements; ++i)
+        p[offset_of<F>(i, stride, layout == mem_row_major)] = f.x[i];
+    minseg::warp_leave(0xffffffffu);
+}
+
+// An operand as the hardware multiplies it: TF32 leaves out the lower 13 bits.
+template <class T, class Item>
+auto operand(Item x) {
+    if constexpr (std::is_same_v<T, precision::tf32>)
+        return __uint_as_float(__float_as_uint(x) & ~0x1fffu);
+    else if constexpr (std::is_same_v<T, double>) return x;
+    else return float(x);
+}
+
+template <int M, int N, int K, class T, class LayoutA, class LayoutB, class C, class D>
+void mma_sync(fragment<accumulator, M, N, K, D>& d, const fragment<matrix_a, M, N, K, T, LayoutA>& a,
+              const fragment<matrix_b, M, N, K, T, LayoutB>& b,
+              const fragment<accumulator, M, N, K, C>& c) {
+    typedef fragment<matrix_a, M, N, K, T, LayoutA> A;
+    typedef fragment<matrix_b, M, N, K, T, LayoutB> B;
+    const std::pair<const A*, const B*> mine(&a, &b);
+    void* const* lanes = minseg::warp_meet(MINSEG_HERE, 0xffffffffu, &mine);
+    fragment<accumulator, M, N, K, D> result;
+    for (int i = 0; i < result.num_elements; ++i) {
+        const int place = i * minseg::WARP_SIZE + minseg::lane();
+        const int row = place / N, column = place % N;
+        auto sum = operand<T>(typename A::element_type(0));
+        for (int k = 0; k < K; ++k) {
+            const int in_a = row * K + k, in_b = k * N + column;
+            typedef std::pair<const A*, const B*> Lane;
+            if (!lanes[in_a % 32] || !lanes[in_b % 32]) continue;  // a lane that is not there
+            sum += operand<T>(((const Lane*)lanes[in_a % 32])->first->x[in_a / 32]) *
+                   operand<T>(((const Lane*)lanes[in_b % 32])->second->x[in_b / 32]);
+        }
+        result.x[i] = D(c.x[i] + sum);
+    }
+    minseg::warp_leave(0xffffffffu);
+    d = result;
+}
+}  // namespace wmma
+}  // namespace nvcuda

@@ -1,0 +1,233 @@
+"""Corners of CUDA C++, each against NumPy or CUDA's documentation written out in Python."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minseg.emulator.compiler import CompileError
+from minseg.kernels import launch
+
+HERE = Path(__file__).parent / "fixtures"
+BASIC, LANGUAGE = f"{HERE / 'basic.cu'}:", f"{HERE / 'language.cu'}:"
+rng = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 255, 256, 257, 100_003])
+def test_saxpy_guards_its_last_block(dtype, n):
+    x, y = rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype)
+    expected = y.astype(np.float64) + 1.5 * x
+    launch(BASIC + "saxpy", x, y, 1.5, n)
+    eps = np.finfo(dtype).eps
+    assert np.all(np.abs(y - expected) <= 2 * eps * (np.abs(expected) + np.abs(1.5 * x)))
+
+
+@pytest.mark.parametrize("kernel", ["sum_blocks", "sum_warps"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_reductions_over_a_block(kernel, dtype):
+    n = 5 * 256 + 77
+    x = rng.normal(size=n).astype(dtype)
+    partial = np.empty(6, dtype)
+    launch(BASIC + kernel, x, partial, n)
+    padded = np.pad(x.astype(np.float64), (0, 6 * 256 - n)).reshape(6, 256)
+    # A tree of 8 additions: the error is at most 8 roundings of the sum of absolute values.
+    bound = 8 * np.finfo(dtype).eps * np.abs(padded).sum(axis=1)
+    assert np.all(np.abs(partial - padded.sum(axis=1)) <= bound)
+
+
+def test_the_same_bits_every_time():
+    x = rng.normal(size=100_000).astype(np.float32)
+    results = []
+    for _ in range(3):
+        partial = np.empty(391, np.float32)
+        launch(BASIC + "sum_warps", x, partial, x.size)
+        results.append(partial.tobytes())
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (33, 70), (100, 5)])
+def test_transpose_in_dynamic_shared_memory(shape):
+    x = rng.normal(size=shape)
+    y = np.empty(shape[::-1])
+    launch(BASIC + "transpose", x, y, *shape)
+    assert np.array_equal(y, x.T)
+
+
+def test_positions_in_three_dimensions():
+    grid, block = (3, 2, 4), (5, 3, 2)
+    y = np.empty((4, 2, 3, 2, 3, 5, 7), np.int32)
+    launch(LANGUAGE + "positions", y, *grid, *block)
+    bz, by, bx, tz, ty, tx = np.indices(y.shape[:-1])
+    for k, expected in enumerate([tx, ty, tz, bx, by, bz]):
+        assert np.array_equal(y[..., k], expected)
+    assert np.all(y[..., 6] == 24)
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 40])
+def test_block_votes(zeros):
+    x = np.ones(40, np.int32)
+    x[:zeros] = 0
+    y = np.empty((40, 3), np.int32)
+    launch(LANGUAGE + "votes", x, y, 40)
+    assert np.all(y == [40 - zeros, zeros == 0, zeros < 40])
+
+
+def shuffled(x, sources):
+    return [x[s] if ok else x[i] for i, (s, ok) in enumerate(sources)]
+
+
+def test_warp_functions_as_documented():
+    x = rng.integers(0, 100, 32).astype(np.int32)
+    y = np.empty((32, 16), np.int32)
+    launch(LANGUAGE + "warp_functions", x, y)
+    lanes = np.arange(32)
+    odd = int(sum(1 << i for i in range(32) if x[i] & 1))
+    expected = [
+        [x[5]] * 32,
+        x[lanes // 8 * 8 + (lanes + 1) % 8],
+        shuffled(x, [(i - 3, i >= 3) for i in lanes]),
+        shuffled(x, [(i - 2, i % 4 >= 2) for i in lanes]),
+        shuffled(x, [(min(i + 7, 31), i + 7 < 32) for i in lanes]),
+        shuffled(x, [(min(i + 1, 31), i % 16 < 15) for i in lanes]),
+        x[lanes ^ 9],
+        [odd] * 32,
+        [int((x > 90).any())] * 32,
+        [1] * 32,
+        [sum(1 << j for j in range(32) if x[j] % 3 == v % 3) for v in x],
+        [0] * 32,  # the values differ
+        [x.sum()] * 32,
+        [x.min()] * 32,
+        [x.max()] * 32,
+        [odd & 0xFFFF if i < 16 else odd & 0xFFFF0000 for i in lanes],
+    ]
+    for k, column in enumerate(expected):
+        assert np.array_equal(y[:, k].view(np.uint32), np.array(column).astype(np.uint32)), k
+
+
+def test_atomics():
+    i = np.array([0, 0, 0, 0, 0, 0, -1, 0], np.int32)
+    u, f = np.zeros(3, np.uint32), np.zeros(2, np.float32)
+    d, total = np.zeros(1), np.zeros(1, np.uint64)
+    launch(LANGUAGE + "atomics", i, u, f, d, total)
+    t = np.arange(256)
+    assert i.tolist() == [t.sum(), 255, -255, -256, 77, 2**20 - 1, -(2**20), 0]
+    assert u.tolist() == [512, 255, 256 % 10]
+    assert f.tolist() == [128, 255]
+    assert d.tolist() == [64]
+    assert total.tolist() == [256 << 33]
+
+
+def test_half_and_bfloat16_round_to_nearest_even():
+    x = np.concatenate(
+        [
+            rng.normal(size=2000) * 10.0 ** rng.integers(-9, 6, 2000),
+            [0.0, -0.0, np.inf, -np.inf, np.nan, 65504, 65519.9, 65520, 1e-8, 5.96e-8, 2.9e-8],
+            1 + np.arange(9) / 2**12,  # ties and their neighbours
+            2.0**-14 * (1 + np.arange(9) / 2**12),
+        ]
+    ).astype(np.float32)
+    y, h, z = np.empty_like(x), np.empty(x.size, np.float16), np.empty(x.size, np.uint16)
+    launch(LANGUAGE + "small_floats", x, y, h, z, x.size)
+    with np.errstate(over="ignore"):
+        expected = x.astype(np.float16)
+        known = ~np.isnan(x)
+        assert np.array_equal(h.view(np.uint16)[known], expected.view(np.uint16)[known])
+        assert np.array_equal(y, (expected + expected).astype(np.float32), equal_nan=True)
+    bits = x.view(np.uint32).astype(np.uint64)
+    nearest = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16  # bfloat16 is a float's upper half
+    assert np.array_equal(z[~np.isnan(x)], nearest[~np.isnan(x)].astype(np.uint16))
+
+
+@pytest.mark.parametrize("n", [4, 256, 1000])
+def test_float4_and_asynchronous_copies(n):
+    x = rng.normal(size=n).astype(np.float32)
+    y, z = np.empty_like(x), np.empty_like(x)
+    launch(LANGUAGE + "copies", x, y, z, n)
+    assert np.array_equal(y, x)
+    assert np.array_equal(z, x)
+
+
+def test_wmma():
+    a, b = (rng.normal(size=(16, 16)).astype(np.float16) for _ in range(2))
+    c = np.empty((16, 16), np.float32)
+    launch(LANGUAGE + "wmma_tile", a, b, c)  # b lies in memory by columns
+    exact = a.astype(np.float64) @ b.astype(np.float64).T
+    size = np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64)).T
+    assert np.all(np.abs(c - exact) <= 16 * np.finfo(np.float32).eps * size)
+
+
+def test_mma_by_its_definition():
+    a, b = rng.normal(size=(16, 8)).astype(np.float32), rng.normal(size=(8, 8)).astype(np.float32)
+    c = np.empty((16, 8), np.float32)
+    launch(LANGUAGE + "mma_tile", a, b, c)
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    size = np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64))
+    # Each operand is rounded to 11 bits, hence by at most 2^-11; then float32 sums of 8 products.
+    assert np.all(np.abs(c - exact) <= (2.01 * 2.0**-11 + 8 * 2.0**-24) * size)
+
+
+def test_templates():
+    x = rng.normal(size=50)
+    y = np.empty_like(x)
+    launch(LANGUAGE + "power<3, double>", x, y, 50)
+    assert np.allclose(y, x**3, rtol=4 * np.finfo(float).eps, atol=0)
+    with pytest.raises(TypeError, match=r"power .*: x: got an array of float64, needs float32"):
+        launch(LANGUAGE + "power<3, float>", x, y, 50)
+    with pytest.raises(ValueError, match="template arguments"):
+        launch(LANGUAGE + "power", x, y, 50)
+
+
+def test_scalars_keep_their_c_types():
+    y = np.empty(10)
+    launch(LANGUAGE + "scalars", None, y, True, -3, 2**32 - 1, -(2**40), 0.1, 0.1)
+    assert y[:7].tolist() == [1, -3, 2**32 - 1, -(2**40), np.float32(0.1), 0.1, -1]
+    assert y[7] == 9
+    assert y[8] == 3 + 2.5 + 0
+    assert y[9] == 0.5 + 1 + 0.25 + 8 + 31
+    launch(LANGUAGE + "scalars", np.full(1, 5, np.float32), y, False, 0, 0, 0, 0, 0)
+    assert y[6] == 5
+
+
+def test_printf(capfd):
+    launch(LANGUAGE + "says", np.arange(4, dtype=np.int32))
+    assert capfd.readouterr().out == "thread 2 sees 2\n"
+
+
+def test_a_failed_assertion_is_an_exception():
+    message = r"language.cu:\d+: block \(0,0,0\), thread \(1,0,0\): assertion `x\[.*\] < 100`"
+    with pytest.raises(RuntimeError, match=message):
+        launch(LANGUAGE + "says", np.array([1, 200, 3, 4], np.int32))
+
+
+def test_threads_that_wait_for_ever_are_an_exception():
+    with pytest.raises(RuntimeError, match=r"is stuck: thread .* waits at language.cu:\d+, thread"):
+        launch(LANGUAGE + "stuck", np.empty(64, np.int32))
+    y = np.empty(6, np.float32)  # and the emulator goes on working
+    launch(BASIC + "sum_warps", np.ones(1536, np.float32), y, 1536)
+    assert np.all(y == 256)
+
+
+def test_a_compiler_error_names_file_and_line(tmp_path):
+    file = tmp_path / "broken.cu"
+    file.write_text(
+        "// launch: grid=(1) block=(1)  out: y\n__global__ void k(float* y) {\n    y[0] = z;\n}\n"
+    )
+    with pytest.raises(CompileError, match=r"broken.cu:3:.*z"):
+        launch(f"{file}:k", np.empty(1, np.float32))
+
+
+def test_an_edited_kernel_is_compiled_anew(tmp_path):
+    file, y = tmp_path / "edit.cu", np.empty(1, np.float32)
+    for value in (1, 2):
+        file.write_text(
+            "template <int N> __device__ int count() { static int c = N; return c; }\n"
+            "// launch: grid=(1) block=(1)  out: y\n"
+            f"__global__ void k(float* y) {{ y[0] = {value} * count<1>(); }}\n"
+        )
+        launch(f"{file}:k", y)
+        assert y[0] == value
+
+
+def test_an_empty_grid_runs_nothing():
+    launch(BASIC + "saxpy", np.empty(0, np.float32), np.empty(0, np.float32), 1.0, 0)
