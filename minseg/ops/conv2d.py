@@ -16,13 +16,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.columns import Box, Window, boxes, gather, scatter_add
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
 from minseg.parallel import get_num_threads, parallel_for
 from minseg.tensor import Tensor, record
+
+# Outputs summed by one block of the weight gradient's kernel: long enough that adding up the
+# partial sums costs little, short enough that a batch gives every multiprocessor of a GPU a block.
+POSITIONS_A_SPLIT = 4096
 
 
 def conv2d_definition(
@@ -165,6 +169,55 @@ def _by_group(grad: Array, box: Box, groups: int) -> Array:
     return inside.reshape(groups, grad.shape[1] // groups, -1)
 
 
+def _forward_cuda(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+) -> Array:
+    """kernels/conv2d.cu: the same matrix product, its columns gathered tile by tile."""
+    xp = array_module(x)
+    size = Window(w.shape[2:], stride, padding, dilation).output_size(*x.shape[2:])
+    y = xp.empty((x.shape[0], w.shape[0], *size), x.dtype)
+    how = (*w.shape[2:], *stride, *padding, *dilation, groups)
+    x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
+    launch("conv2d_forward", x, w, b, y, *x.shape, *y.shape[1:], *how)
+    return y
+
+
+def _grad_input_cuda(
+    grad: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Array:
+    xp = array_module(grad)
+    dx = xp.empty(x_shape, grad.dtype)
+    how = (*w.shape[2:], *stride, *padding, *dilation, groups)
+    grad, w = xp.ascontiguousarray(grad), xp.ascontiguousarray(w)
+    launch("conv2d_grad_input", grad, w, dx, *x_shape, *grad.shape[1:], *how)
+    return dx
+
+
+def _grad_weight_cuda(
+    grad: Array,
+    x: Array,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Array:
+    xp = array_module(grad)
+    positions = grad.shape[0] * grad.shape[2] * grad.shape[3]
+    splits = -(-positions // POSITIONS_A_SPLIT)
+    partial = xp.empty((splits, *w_shape), grad.dtype)
+    how = (*w_shape[2:], *stride, *padding, *dilation, groups)
+    grad, x = xp.ascontiguousarray(grad), xp.ascontiguousarray(x)
+    launch("conv2d_grad_weight", grad, x, partial, *x.shape, *grad.shape[1:], *how, splits)
+    return partial.sum(axis=0)
+
+
 def _bytes_a_column(w: Array, x: Array) -> int:
     """Memory for one output position: its patch, in all groups, and its outputs."""
     patch = x.shape[1] * w.shape[2] * w.shape[3]
@@ -178,6 +231,11 @@ op = Op(
         "forward": _forward_numpy,
         "grad_input": _grad_input_numpy,
         "grad_weight": _grad_weight_numpy,
+    },
+    cuda={
+        "forward": _forward_cuda,
+        "grad_input": _grad_input_cuda,
+        "grad_weight": _grad_weight_cuda,
     },
 )
 

@@ -79,6 +79,13 @@ def list_ops() -> list[str]:
     return sorted(_registry)
 
 
+def launch(kernel: str, *arguments: Any) -> None:
+    """`minseg.kernels.launch`, imported when first wanted, so that `import minseg` stays quick."""
+    from minseg import kernels
+
+    kernels.launch(kernel, *arguments)
+
+
 @contextmanager
 def override(op: str, **parts: Callable[..., Any]) -> Iterator[None]:
     """Put functions **on arrays** in the place of an op's parts, everywhere, models included.

@@ -62,6 +62,22 @@ def test_gradients_are_adjoint_to_the_forward(case):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_equal_numpy(case, dtype):
+    x, w, b, *how = case_arguments(case, dtype)
+    inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+    expected = op.forward(x, w, b, *how)
+    grad = np.random.default_rng(1).standard_normal(expected.shape).astype(dtype)
+    with minseg.use_kernels("emulator"):
+        y = F.conv2d(*inputs, *how)
+        y.backward(grad)
+    assert_agree(y.data, expected, dtype, length=w[0].size + 1)
+    dx, dw = op.grad_input(grad, w, x.shape, *how), op.grad_weight(grad, x, w.shape, *how)
+    assert_agree(inputs[0].grad.data, dx, dtype, length=w[:, 0].size)
+    assert_agree(inputs[1].grad.data, dw, dtype, length=grad[:, 0].size)
+
+
 def test_small_workspace_and_threads_change_nothing(monkeypatch):
     x, w, b, *how = case_arguments(((3, 40, 33, 29), (24, 40, 3, 3), 1, 1, 1, 1), np.float32)
 

@@ -1,0 +1,171 @@
+// sm_70
+// Convolution as implicit GEMM: forward, input gradient, weight gradient.
+//
+// Each is a matrix product whose patch matrix (im2col) is never written out: when a tile of it is
+// needed in shared memory, its elements are gathered from the image by index.
+//
+//   forward      y[o, p]  = sum over k = (c, i, j) of       w[o, k]  * patch[k, p]    p: an output
+//   grad_input   dx[c, q] = sum over k = (o, i, j) of       w[o, c, i, j] * dy[o, p]  q: an input
+//   grad_weight  dw[o, k] = sum over outputs p of           dy[o, p] * patch[k, p]
+//
+// A block computes a 64 x 64 tile of the result with 16 x 16 threads, a thread 4 x 4 elements of it.
+// Per step of 16 along the sum a thread reads 4 + 4 elements from global and 16 * 8 from shared memory
+// for 16 * 16 multiply-adds. Expected bottleneck: arithmetic, for enough channels; with few output
+// channels (rows of the tile stay empty) the index arithmetic of the gather.
+#include "common.cuh"
+
+#define TILE 64  // rows and columns of the result a block computes
+#define STEP 16  // how far along the sum a tile in shared memory reaches
+#define SIDE 16  // the block is SIDE x SIDE threads
+#define EACH 4   // a thread computes EACH x EACH elements: TILE / SIDE
+
+struct Size {
+    int h, w;
+};
+
+// How the kernel moves over the image: output (y, x) reads input (y * sh - ph + i * dh, ...).
+struct Window {
+    int kh, kw, sh, sw, ph, pw, dh, dw;
+};
+
+// The tile of A @ B whose upper left element is (row0, col0), over k in [k0, k1). a(row, k) and b(k, col)
+// return 0 outside their matrices. Thread (x, y) gets the elements (row0 + y + SIDE r, col0 + x + SIDE c).
+template <class A, class B>
+__device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1, scalar sum[EACH][EACH]) {
+    __shared__ scalar a_tile[STEP][TILE + 1];  // + 1: a column of it lies in different banks
+    __shared__ scalar b_tile[STEP][TILE];
+    const int thread = threadIdx.y * SIDE + threadIdx.x;
+
+    for (int r = 0; r < EACH; r++)
+        for (int c = 0; c < EACH; c++) sum[r][c] = 0;
+
+    for (int k = k0; k < k1; k += STEP) {
+        for (int e = thread; e < STEP * TILE; e += SIDE * SIDE) {
+            int ka = e % STEP, row = e / STEP;  // neighbours along k: the order in which A lies
+            a_tile[ka][row] = k + ka < k1 ? a(row0 + row, k + ka) : scalar(0);
+            int kb = e / TILE, col = e % TILE;  // neighbours along the columns of B
+            b_tile[kb][col] = k + kb < k1 ? b(k + kb, col0 + col) : scalar(0);
+        }
+        __syncthreads();  // both tiles are complete
+        for (int s = 0; s < STEP; s++) {
+            scalar from_a[EACH], from_b[EACH];
+            for (int r = 0; r < EACH; r++) from_a[r] = a_tile[s][threadIdx.y + SIDE * r];
+            for (int c = 0; c < EACH; c++) from_b[c] = b_tile[s][threadIdx.x + SIDE * c];
+            for (int r = 0; r < EACH; r++)
+                for (int c = 0; c < EACH; c++) sum[r][c] += from_a[r] * from_b[c];
+        }
+        __syncthreads();  // all have read them: the next step may overwrite
+    }
+}
+
+// patch[k, p]: what kernel element k = (c, i, j) of a group sees at output p = (n, y, x).
+struct Patches {
+    const scalar* x;
+    Window w;
+    Size in, out;
+    int channels, first, count, positions;  // of the image; first of the group, number in it
+
+    __device__ scalar operator()(int k, int p) const {
+        if (k >= count * w.kh * w.kw || p >= positions) return 0;
+        int j = k % w.kw, i = k / w.kw % w.kh, c = first + k / (w.kw * w.kh);
+        int col = p % out.w, row = p / out.w % out.h, n = p / (out.w * out.h);
+        int y_in = row * w.sh - w.ph + i * w.dh, x_in = col * w.sw - w.pw + j * w.dw;
+        if (!inside(y_in, x_in, in.h, in.w)) return 0;
+        return x[at(n, c, y_in, x_in, channels, in.h, in.w)];
+    }
+};
+
+// launch: grid=(ceil_div(N * H_out * W_out, TILE), ceil_div(O / groups, TILE), groups) block=(SIDE, SIDE)  in: x w b  out: y
+extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
+               const scalar* __restrict__ b, scalar* __restrict__ y, int N, int C, int H, int W,
+               int O, int H_out, int W_out, int kh, int kw, int sh, int sw, int ph, int pw, int dh,
+               int dw, int groups) {
+    const int rows = O / groups, count = C / groups, length = count * kh * kw;
+    const int positions = N * H_out * W_out, group = blockIdx.z;
+    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+
+    const scalar* weights = w + (long long)group * rows * length;
+    auto a = [=](int o, int k) { return o < rows ? weights[(long long)o * length + k] : scalar(0); };
+    Patches patches{x, {kh, kw, sh, sw, ph, pw, dh, dw}, {H, W}, {H_out, W_out},
+                    C, group * count, count, positions};
+    scalar sum[EACH][EACH];
+    tile_product(a, patches, row0, col0, 0, length, sum);
+
+    for (int r = 0; r < EACH; r++)
+        for (int c = 0; c < EACH; c++) {
+            int o = row0 + threadIdx.y + SIDE * r, p = col0 + threadIdx.x + SIDE * c;
+            if (o >= rows || p >= positions) continue;
+            int channel = group * rows + o, n = p / (H_out * W_out), place = p % (H_out * W_out);
+            y[((long long)n * O + channel) * H_out * W_out + place] =
+                sum[r][c] + (b ? b[channel] : scalar(0));
+        }
+}
+
+// dy[o, p] as input q sees it through kernel element (i, j): the output p with p * s - pad + (i, j) * d = q,
+// if there is one. So the stride becomes a division that must leave no rest: a gather, no atomics.
+// launch: grid=(ceil_div(N * H * W, TILE), ceil_div(C / groups, TILE), groups) block=(SIDE, SIDE)  in: dy w  out: dx
+extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
+                  scalar* __restrict__ dx, int N, int C, int H, int W, int O, int H_out, int W_out,
+                  int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
+    const int rows = C / groups, count = O / groups, taps = kh * kw, length = count * taps;
+    const int positions = N * H * W, group = blockIdx.z;
+    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+
+    const scalar* weights = w + (long long)group * count * rows * taps;
+    auto a = [=](int c, int k) {
+        return c < rows ? weights[((long long)(k / taps) * rows + c) * taps + k % taps] : scalar(0);
+    };
+    auto b = [=](int k, int q) {
+        if (q >= positions) return scalar(0);
+        int j = k % kw, i = k / kw % kh, o = group * count + k / taps;
+        int y = q / W % H + ph - i * dh, x = q % W + pw - j * dw, n = q / (W * H);
+        if (y < 0 || x < 0 || y % sh != 0 || x % sw != 0) return scalar(0);
+        if (y / sh >= H_out || x / sw >= W_out) return scalar(0);
+        return dy[at(n, o, y / sh, x / sw, O, H_out, W_out)];
+    };
+    scalar sum[EACH][EACH];
+    tile_product(a, b, row0, col0, 0, length, sum);
+
+    for (int r = 0; r < EACH; r++)
+        for (int c = 0; c < EACH; c++) {
+            int channel = row0 + threadIdx.y + SIDE * r, q = col0 + threadIdx.x + SIDE * c;
+            if (channel >= rows || q >= positions) continue;
+            int n = q / (H * W), place = q % (H * W);
+            dx[((long long)n * C + group * rows + channel) * H * W + place] = sum[r][c];
+        }
+}
+
+// The sum runs over all outputs of the batch, the result is small: too few blocks to fill a GPU. So the
+// outputs are split into `splits` ranges, each with a partial sum of its own, added up afterwards in order.
+// launch: grid=(ceil_div(C / groups * kh * kw, TILE), ceil_div(O / groups, TILE), groups * splits) block=(SIDE, SIDE)  in: dy x  out: partial
+extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+                   scalar* __restrict__ partial, int N, int C, int H, int W, int O, int H_out,
+                   int W_out, int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw,
+                   int groups, int splits) {
+    const int rows = O / groups, count = C / groups, cols = count * kh * kw;
+    const int area = H_out * W_out, positions = N * area;
+    const int group = blockIdx.z % groups, split = blockIdx.z / groups;
+    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+    const int share = ceil_div(positions, splits);
+    const int first = min(split * share, positions), last = min(first + share, positions);
+
+    auto a = [=](int o, int p) {
+        if (o >= rows) return scalar(0);
+        return dy[((long long)(p / area) * O + group * rows + o) * area + p % area];
+    };
+    Patches patches{x, {kh, kw, sh, sw, ph, pw, dh, dw}, {H, W}, {H_out, W_out},
+                    C, group * count, count, positions};
+    auto b = [=](int p, int k) { return patches(k, p); };
+    scalar sum[EACH][EACH];
+    tile_product(a, b, row0, col0, first, last, sum);
+
+    scalar* result = partial + (long long)split * O * cols;
+    for (int r = 0; r < EACH; r++)
+        for (int c = 0; c < EACH; c++) {
+            int o = row0 + threadIdx.y + SIDE * r, k = col0 + threadIdx.x + SIDE * c;
+            if (o < rows && k < cols) result[(long long)(group * rows + o) * cols + k] = sum[r][c];
+        }
+}
