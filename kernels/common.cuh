@@ -96,6 +96,45 @@ __device__ __forceinline__ T block_max(T value, T* scratch) {
     return value;
 }
 
+// --- A tile of a matrix product ----------------------------------------------------------------
+// What matmul and the convolutions share. A block of SIDE x SIDE threads computes TILE x TILE elements
+// of A @ B; per STEP along the sum, both operands' tiles are brought to shared memory, where each
+// element is read TILE times instead of from global memory.
+#define TILE 64  // rows and columns of the result a block computes
+#define STEP 16  // how far along the sum a tile in shared memory reaches
+#define SIDE 16  // the block is SIDE x SIDE threads
+#define EACH 4   // a thread computes EACH x EACH elements: TILE / SIDE
+
+// The tile of A @ B whose upper left element is (row0, col0), over k in [k0, k1). a(row, k) and b(k, col)
+// return 0 outside their matrices. Thread (x, y) gets the elements (row0 + y + SIDE r, col0 + x + SIDE c).
+template <class A, class B>
+__device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1, scalar sum[EACH][EACH]) {
+    __shared__ scalar a_tile[STEP][TILE + 1];  // + 1: a column of it lies in different banks
+    __shared__ scalar b_tile[STEP][TILE];
+    const int thread = threadIdx.y * SIDE + threadIdx.x;
+
+    for (int r = 0; r < EACH; r++)
+        for (int c = 0; c < EACH; c++) sum[r][c] = 0;
+
+    for (int k = k0; k < k1; k += STEP) {
+        for (int e = thread; e < STEP * TILE; e += SIDE * SIDE) {
+            int ka = e % STEP, row = e / STEP;  // neighbours along k: the order in which A lies
+            a_tile[ka][row] = k + ka < k1 ? a(row0 + row, k + ka) : scalar(0);
+            int kb = e / TILE, col = e % TILE;  // neighbours along the columns of B
+            b_tile[kb][col] = k + kb < k1 ? b(k + kb, col0 + col) : scalar(0);
+        }
+        __syncthreads();  // both tiles are complete
+        for (int s = 0; s < STEP; s++) {
+            scalar from_a[EACH], from_b[EACH];
+            for (int r = 0; r < EACH; r++) from_a[r] = a_tile[s][threadIdx.y + SIDE * r];
+            for (int c = 0; c < EACH; c++) from_b[c] = b_tile[s][threadIdx.x + SIDE * c];
+            for (int r = 0; r < EACH; r++)
+                for (int c = 0; c < EACH; c++) sum[r][c] += from_a[r] * from_b[c];
+        }
+        __syncthreads();  // all have read them: the next step may overwrite
+    }
+}
+
 // --- Instructions without a name in CUDA C++ ---------------------------------------------------
 // Tensor cores by their PTX instruction: a warp multiplies a 16 x 8 tile of A by an 8 x 8 tile of B
 // and adds to a 16 x 8 tile of C. TF32 operands are float bits of which the hardware reads the upper

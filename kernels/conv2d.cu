@@ -8,16 +8,12 @@
 //   grad_input   dx[c, q] = sum over k = (o, i, j) of       w[o, c, i, j] * dy[o, p]  q: an input
 //   grad_weight  dw[o, k] = sum over outputs p of           dy[o, p] * patch[k, p]
 //
-// A block computes a 64 x 64 tile of the result with 16 x 16 threads, a thread 4 x 4 elements of it.
+// A block computes a 64 x 64 tile of the result with 16 x 16 threads, a thread 4 x 4 elements of it
+// (tile_product, in common.cuh).
 // Per step of 16 along the sum a thread reads 4 + 4 elements from global and 16 * 8 from shared memory
 // for 16 * 16 multiply-adds. Expected bottleneck: arithmetic, for enough channels; with few output
 // channels (rows of the tile stay empty) the index arithmetic of the gather.
 #include "common.cuh"
-
-#define TILE 64  // rows and columns of the result a block computes
-#define STEP 16  // how far along the sum a tile in shared memory reaches
-#define SIDE 16  // the block is SIDE x SIDE threads
-#define EACH 4   // a thread computes EACH x EACH elements: TILE / SIDE
 
 struct Size {
     int h, w;
@@ -27,36 +23,6 @@ struct Size {
 struct Window {
     int kh, kw, sh, sw, ph, pw, dh, dw;
 };
-
-// The tile of A @ B whose upper left element is (row0, col0), over k in [k0, k1). a(row, k) and b(k, col)
-// return 0 outside their matrices. Thread (x, y) gets the elements (row0 + y + SIDE r, col0 + x + SIDE c).
-template <class A, class B>
-__device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1, scalar sum[EACH][EACH]) {
-    __shared__ scalar a_tile[STEP][TILE + 1];  // + 1: a column of it lies in different banks
-    __shared__ scalar b_tile[STEP][TILE];
-    const int thread = threadIdx.y * SIDE + threadIdx.x;
-
-    for (int r = 0; r < EACH; r++)
-        for (int c = 0; c < EACH; c++) sum[r][c] = 0;
-
-    for (int k = k0; k < k1; k += STEP) {
-        for (int e = thread; e < STEP * TILE; e += SIDE * SIDE) {
-            int ka = e % STEP, row = e / STEP;  // neighbours along k: the order in which A lies
-            a_tile[ka][row] = k + ka < k1 ? a(row0 + row, k + ka) : scalar(0);
-            int kb = e / TILE, col = e % TILE;  // neighbours along the columns of B
-            b_tile[kb][col] = k + kb < k1 ? b(k + kb, col0 + col) : scalar(0);
-        }
-        __syncthreads();  // both tiles are complete
-        for (int s = 0; s < STEP; s++) {
-            scalar from_a[EACH], from_b[EACH];
-            for (int r = 0; r < EACH; r++) from_a[r] = a_tile[s][threadIdx.y + SIDE * r];
-            for (int c = 0; c < EACH; c++) from_b[c] = b_tile[s][threadIdx.x + SIDE * c];
-            for (int r = 0; r < EACH; r++)
-                for (int c = 0; c < EACH; c++) sum[r][c] += from_a[r] * from_b[c];
-        }
-        __syncthreads();  // all have read them: the next step may overwrite
-    }
-}
 
 // patch[k, p]: what kernel element k = (c, i, j) of a group sees at output p = (n, y, x).
 struct Patches {

@@ -26,6 +26,7 @@ from minseg.array import (
     to_device,
     unbroadcast,
 )
+from minseg.ops.matmul import op as matmul
 
 # Given the gradient of a result: the gradients of its parents, in their order (None: has none).
 Backward = Callable[[Array], Sequence[Array | None]]
@@ -190,11 +191,11 @@ class Tensor:
             right = b.data[:, None] if b.ndim == 1 else b.data
             grad = grad[..., None] if b.ndim == 1 else grad
             grad = grad[..., None, :] if a.ndim == 1 else grad
-            to_left = unbroadcast(grad @ right.swapaxes(-1, -2), left.shape)
-            to_right = unbroadcast(left.swapaxes(-1, -2) @ grad, right.shape)
+            to_left = unbroadcast(matmul.forward(grad, right.swapaxes(-1, -2)), left.shape)
+            to_right = unbroadcast(matmul.forward(left.swapaxes(-1, -2), grad), right.shape)
             return to_left.reshape(a.shape), to_right.reshape(b.shape)
 
-        return record("matmul", a.data @ b.data, (a, b), backward)
+        return record("matmul", matmul.forward(a.data, b.data), (a, b), backward)
 
     def __pow__(self, n: float) -> "Tensor":
         x = self.data

@@ -1,0 +1,30 @@
+// sm_70
+// Matrix product, batched: c[n] = a[n] @ b[n], with a (N, M, K), b (N, K, L), c (N, M, L).
+//
+// A block computes a 64 x 64 tile of one product with 16 x 16 threads, a thread 4 x 4 elements of it
+// (tile_product, in common.cuh). Per 16 steps along K a thread reads 4 + 4 elements from global and
+// 16 * 8 from shared memory for 16 * 16 multiply-adds; it writes 16. Expected bottleneck: arithmetic
+// and shared memory for square matrices, global memory for thin ones. kernels/ladder/matmul shows how
+// one gets here, and beyond.
+#include "common.cuh"
+
+// launch: grid=(ceil_div(L, TILE), ceil_div(M, TILE), N) block=(SIDE, SIDE)  in: a b  out: c
+extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+matmul(const scalar* __restrict__ a, const scalar* __restrict__ b, scalar* __restrict__ c, int N,
+       int M, int K, int L) {
+    const scalar* left = a + (long long)blockIdx.z * M * K;
+    const scalar* right = b + (long long)blockIdx.z * K * L;
+    scalar* result = c + (long long)blockIdx.z * M * L;
+    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+
+    auto from_left = [=](int m, int k) { return m < M ? left[(long long)m * K + k] : scalar(0); };
+    auto from_right = [=](int k, int l) { return l < L ? right[(long long)k * L + l] : scalar(0); };
+    scalar sum[EACH][EACH];
+    tile_product(from_left, from_right, row0, col0, 0, K, sum);
+
+    for (int i = 0; i < EACH; i++)
+        for (int j = 0; j < EACH; j++) {
+            int m = row0 + threadIdx.y + SIDE * i, l = col0 + threadIdx.x + SIDE * j;
+            if (m < M && l < L) result[(long long)m * L + l] = sum[i][j];
+        }
+}

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+import minseg
+from minseg import Tensor
+from minseg.ops.matmul import op
+from tests.witness import assert_agree
+
+SHAPES = [
+    ((3, 4), (4, 5)),
+    ((70, 33), (33, 65)),
+    ((2, 3, 4), (4, 2)),
+    ((2, 1, 3, 4), (5, 4, 2)),
+    ((4,), (4, 5)),
+    ((3, 4), (4,)),
+    ((4,), (2, 4, 3)),
+    ((2, 3, 4), (4,)),
+    ((4,), (4,)),
+    ((0, 3, 4), (4, 2)),
+    ((3, 0), (0, 2)),
+]
+
+
+def test_definition():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((5, 7)), rng.standard_normal((7, 3))
+    assert_agree(op.forward(a, b), op.definition(a, b), np.float64, length=7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("a_shape", "b_shape"), SHAPES)
+def test_kernel_equals_numpy(a_shape, b_shape, dtype):
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal(a_shape).astype(dtype), rng.standard_normal(b_shape).astype(dtype)
+
+    def results():
+        left, right = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+        c = left @ right
+        c.backward(np.cos(np.arange(c.numel())).reshape(c.shape).astype(dtype))
+        return c.data, left.grad.data, right.grad.data
+
+    expected = results()
+    with minseg.use_kernels("emulator"):
+        got = results()
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, dtype, length=max(a.size, b.size, 1))
