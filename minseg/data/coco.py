@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from minseg.data import rle
-from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, voc_palette
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split, voc_palette
 from minseg.data.files import PathLike, checked_sample, find_root, read_colours, read_image
 
 # The colours that the panoptic annotations give the 80 kinds of things.
@@ -190,8 +190,7 @@ def _locate(
         if images is None:
             raise ValueError("COCO: annotations= needs images=, the folder of the images")
         return Path(annotations), Path(images)
-    if split not in ("train", "val"):
-        raise ValueError(f"COCO: split: got {split!r}, needs 'train' or 'val'")
+    check_split("COCO", split, ("train", "val"))
     name = f"annotations/{kind}_{split}2017.json"
     folder = find_root(root, ("coco", "COCO"), (name,), _GET)
     return folder / name, folder / f"{split}2017"

@@ -48,6 +48,12 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+def check_split(dataset: str, split: str, known: tuple[str, ...]) -> None:
+    """Raise ValueError if the data set has no such split."""
+    if split not in known:
+        raise ValueError(f"{dataset}: split: got {split!r}, needs one of {', '.join(known)}")
+
+
 def random_stream(*key: int) -> np.random.Generator:
     """A generator that depends on the key alone, so that nobody's order of drawing matters.
 
@@ -57,17 +63,15 @@ def random_stream(*key: int) -> np.random.Generator:
 
 
 def hold_out(names: list[str], split: str, share: float = 0.2) -> list[str]:
-    """The names of one split ("train", "val" or "all") of a set that comes without splits.
+    """The names of one split ("train", "val", else all) of a set that comes without splits.
 
     The `share` of the names with the smallest hash is "val", so neither the order of the files
     nor the machine matters, and a new image moves few of the old ones. At least one is held out.
     """
-    if split not in ("train", "val", "all"):
-        raise ValueError(f"split: got {split!r}, needs 'train', 'val' or 'all'")
     ranked = sorted(names, key=lambda name: (zlib.crc32(name.encode()), name))
     count = max(1, round(share * len(names)))
-    chosen = {"train": ranked[count:], "val": ranked[:count], "all": ranked}[split]
-    return sorted(chosen)
+    parts = {"train": ranked[count:], "val": ranked[:count]}
+    return sorted(parts.get(split, ranked))
 
 
 def voc_palette(count: int) -> np.ndarray:

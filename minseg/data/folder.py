@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, hold_out, voc_palette
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split, hold_out, voc_palette
 from minseg.data.files import PathLike, checked_sample, image_files, read_image, read_labels
 
 _IMAGES = ("images", "image")
@@ -35,8 +35,7 @@ class Folder(Dataset):
 
     def __init__(self, root: PathLike, split: str = "train", channels: int = 3) -> None:
         root = Path(root)
-        if split not in ("train", "val", "all"):
-            raise ValueError(f"Folder: split: got {split!r}, needs 'train', 'val' or 'all'")
+        check_split("Folder", split, ("train", "val", "all"))
         parts = [part for part in ("train", "val") if (root / part).is_dir()]
         every: _Pairs = {}
         for part in parts or ["."]:

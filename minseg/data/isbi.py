@@ -11,7 +11,7 @@ connectomics", Frontiers in Neuroanatomy 2015; data: Cardona et al., PLoS Biolog
 
 import numpy as np
 
-from minseg.data.dataset import Dataset, Sample
+from minseg.data.dataset import Dataset, Sample, check_split
 from minseg.data.files import (
     PathLike,
     checked_sample,
@@ -38,8 +38,7 @@ class ISBI(Dataset):
     palette = np.array([[30, 30, 40], [235, 225, 200]], np.uint8)
 
     def __init__(self, root: PathLike | None = None, split: str = "train") -> None:
-        if split not in _SLICES:
-            raise ValueError(f"ISBI: split: got {split!r}, needs one of {list(_SLICES)}")
+        check_split("ISBI", split, tuple(_SLICES))
         root = find_root(root, ("isbi2012", "isbi"), ("train-labels.tif", "label"), _GET)
         volume, labels = root / "train-volume.tif", root / "train-labels.tif"
         if labels.is_file():

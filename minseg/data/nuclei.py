@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minseg.data.dataset import Dataset, Sample, hold_out
+from minseg.data.dataset import Dataset, Sample, check_split, hold_out
 from minseg.data.files import (
     PathLike,
     checked_sample,
@@ -39,7 +39,8 @@ class Nuclei(Dataset):
     things = ("nucleus",)
 
     def __init__(self, root: PathLike | None = None, split: str = "train") -> None:
-        folders = ("nuclei/train", "nuclei", "dsb2018", "nuclei/original_layout")
+        check_split("Nuclei", split, ("train", "val", "all"))
+        folders = ("nuclei", "nuclei/train", "dsb2018", "nuclei/original_layout")
         root = find_root(root, folders, ("stage1_train", "labels"), _GET)
         self.per_nucleus = (root / "stage1_train").is_dir()
         if self.per_nucleus:

@@ -8,7 +8,7 @@ the border around objects and what was too difficult: void.
 Source: Everingham et al., "The PASCAL visual object classes challenge", IJCV 2010.
 """
 
-from minseg.data.dataset import Dataset, Sample, voc_palette
+from minseg.data.dataset import Dataset, Sample, check_split, voc_palette
 from minseg.data.files import (
     PathLike,
     checked_sample,
@@ -37,8 +37,7 @@ class VOC(Dataset):
     palette = voc_palette(21)
 
     def __init__(self, root: PathLike | None = None, split: str = "train") -> None:
-        if split not in ("train", "val", "trainval"):
-            raise ValueError(f"VOC: split: got {split!r}, needs 'train', 'val' or 'trainval'")
+        check_split("VOC", split, ("train", "val", "trainval"))
         folders = ("VOCdevkit/VOC2012", "VOC2012", "voc", "VOC")
         self.root = find_root(root, folders, (f"ImageSets/Segmentation/{split}.txt",), _GET)
         listing = self.root / "ImageSets" / "Segmentation" / f"{split}.txt"
