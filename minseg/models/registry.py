@@ -1,0 +1,49 @@
+"""Every network by its name: `build("unet", num_classes=11, width=16)`.
+
+Options that all networks share, so that any of them fits a CPU:
+    width   the channels of the first stage, 64 in every paper here. All other widths are multiples
+            of it: a network of width 16 has a sixteenth of the parameters and multiply-adds.
+    depth   how deep it is, in the paper's own count: U-Net: how often the image is halved (4);
+            VGG and ResNet: layers with weights (VGG: 11, 13, 16, 19; ResNet: 18, 34, 50, 101).
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from minseg import nn
+from minseg.models.unet import UNet
+
+MODELS: dict[str, tuple[Callable[..., nn.Module], str]] = {
+    "unet": (UNet, "U-Net: encoder, decoder, features concatenated at every level (2015)"),
+}
+
+
+def list_models() -> dict[str, str]:
+    """The names that `build` knows, each with a description of one line."""
+    return {name: description for name, (_, description) in MODELS.items()}
+
+
+def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
+    """The network `name`, with fresh weights and the paper's size unless `options` say otherwise.
+
+    Its forward takes images (N, in_channels, H, W) and returns logits (N, num_classes, H, W) as a
+    Tensor; the networks in torchvision's form return a dict with these under "out".
+
+    Raises ValueError for an unknown name and TypeError for an unknown option; both
+    list what exists.
+    """
+    if name not in MODELS:
+        raise ValueError(f"build: no model is called {name!r}; there are: {', '.join(MODELS)}")
+    if num_classes < 1 or in_channels < 1:
+        raise ValueError(
+            f"build: num_classes {num_classes}, in_channels {in_channels}: need at least 1"
+        )
+    model, _ = MODELS[name]
+    known = [p for p in inspect.signature(model).parameters if p not in ("num_classes", "in_channels")]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise TypeError(
+            f"build: {name} has no option {', '.join(unknown)}; its options: {', '.join(known)}"
+        )
+    return model(num_classes=num_classes, in_channels=in_channels, **options)

@@ -1,0 +1,137 @@
+"""U-Net: a contracting path that sees wide, an expanding path that says where, skips between them.
+
+The FCN added coarse class scores; the U-Net joins *features*: at every level of the expanding path
+the features of the contracting path with the same resolution are laid beside the upsampled ones,
+and two convolutions learn what to do with both. It was made for a few annotated cell images.
+
+Source: Ronneberger, Fischer, Brox 2015, "U-Net: Convolutional Networks for Biomedical Image
+Segmentation", arXiv:1505.04597, figure 1 and section 2.
+"""
+
+from minseg import nn
+from minseg.tensor import Tensor, cat
+
+
+def double_conv(
+    in_channels: int, out_channels: int, padding: str, norm: str | None
+) -> nn.Sequential:
+    """Two times 3x3 convolution, (batch norm,) ReLU: what every level of the U is made of."""
+    layers: list[nn.Module] = []
+    for channels in (in_channels, out_channels):
+        conv = nn.Conv2d(channels, out_channels, 3, padding=padding, bias=norm is None)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # std sqrt(2 / N), section 3
+        layers += [conv] if norm is None else [conv, nn.BatchNorm2d(out_channels)]
+        layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+class UNet(nn.Module):
+    """U-Net; `UNet(2, in_channels=1, padding="valid")` is figure 1 of the paper, 572 -> 388 pixels.
+
+    Args:
+        num_classes: K, the channels of the logits.
+        in_channels: C, the channels of the image.
+        width: channels of the first level, 64 in the paper; each level below has twice as many.
+        depth: how often the image is halved, 4 in the paper; there are `depth + 1` levels.
+        padding: "same" pads every convolution with zeros: logits of the image's size, whatever it
+            is. "valid" pads nothing, as in the paper: each logit sees real pixels only, and a frame
+            of the image gets none; `output_size` says how many there are.
+        norm: None as in the paper, or "batch": batch norm after each convolution, which trains
+            several times faster from scratch.
+        dropout: rate at the end of the contracting path (section 3.1): after its last two levels.
+
+    Shapes: (N, C, H, W) -> logits (N, K, H, W) with "same", a smaller H and W with "valid".
+
+    Sizes that do not halve: pooling rounds up, so that a single pixel is enough, and upsampling
+    then gives a row or column more than the skip has; it is cut off. With "valid", the skip is the
+    larger one, and its centre is taken (figure 1, "copy and crop").
+
+    Raises ValueError for an unknown padding or norm, and for an image too small for "valid".
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        width: int = 64,
+        depth: int = 4,
+        padding: str = "same",
+        norm: str | None = None,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if padding not in ("same", "valid"):
+            raise ValueError(f'UNet: padding is {padding!r}, needs "same" or "valid"')
+        if norm not in (None, "batch"):
+            raise ValueError(f'UNet: norm is {norm!r}, needs None or "batch"')
+        if width < 1 or depth < 1:
+            raise ValueError(f"UNet: width {width}, depth {depth}: both need at least 1")
+        self.padding = padding
+        channels = [width * 2**level for level in range(depth + 1)]
+
+        self.contract = nn.ModuleList(
+            double_conv(c_in, c_out, padding, norm)
+            for c_in, c_out in zip([in_channels, *channels], channels, strict=False)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True)
+        # The expanding path, from the bottom up. The up-convolution halves the channels, the skip
+        # brings the other half.
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2) for c in reversed(channels[:-1])
+        )
+        self.expand = nn.ModuleList(
+            double_conv(2 * c, c, padding, norm) for c in reversed(channels[:-1])
+        )
+        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.output_size(*x.shape[2:])  # raises for an image that is too small
+
+        skips: list[Tensor] = []
+        bottom = len(self.contract) - 1
+        for level, convs in enumerate(self.contract):
+            x = convs(self.pool(x) if level else x)  # (N, width * 2^level, ~H / 2^level, ..)
+            x = self.dropout(x) if level >= bottom - 1 else x
+            skips.append(x)
+
+        x = skips.pop()
+        for up, convs in zip(self.up, self.expand, strict=True):
+            x = convs(join(up(x), skips.pop()))  # twice the size, half the channels
+        return self.head(x)
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the logits for an image of this size.
+
+        Raises ValueError for an image that is too small for "valid" convolutions.
+        """
+        if self.padding == "same":
+            return height, width
+
+        def one(size: int) -> int:
+            levels = len(self.up)
+            for _ in range(levels):
+                size = -((size - 4) // -2)  # two 3x3 convolutions, pooling
+            size -= 4
+            for _ in range(levels):
+                size = 2 * size - 4
+            return size
+
+        if min(one(height), one(width)) < 1:
+            least = next(size for size in range(5, 10**6) if one(size) > 0)
+            raise ValueError(
+                f'UNet: an image of {height}x{width} pixels is too small: padding "valid" with '
+                f'depth {len(self.up)} needs at least {least} a side; or use padding "same"'
+            )
+        return one(height), one(width)
+
+
+def join(upsampled: Tensor, skip: Tensor) -> Tensor:
+    """Both beside each other, (N, C1, ..) and (N, C2, ..) -> (N, C1 + C2, h, w).
+
+    The upsampled map is at most one pixel too large (its level was rounded up): its last row or
+    column goes. The skip is too large where convolutions were valid: its centre stays.
+    """
+    h, w = (min(pair) for pair in zip(upsampled.shape[2:], skip.shape[2:], strict=True))
+    top, left = (skip.shape[2] - h) // 2, (skip.shape[3] - w) // 2
+    return cat([upsampled[:, :, :h, :w], skip[:, :, top : top + h, left : left + w]], dim=1)
