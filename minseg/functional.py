@@ -3,5 +3,30 @@
 import minseg.functional as F
 """
 
+from minseg.ops.activation import elu as elu
+from minseg.ops.activation import hardsigmoid as hardsigmoid
+from minseg.ops.activation import hardswish as hardswish
+from minseg.ops.activation import leaky_relu as leaky_relu
+from minseg.ops.activation import relu as relu
+from minseg.ops.activation import relu6 as relu6
+from minseg.ops.activation import sigmoid as sigmoid
+from minseg.ops.activation import silu as silu
+from minseg.ops.activation import softplus as softplus
+from minseg.ops.activation import tanh as tanh
+from minseg.ops.adaptive_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
+from minseg.ops.adaptive_pool import adaptive_max_pool2d as adaptive_max_pool2d
+from minseg.ops.avg_pool import avg_pool2d as avg_pool2d
 from minseg.ops.conv2d import conv2d as conv2d
+from minseg.ops.conv_transpose2d import conv_transpose2d as conv_transpose2d
+from minseg.ops.cross_entropy import cross_entropy as cross_entropy
+from minseg.ops.fold import fold as fold
+from minseg.ops.fold import unfold as unfold
+from minseg.ops.gelu import gelu as gelu
+from minseg.ops.linear import linear as linear
+from minseg.ops.max_pool import max_pool2d as max_pool2d
 from minseg.ops.pad import pad as pad
+from minseg.ops.pixel_shuffle import pixel_shuffle as pixel_shuffle
+from minseg.ops.pixel_shuffle import pixel_unshuffle as pixel_unshuffle
+from minseg.ops.softmax import log_softmax as log_softmax
+from minseg.ops.softmax import softmax as softmax
+from minseg.ops.unpool import max_unpool2d as max_unpool2d

@@ -1,0 +1,197 @@
+"""Cross-entropy of class scores and a labelling, pixel by pixel, with its log-softmax inside.
+
+    class indices:        loss = -w_t log p_t,                   p = softmax(x) over the classes
+    class probabilities:  loss = -sum over c of w_c t_c log p_c
+    label smoothing:      t_c -> (1 - s) t_c + s / C             (for an index, t_c = [c = t])
+
+All three are -sum_c q_c log p_c for some weights q, with the gradient p_i (sum_c q_c) - q_i. Its
+probabilities are computed again: that costs less than keeping an array as large as the scores.
+
+"mean" divides by the sum of the weights w_t of the pixels that count; with class probabilities by
+the number of pixels. A pixel whose index is `ignore_index` has no loss, weight and gradient.
+
+Shapes: x (N, C, ...) or (C,); target (N, ...) or () of class indices, or x's of probabilities
+Source: label smoothing: Szegedy et al., "Rethinking the Inception architecture", 2016, section 7
+"""
+
+import math
+
+import numpy as np
+
+from minseg.array import FLOATS, Array
+from minseg.ops.checks import check_tensor
+from minseg.ops.labels import check_labels, check_weight
+from minseg.ops.op import Op
+from minseg.ops.reduction import check_reduction, reduce, spread
+from minseg.ops.softmax import log_softmax_of, softmax_of
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor, record
+
+PIXELS_A_BLOCK = 2**14  # a block's temporaries then stay in a core's cache
+
+
+def cross_entropy_definition(
+    x: Array, target: Array, w: Array, ignore_index: int, smoothing: float
+) -> Array:
+    """The formula above, pixel by pixel: x (N, C, P), target (N, P) or (N, C, P) -> (N, P)."""
+    N, C, P = x.shape
+    loss = np.zeros((N, P), x.dtype)
+    for n, p in np.ndindex(N, P):
+        if target.ndim == 3:
+            t = [float(target[n, c, p]) for c in range(C)]
+        elif target[n, p] == ignore_index:
+            continue
+        else:
+            t = [float(c == target[n, p]) for c in range(C)]
+        top = max(x[n, :, p])
+        log_sum = top + math.log(sum(math.exp(v - top) for v in x[n, :, p]))
+        for c in range(C):
+            q = w[c] * ((1 - smoothing) * t[c] + smoothing / C)
+            if q:
+                loss[n, p] -= q * (x[n, c, p] - log_sum)
+    return loss
+
+
+def _forward_numpy(x: Array, target: Array, w: Array, ignore_index: int, smoothing: float) -> Array:
+    loss = np.empty((x.shape[0], x.shape[2]), x.dtype)
+    blocks = _blocks(*loss.shape)
+
+    def one_block(index: int) -> None:
+        n, p = blocks[index]
+        z, t = x[n, :, p], target[n, ..., p]
+        log_p = log_softmax_of(z, 1)
+        if target.ndim == 3:
+            q = _smooth(t, smoothing) * w[:, None]
+            loss[n, p] = -(q * log_p).sum(axis=1)
+            return
+        valid = t != ignore_index
+        label = np.where(valid, t, 0)
+        on_label = np.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
+        value = (smoothing - 1) * w[label] * on_label
+        if smoothing:
+            value -= smoothing / len(w) * (w[:, None] * log_p).sum(axis=1)
+        loss[n, p] = np.where(valid, value, 0)
+
+    parallel_for(one_block, len(blocks))
+    return loss
+
+
+def _grad_input_numpy(
+    grad: Array, x: Array, target: Array, w: Array, ignore_index: int, smoothing: float
+) -> Array:
+    """grad (N, P) -> (N, C, P): p_i (sum_c q_c) - q_i, times the pixel's gradient."""
+    dx = np.empty(x.shape, x.dtype)
+    blocks = _blocks(*grad.shape)
+
+    def one_block(index: int) -> None:
+        n, p = blocks[index]
+        z, t, g = x[n, :, p], target[n, ..., p], grad[n, p]
+        probability = softmax_of(z, 1)
+        if target.ndim == 3:
+            q = _smooth(t, smoothing) * w[:, None]
+            dx[n, :, p] = (probability * q.sum(axis=1, keepdims=True) - q) * g[:, None]
+            return
+        valid = t != ignore_index
+        label = np.where(valid, t, 0)[:, None]
+        g = np.where(valid, g, 0)[:, None]
+        on_label = (1 - smoothing) * w[label]
+        part = (probability * (on_label + smoothing * w.mean())) * g
+        if smoothing:
+            part -= smoothing / len(w) * w[:, None] * g
+        at_label = np.take_along_axis(part, label, axis=1) - on_label * g
+        np.put_along_axis(part, label, at_label, axis=1)
+        dx[n, :, p] = part
+
+    parallel_for(one_block, len(blocks))
+    return dx
+
+
+def _grad_target_numpy(grad: Array, x: Array, w: Array, smoothing: float) -> Array:
+    """Of class probabilities: -w_c (1 - s) log p_c, times the pixel's gradient."""
+    dt = np.empty(x.shape, x.dtype)
+    blocks = _blocks(*grad.shape)
+
+    def one_block(index: int) -> None:
+        n, p = blocks[index]
+        log_p = log_softmax_of(x[n, :, p], 1)
+        dt[n, :, p] = (smoothing - 1) * w[:, None] * log_p * grad[n, p][:, None]
+
+    parallel_for(one_block, len(blocks))
+    return dt
+
+
+def _smooth(t: Array, smoothing: float) -> Array:
+    return (1 - smoothing) * t + smoothing / t.shape[1]
+
+
+def _blocks(images: int, pixels: int) -> list[tuple[slice, slice]]:
+    """Slices of images and pixels that share the work out: whole images while these are small."""
+    many = max(1, PIXELS_A_BLOCK // max(pixels, 1))
+    return [
+        (slice(n, n + many), slice(p, p + PIXELS_A_BLOCK))
+        for n in range(0, images, many)
+        for p in range(0, pixels, PIXELS_A_BLOCK)
+    ]
+
+
+op = Op(
+    "cross_entropy",
+    definition=cross_entropy_definition,
+    numpy={
+        "forward": _forward_numpy,
+        "grad_input": _grad_input_numpy,
+        "grad_target": _grad_target_numpy,
+    },
+)
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of scores `input`; formula and shapes at the top of this file.
+
+    `weight` (C,) weighs the classes; "mean" of no pixel at all (each is ignored) is NaN, with a
+    gradient of zeros, as in PyTorch. Raises ValueError for a label outside 0 .. C - 1 that is not
+    `ignore_index`, for shapes that do not fit, and for a `label_smoothing` outside 0 .. 1;
+    TypeError for a target that is neither integers nor probabilities of the input's dtype.
+    """
+    check_reduction("cross_entropy", reduction)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, needs 0 to 1")
+    check_tensor("cross_entropy", "input", input, ndim=None)
+    w = check_weight("cross_entropy", input, weight)
+    if isinstance(target, Tensor) and target.dtype in FLOATS and target.shape == input.shape:
+        check_tensor("cross_entropy", "target", target, ndim=None, like=input)
+        if ignore_index >= 0:
+            raise ValueError("cross_entropy: ignore_index needs a target of class indices")
+        t, denominator = as_pixels(target.data), math.prod(input.shape) / len(w)
+    else:
+        labels = check_labels("cross_entropy", input, target, ignore_index)
+        t = labels.reshape(len(labels) if labels.ndim else 1, math.prod(labels.shape[1:]))
+        denominator = w[labels[labels != ignore_index]].sum()
+    x = as_pixels(input.data)
+    loss = op.forward(x, t, w, ignore_index, label_smoothing)
+    shape = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
+    y = reduce(loss.reshape(shape), reduction, denominator)
+
+    def backward(grad: Array) -> tuple[Array | None, Array | None]:
+        dx = dt = None
+        grad = spread(grad, loss.shape, reduction, denominator)
+        if input.requires_grad:
+            dx = op.grad_input(grad, x, t, w, ignore_index, label_smoothing).reshape(input.shape)
+        if target.requires_grad:
+            dt = op.grad_target(grad, x, w, label_smoothing).reshape(input.shape)
+        return dx, dt
+
+    return record("cross_entropy", y, (input, target), backward)
+
+
+def as_pixels(x: Array) -> Array:
+    """(N, C, ...) or (C,) as (N, C, P)."""
+    images, channels = x.shape[:2] if x.ndim > 1 else (1, x.shape[0])
+    return x.reshape(images, channels, math.prod(x.shape[2:]))

@@ -1,0 +1,62 @@
+"""Checks of what a loss compares scores with: class labels, and weights of the classes."""
+
+import numpy as np
+
+from minseg.array import Array, array_module
+from minseg.ops.checks import check_tensor
+from minseg.tensor import Tensor
+
+
+def check_labels(op: str, input: Tensor, target: Tensor, ignore_index: int | None) -> Array:
+    """The labels (N, ...) for scores (N, C, ...), or () for (C,), as int64.
+
+    Raises TypeError unless `target` is a Tensor of integers; ValueError for another shape, and for
+    a label outside 0 .. C - 1 that is not `ignore_index`, naming it and its position.
+    """
+    if not isinstance(target, Tensor):
+        raise TypeError(f"{op}: target is a {type(target).__name__}, needs a Tensor")
+    classes, shape = classes_and_shape(input)
+    if target.dtype.kind not in "iu":
+        raise TypeError(
+            f"{op}: target is {target.dtype} of shape {target.shape}, needs integer labels of "
+            f"shape {shape} for the input {input.shape}"
+        )
+    if target.shape != shape:
+        raise ValueError(
+            f"{op}: target has shape {target.shape}, the input {input.shape} needs {shape}"
+        )
+    if target.device != input.device:
+        raise ValueError(f"{op}: target is on {target.device} but the input is on {input.device}")
+    labels = target.data.astype(np.int64)
+    wrong = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if wrong.any():
+        position = np.unravel_index(int(wrong.argmax()), shape)
+        raise ValueError(
+            f"{op}: target has label {int(labels[position])} at {tuple(map(int, position))}, needs "
+            f"0 to {classes - 1} or ignore_index ({ignore_index})"
+        )
+    return labels
+
+
+def check_weight(op: str, input: Tensor, weight: Tensor | None) -> Array:
+    """The weights of the input's classes, (C,); ones for None. Raises for another shape or type."""
+    classes, _ = classes_and_shape(input)
+    if classes == 0:
+        raise ValueError(f"{op}: input has shape {input.shape}, needs at least one class in dim 1")
+    if weight is None:
+        return array_module(input.data).ones(classes, input.dtype)
+    check_tensor(op, "weight", weight, ndim=None, like=input)
+    if weight.shape != (classes,):
+        raise ValueError(
+            f"{op}: weight has shape {weight.shape}, the input {input.shape} needs ({classes},)"
+        )
+    return weight.data
+
+
+def classes_and_shape(input: Tensor) -> tuple[int, tuple[int, ...]]:
+    """C and the labels' shape for scores of shape (N, C, ...) or (C,)."""
+    if input.ndim == 1:
+        return input.shape[0], ()
+    return (input.shape[1], input.shape[:1] + input.shape[2:]) if input.ndim else (0, ())

@@ -1,0 +1,33 @@
+"""How a loss per element becomes one number, and how that number's gradient goes back."""
+
+import numpy as np
+
+from minseg.array import Array, array_module
+
+
+def check_reduction(op: str, reduction: str) -> None:
+    """Raise ValueError unless `reduction` is "mean", "sum" or "none"."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'{op}: reduction is {reduction!r}, needs "mean", "sum" or "none"')
+
+
+def reduce(loss: Array, reduction: str, denominator: float) -> Array:
+    """The loss itself ("none"), its sum, or its sum / `denominator` ("mean": 0 / 0 is NaN)."""
+    if reduction == "none":
+        return loss
+    total = loss.sum()
+    return total if reduction == "sum" else _divide(total, denominator)
+
+
+def spread(grad: Array, shape: tuple[int, ...], reduction: str, denominator: float) -> Array:
+    """The gradient for each element of a loss of `shape`, from that of the reduced loss."""
+    if reduction == "none":
+        return grad.reshape(shape)
+    if reduction == "mean":
+        grad = _divide(grad, denominator)
+    return array_module(grad).broadcast_to(grad, shape)
+
+
+def _divide(a: Array, b: float) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return a / a.dtype.type(b)

@@ -1,0 +1,119 @@
+import math
+
+import numpy as np
+import pytest
+
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops.gelu import erfc
+from minseg.ops.op import get_op
+from tests.witness import assert_agree
+
+# name, arguments, places of the kinks
+CASES = [
+    ("relu", (), [0]),
+    ("leaky_relu", (0.01,), [0]),
+    ("leaky_relu", (0.3,), [0]),
+    ("elu", (1.0,), []),
+    ("elu", (0.7,), [0]),
+    ("relu6", (), [0, 6]),
+    ("sigmoid", (), []),
+    ("hardsigmoid", (), [-3, 3]),
+    ("silu", (), []),
+    ("hardswish", (), [-3, 3]),
+    ("tanh", (), []),
+    ("softplus", (1.0, 20.0), []),
+    ("softplus", (2.5, 4.0), [1.6]),
+    ("gelu", ("none",), []),
+    ("gelu", ("tanh",), []),
+]
+
+
+def numbers(shape, kinks=(), seed=0):
+    """Random numbers of a few different sizes, none within 0.01 of a kink."""
+    x = np.random.default_rng(seed).standard_normal(shape) * 4
+    for kink in kinks:
+        x = np.where(abs(x - kink) < 0.01, kink + 0.05, x)
+    return x
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (2, 3, 5, 7)])
+@pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
+def test_forward_equals_the_definition(name, arguments, kinks, shape, dtype):
+    x = numbers(shape).astype(dtype)
+    expected = get_op(name).definition(x.astype(np.float64), *arguments)
+    got = getattr(F, name)(Tensor(x), *arguments)
+    # erfc and e^x multiply the relative error of their argument by about its square
+    assert_agree(got.data, expected, dtype, length=1)
+
+
+@pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
+def test_gradient(name, arguments, kinks):
+    x = Tensor(numbers((2, 3, 5), kinks), requires_grad=True)
+    assert gradcheck(lambda x: getattr(F, name)(x, *arguments), [x])
+
+
+@pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
+def test_float32_stays_and_inputs_may_be_strided(name, arguments, kinks):
+    whole = numbers((4, 6)).astype(np.float32)
+    before = whole.copy()
+    x = Tensor(whole[::2, ::-1], requires_grad=True)
+    y = getattr(F, name)(x, *arguments)
+    y.backward(np.ones(x.shape, np.float32))
+    contiguous = getattr(F, name)(Tensor(np.ascontiguousarray(whole[::2, ::-1])), *arguments)
+    np.testing.assert_array_equal(y.data, contiguous.data)
+    np.testing.assert_array_equal(whole, before)
+    assert x.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
+def test_far_out_nothing_overflows(name, arguments, kinks, dtype, scale):
+    x = Tensor(np.array([-scale, scale], dtype), requires_grad=True)
+    y = getattr(F, name)(x, *arguments)
+    y.backward(np.ones(2, dtype))
+    expected = get_op(name).definition(x.data.astype(np.float64), *arguments)
+    np.testing.assert_allclose(y.data, expected, rtol=4 * np.finfo(dtype).eps, atol=1e-38)
+    left = {"leaky_relu": arguments[0] if arguments else 0}.get(name, 0)
+    right = 0 if name in ("relu6", "sigmoid", "hardsigmoid", "tanh") else 1
+    np.testing.assert_allclose(x.grad.data, [left, right], atol=1e-30)
+
+
+def test_gradients_at_the_kinks_are_pytorch_s():
+    def slopes(name, at):
+        x = Tensor(np.array(at, float), requires_grad=True)
+        getattr(F, name)(x).sum().backward()
+        return x.grad.data.tolist()
+
+    assert slopes("relu", [0]) == [0]
+    assert slopes("leaky_relu", [0]) == [0.01]
+    assert slopes("elu", [0]) == [1]
+    assert slopes("relu6", [0, 6]) == [0, 0]
+    assert slopes("hardsigmoid", [-3, 3]) == [0, 0]
+    assert slopes("hardswish", [-3, 3]) == [0, 1]
+
+
+@pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
+def test_a_nan_stays_a_nan(name, arguments, kinks):
+    assert np.isnan(getattr(F, name)(Tensor(np.array([np.nan])), *arguments).data).all()
+
+
+def test_erfc_has_float64_accuracy():
+    x = np.linspace(-7, 27, 20001)
+    expected = np.array([math.erfc(v) for v in x])
+    # e^(-x^2) turns the rounding of x^2, at most eps x^2 / 2, into a relative error
+    tolerance = np.finfo(float).eps * (4 + x * x) * expected + 5e-324
+    assert (abs(erfc(x) - expected) <= tolerance).all()
+
+
+@pytest.mark.parametrize("name", ["relu", "elu", "gelu", "sigmoid", "softplus"])
+def test_integers_are_refused(name):
+    with pytest.raises(TypeError, match=f"{name}: input is int64, needs float32 or float64"):
+        getattr(F, name)(Tensor(np.arange(3)))
+
+
+def test_gelu_names_its_forms():
+    with pytest.raises(ValueError, match="gelu: approximate is 'erf'"):
+        F.gelu(Tensor(np.ones(3)), approximate="erf")

@@ -1,0 +1,167 @@
+import math
+
+import numpy as np
+import pytest
+
+import minseg
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops import cross_entropy
+from minseg.ops.cross_entropy import op
+
+REDUCTIONS = ["none", "sum", "mean"]
+
+
+def case(kind, shape=(2, 5, 3, 4), seed=0):
+    """Scores, and indices (with an ignored one, 255) or probabilities."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape) * 2
+    if kind == "probabilities":
+        t = rng.random(shape)
+        return x, t / t.sum(axis=1, keepdims=True), -100
+    t = rng.integers(0, shape[1], (shape[0], *shape[2:]))
+    t.flat[1] = 255
+    return x, t, 255
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", ["indices", "probabilities"])
+def test_forward_equals_the_definition(kind, reduction, smoothing, dtype):
+    x, t, ignored = case(kind)
+    w = np.array([0.5, 1, 2, 0.1, 3])
+    x32 = x.astype(dtype)
+    flat = t.reshape(2, 5, 12) if kind == "probabilities" else t.reshape(2, 12)
+    loss = op.definition(x32.reshape(2, 5, 12).astype(float), flat, w, ignored, smoothing)
+    weights = w[t[t != ignored]] if kind == "indices" else np.ones(24)
+    expected = {"none": loss.reshape(2, 3, 4), "sum": loss.sum(), "mean": loss.sum() / sum(weights)}
+    target = Tensor(t if kind == "indices" else t.astype(dtype))
+    got = F.cross_entropy(
+        Tensor(x32), target, Tensor(w.astype(dtype)), ignored, reduction, smoothing
+    )
+    assert got.dtype == dtype
+    np.testing.assert_allclose(
+        got.data, expected[reduction], rtol=0, atol=8 * np.finfo(dtype).eps * loss.sum()
+    )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("kind", ["indices", "probabilities"])
+def test_gradient(kind, reduction, smoothing):
+    x, t, ignored = case(kind)
+    w = Tensor(np.array([0.5, 1, 2, 0.1, 3]))
+    inputs = [Tensor(x, requires_grad=True), Tensor(t, requires_grad=kind == "probabilities")]
+    assert gradcheck(lambda x, t: F.cross_entropy(x, t, w, ignored, reduction, smoothing), inputs)
+
+
+def test_by_hand():
+    # two pixels, scores 0: each class has probability 1/2
+    x = Tensor(np.zeros((1, 2, 1, 2)), requires_grad=True)
+    loss = F.cross_entropy(x, Tensor(np.array([[[0, 1]]])), Tensor(np.array([1.0, 3.0])))
+    assert loss.item() == pytest.approx(math.log(2))
+    loss.backward()
+    np.testing.assert_allclose(x.grad.data, [[[[-0.125, 0.375]], [[0.125, -0.375]]]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_scores(dtype):
+    x = Tensor(np.array([[1e4, 1e4, -1e4], [-1e4, 1e4, -1e4]], dtype), requires_grad=True)
+    loss = F.cross_entropy(x, Tensor(np.array([0, 2])), reduction="none")
+    np.testing.assert_allclose(loss.data, [math.log(2), 2e4], rtol=1e-7)
+    loss.backward(np.ones(2, dtype))
+    np.testing.assert_array_equal(x.grad.data, [[-0.5, 0.5, 0], [0, 1, -1]])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_all_pixels_ignored(smoothing):
+    x = Tensor(np.ones((2, 3, 4, 5)), requires_grad=True)
+    t = Tensor(np.full((2, 4, 5), 255, np.uint8))
+    loss = F.cross_entropy(x, t, ignore_index=255, label_smoothing=smoothing)
+    assert math.isnan(loss.item())
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.data, 0)
+    assert F.cross_entropy(x, t, ignore_index=255, reduction="sum").item() == 0
+
+
+def test_an_ignored_pixel_has_no_influence_whatever_its_scores():
+    x, t, ignored = case("indices")
+    first = F.cross_entropy(Tensor(x), Tensor(t), ignore_index=ignored).item()
+    x[0, :, 0, 1] = [1e30, -1e30, 0, 3, 4]
+    assert F.cross_entropy(Tensor(x), Tensor(t), ignore_index=ignored).item() == first
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 50, 70), (300, 4), (1, 4, 100, 90)])
+def test_blocks_and_threads_change_nothing(monkeypatch, shape):
+    x, t, ignored = case("indices", shape)
+
+    def results():
+        input = Tensor(x, requires_grad=True)
+        loss = F.cross_entropy(input, Tensor(t), ignore_index=ignored)
+        loss.backward()
+        return loss.item(), input.grad.data
+
+    expected = results()
+    monkeypatch.setattr(cross_entropy, "PIXELS_A_BLOCK", 1000)
+    threads = minseg.get_num_threads()
+    try:
+        minseg.set_num_threads(3)
+        got = results()
+    finally:
+        minseg.set_num_threads(threads)
+    assert got[0] == expected[0]
+    np.testing.assert_array_equal(got[1], expected[1])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.uint64])
+def test_any_integer_labels_do(dtype):
+    x, t, _ = case("indices")
+    t = np.where(t == 255, 0, t)
+    expected = F.cross_entropy(Tensor(x), Tensor(t)).item()
+    assert F.cross_entropy(Tensor(x), Tensor(t.astype(dtype))).item() == expected
+
+
+def test_strided_scores_and_a_single_pixel():
+    x, t, ignored = case("indices")
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    one, other = (F.cross_entropy(Tensor(a), Tensor(t), ignore_index=ignored) for a in (x, last))
+    assert one.item() == other.item()
+    pixel = F.cross_entropy(Tensor(np.zeros(4)), Tensor(np.array(2)))
+    assert pixel.item() == pytest.approx(math.log(4))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"target": np.full((2, 3, 4), 5)}, ValueError, "label 5 at .0, 0, 0., needs 0 to 4"),
+        ({"target": np.array([[[0, 0], [0, -1]]])}, ValueError, "target has shape"),
+        (
+            {"target": np.zeros((2, 4, 3), int)},
+            ValueError,
+            r"\(2, 4, 3\), the input \(2, 5, 3, 4\)",
+        ),
+        ({"target": np.zeros((2, 3, 4))}, TypeError, "target is float64 .*needs integer labels"),
+        ({"target": np.zeros((2, 3, 4), bool)}, TypeError, "target is bool"),
+        ({"target": np.zeros((2, 5, 3, 4), np.float32)}, TypeError, "target is float32 but"),
+        ({"input": np.zeros((2, 5, 3, 4), int)}, TypeError, "input is int64"),
+        ({"input": np.zeros((2, 0, 3, 4))}, ValueError, "needs at least one class"),
+        ({"weight": np.ones(4)}, ValueError, r"weight has shape \(4,\), .* needs \(5,\)"),
+        ({"weight": np.ones(5, np.float32)}, TypeError, "weight is float32"),
+        ({"reduction": "max"}, ValueError, "reduction is 'max'"),
+        ({"label_smoothing": 1.5}, ValueError, "label_smoothing is 1.5, needs 0 to 1"),
+        ({"target": np.ones((2, 5, 3, 4)), "ignore_index": 0}, ValueError, "ignore_index needs"),
+    ],
+)
+def test_errors_name_the_culprit(change, error, message):
+    arguments = {"input": np.ones((2, 5, 3, 4)), "target": np.zeros((2, 3, 4), int), **change}
+    arguments = {k: Tensor(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    with pytest.raises(error, match=f"^cross_entropy: .*{message}"):
+        F.cross_entropy(**arguments)
+
+
+def test_a_wrong_label_is_named_with_its_position():
+    t = np.zeros((2, 3, 4), int)
+    t[1, 2, 3] = -7
+    with pytest.raises(ValueError, match=r"label -7 at \(1, 2, 3\), needs 0 to 4 or ignore_index"):
+        F.cross_entropy(Tensor(np.ones((2, 5, 3, 4))), Tensor(t))
