@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minseg.data.files import find_root, read_image, read_labels
+from minseg.data.files import check_labels, find_root, read_image, read_labels
 
 GENERATOR = np.random.default_rng(0)
 GREY = GENERATOR.integers(0, 256, (5, 7), dtype=np.uint8)
@@ -135,6 +135,13 @@ def test_pixels_without_a_known_white_are_refused(tmp_path):
     path = save(tmp_path / "wide.tif", np.array([[70000, 1]], np.int32))
     with pytest.raises(ValueError, match=r"wide\.tif.*70000"):
         read_image(path)
+
+
+def test_labels_have_a_class_or_are_void():
+    check_labels(np.array([[0, 4, 255]]), 5, "m.png")
+    for label in (-1, 5, 254, 256):
+        with pytest.raises(ValueError, match=rf"m\.png: label {label} \(1 pixel.*0\.\.4 or 255"):
+            check_labels(np.array([[0, label, 255]]), 5, "m.png")
 
 
 def test_the_root_is_looked_for(tmp_path, monkeypatch):
