@@ -80,13 +80,13 @@ class Conv2d(Module):
         )
 
     def _border(self) -> list[int]:
-        """`padding` as [left, right, top, bottom]; an odd "same" has its larger half right, below."""
+        """`padding` as [left, right, top, bottom]; an odd "same" has more right, below."""
         if self.padding == "valid":
             return [0, 0, 0, 0]
         if self.padding == "same":
             totals = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
             return [side for t in reversed(totals) for side in (t // 2, t - t // 2)]
-        rows, cols = pair("Conv2d", "padding", self.padding, least=0)
+        rows, cols = pair("Conv2d", "padding", self.padding, least=0)  # type: ignore[arg-type]
         return [cols, cols, rows, rows]
 
 

@@ -3,9 +3,9 @@
 The draws are made in float64 and then rounded to the tensor's dtype. They come from `generator`, or
 from the one that `minseg.manual_seed` sets.
 
-Fans: for a weight of shape (a, b, kh, kw), fan_in = b kh kw and fan_out = a kh kw. This is PyTorch's
-rule for transposed convolutions too, whose weight is (C_in, C_out, kh, kw): what is called fan_in
-counts output channels there.
+Fans: for a weight of shape (a, b, kh, kw), fan_in = b kh kw and fan_out = a kh kw. This is
+PyTorch's rule for transposed convolutions too, whose weight is (C_in, C_out, kh, kw): what is
+called fan_in counts output channels there.
 
 Source: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural
         networks", 2010 (Xavier); He et al., "Delving deep into rectifiers", 2015 (Kaiming)

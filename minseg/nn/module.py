@@ -245,6 +245,8 @@ class Module:
             value = vars(self).get(name, argument.default)
             if isinstance(argument.default, bool) and not isinstance(value, bool):
                 value = value is not None  # bias=True became a Parameter
+            if isinstance(argument.default, int) and value == (argument.default,) * 2:
+                value = argument.default  # padding=0 became (0, 0)
             if not isinstance(value, int | float | str | tuple | list) or value == argument.default:
                 continue
             required = argument.default is argument.empty

@@ -1,0 +1,95 @@
+"""Adam: each weight's step is its mean gradient, divided by the gradient's typical size.
+
+    m = beta1 m + (1 - beta1) g               mean of the gradients
+    v = beta2 v + (1 - beta2) g^2             mean of their squares
+    p = p - lr m' / (sqrt(v') + eps),         m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+
+Both means start at 0; the divisions by 1 - beta^t in step t correct for that. Weight decay: Adam
+adds weight_decay p to g; AdamW leaves g alone and shrinks p by lr weight_decay p.
+
+Source: Kingma & Ba, "Adam", 2015, algorithm 1; Loshchilov & Hutter, "Decoupled weight decay
+        regularization", 2019, algorithm 2
+"""
+
+import math
+from typing import Any
+
+from minseg.array import Array, array_module
+from minseg.optim.optimizer import Optimizer, Params, check_at_least_zero, in_blocks
+from minseg.tensor import Tensor
+
+
+class Adam(Optimizer):
+    """Adam; formulas at the top of this file. `weight_decay` is L2 regularisation."""
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
+
+    def check(self, options: dict[str, Any]) -> None:
+        check_at_least_zero(type(self).__name__, options, "lr", "eps", "weight_decay")
+        if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
+            raise ValueError(
+                f"{type(self).__name__}: betas is {options['betas']}, needs two numbers in [0, 1)"
+            )
+
+    def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+        xp = array_module(grad)
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = xp.zeros_like(p.data)
+            state["exp_avg_sq"] = xp.zeros_like(p.data)
+        state["step"] += 1
+        lr, eps, (beta1, beta2) = group["lr"], group["eps"], group["betas"]
+        step_size = lr / (1 - beta1 ** state["step"])
+        root_correction = 1 / math.sqrt(1 - beta2 ** state["step"])
+        shrink = 1 - lr * group["weight_decay"] if self.decoupled else 1.0
+        l2 = 0.0 if self.decoupled else group["weight_decay"]
+
+        def update(p: Array, grad: Array, m: Array, v: Array) -> None:
+            scratch = xp.empty_like(p)
+            if shrink != 1:
+                p *= shrink
+            if l2:
+                grad = grad + l2 * p
+            xp.subtract(grad, m, out=scratch)
+            scratch *= 1 - beta1
+            m += scratch
+            xp.multiply(grad, grad, out=scratch)
+            scratch *= 1 - beta2
+            v *= beta2
+            v += scratch
+            xp.sqrt(v, out=scratch)
+            scratch *= root_correction
+            scratch += eps
+            xp.divide(m, scratch, out=scratch)
+            scratch *= step_size
+            p -= scratch
+
+        in_blocks(update, p.data, grad, state["exp_avg"], state["exp_avg_sq"])
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay; formulas at the top of this file."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)

@@ -1,0 +1,62 @@
+"""Gradient clipping: a single large gradient must not throw the weights far away.
+
+Source: Pascanu et al., "On the difficulty of training recurrent neural networks", 2013
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.optim.optimizer import BLOCK
+from minseg.tensor import Tensor
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
+    """Scale all gradients, in place, so that their norm as one vector is at most `max_norm`.
+
+    Returns the norm before. Raises ValueError for a `norm_type` that is not positive, and, if
+    `error_if_nonfinite`, RuntimeError for a norm that is infinite or NaN.
+    """
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type is {norm_type}, needs to be positive")
+    grads = _gradients(parameters)
+    if norm_type == math.inf:
+        norm = max((float(abs(g).max()) for g in grads if g.size), default=0.0)
+    else:
+        norm = sum(_sum_of_powers(g, norm_type) for g in grads) ** (1 / norm_type)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}")
+    factor = max_norm / (norm + 1e-6)
+    if not factor >= 1:
+        with np.errstate(invalid="ignore"):  # infinity * 0, where the norm is infinite
+            for g in grads:
+                g *= factor
+    return norm
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Clip each element of the gradients, in place, to [-clip_value, clip_value]."""
+    for g in _gradients(parameters):
+        g.clip(-clip_value, clip_value, out=g)
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Array]:
+    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
+    return [p.grad.data for p in parameters if p.grad is not None]
+
+
+def _sum_of_powers(grad: Array, power: float) -> float:
+    """The sum of |g|^power in float64, where the squares of no float32 overflow, in blocks."""
+    flat = grad.reshape(-1)
+    block = BLOCK if isinstance(flat, np.ndarray) else max(flat.size, 1)
+    pieces = (flat[i : i + block].astype(np.float64) for i in range(0, flat.size, block))
+    if power == 2:
+        return sum(float((piece * piece).sum()) for piece in pieces)
+    return sum(float((abs(piece) ** power).sum()) for piece in pieces)

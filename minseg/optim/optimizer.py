@@ -1,0 +1,159 @@
+"""What all optimizers share: parameter groups, the state of each parameter, updates in blocks."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from minseg.array import Array, to_device
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor
+
+Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+
+# An update goes over memory once, not once an operation, if its arrays stay in the cache between
+# the operations: of 2**16 elements in float32, the five arrays of Adam take 1.3 MB. Smaller blocks
+# are slower, because starting an operation then takes longer than the operation.
+BLOCK = 2**16
+
+
+class Optimizer:
+    """Changes parameters, in place, by their gradients.
+
+    Args:
+        params: parameters, or groups, as dicts: {"params": parameters, option: value, ..}.
+        defaults: the options of a group that does not give its own.
+
+    Attributes: `param_groups`, a list of such dicts with all options; `state`, parameter -> dict of
+    arrays and numbers.
+
+    Raises ValueError where there is no parameter, one is given twice, or one is no leaf; TypeError
+    for what is not a Tensor.
+    """
+
+    def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        given: list[Any] = [params] if isinstance(params, dict | Tensor) else list(params)
+        groups = given if given and isinstance(given[0], dict) else [{"params": given}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def add_param_group(self, group: dict[str, Any]) -> None:
+        """Let these parameters be updated too, with options of their own."""
+        name = type(self).__name__
+        if not isinstance(group, dict) or "params" not in group:
+            raise TypeError(f"{name}: a group is {type(group).__name__}, needs a dict with params")
+        unknown = sorted(set(group) - {"params", "initial_lr", *self.defaults})
+        if unknown:
+            raise ValueError(f"{name}: no option {unknown[0]!r}; it has {sorted(self.defaults)}")
+        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        if not params:
+            raise ValueError(f"{name}: got a group without parameters")
+        known = {id(p) for g in self.param_groups for p in g["params"]}
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"{name}: a parameter is a {type(p).__name__}, needs a Tensor")
+            if p._op:
+                raise ValueError(f"{name}: a parameter of shape {p.shape} is made by {p._op}")
+            if id(p) in known:
+                raise ValueError(f"{name}: a parameter of shape {p.shape} is given twice")
+            known.add(id(p))
+        options = {**self.defaults, **group, "params": params}
+        self.check(options)
+        self.param_groups.append(options)
+
+    def check(self, options: dict[str, Any]) -> None:
+        """Raise ValueError for an option that makes no sense."""
+        raise NotImplementedError
+
+    def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Change one parameter in place, by its gradient and its state."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Update each parameter that has a gradient."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.data = p.data if p.data.flags.c_contiguous else p.data.copy()
+                    self.update(p, p.grad.data, self.state.setdefault(p, {}), group)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": number of the parameter -> its state, "param_groups": options and numbers}.
+
+        All arrays are copies, in NumPy. It is all that a later run needs to go on exactly.
+        """
+        numbers = {id(p): i for i, p in enumerate(self._parameters())}
+        return {
+            "state": {
+                numbers[id(p)]: {name: _to_plain(value) for name, value in state.items()}
+                for p, state in self.state.items()
+            },
+            "param_groups": [
+                {**group, "params": [numbers[id(p)] for p in group["params"]]}
+                for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a `state_dict()` of an optimizer of the same parameters, in the same order.
+
+        Raises ValueError, changing nothing, where groups or shapes differ.
+        """
+        name, parameters = type(self).__name__, self._parameters()
+        sizes = [len(group["params"]) for group in self.param_groups]
+        given = [len(group["params"]) for group in state_dict["param_groups"]]
+        if sizes != given:
+            raise ValueError(f"{name}: state_dict has groups of {given} parameters, needs {sizes}")
+        state = {}
+        for number, values in state_dict["state"].items():
+            p = parameters[int(number)]
+            for key, value in values.items():
+                if isinstance(value, np.ndarray) and value.shape != p.shape:
+                    raise ValueError(
+                        f"{name}: state_dict has {key} of shape {value.shape} for parameter "
+                        f"{number}, needs {p.shape}"
+                    )
+            state[p] = {key: _to_state(value, p) for key, value in values.items()}
+        self.state = state
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            group.update({key: value for key, value in saved.items() if key != "params"})
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+
+def in_blocks(update: Callable[..., None], *arrays: Array) -> None:
+    """Call `update` on matching flat pieces of equally large arrays, on all cores."""
+    flat = [array.reshape(-1) for array in arrays]
+    size = flat[0].size
+    block = BLOCK if isinstance(flat[0], np.ndarray) else size  # a GPU takes all at once
+
+    def one_block(index: int) -> None:
+        update(*(array[index * block : (index + 1) * block] for array in flat))
+
+    parallel_for(one_block, -(-size // block) if size else 0)
+
+
+def check_at_least_zero(optimizer: str, options: dict[str, Any], *names: str) -> None:
+    for name in names:
+        if not options[name] >= 0:
+            raise ValueError(f"{optimizer}: {name} is {options[name]}, needs at least 0")
+
+
+def _to_plain(value: Any) -> Any:
+    return np.array(to_device(value, "cpu")) if hasattr(value, "shape") else value
+
+
+def _to_state(value: Any, p: Tensor) -> Any:
+    if not isinstance(value, np.ndarray):
+        return value
+    return to_device(np.array(value, p.dtype, order="C"), p.device)

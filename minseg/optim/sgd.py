@@ -1,0 +1,64 @@
+"""Stochastic gradient descent, with momentum.
+
+    d = grad + weight_decay p
+    v = momentum v + (1 - dampening) d        (v = d in the first step)
+    p = p - lr v                              (Nesterov: p - lr (d + momentum v))
+
+Source: Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013,
+        in PyTorch's form, where lr multiplies the velocity when it is used
+"""
+
+from typing import Any
+
+from minseg.array import Array, array_module
+from minseg.optim.optimizer import Optimizer, Params, check_at_least_zero, in_blocks
+from minseg.tensor import Tensor
+
+
+class SGD(Optimizer):
+    """Gradient descent; formulas at the top of this file."""
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
+        super().__init__(params, defaults)
+
+    def check(self, options: dict[str, Any]) -> None:
+        check_at_least_zero("SGD", options, "lr", "momentum", "weight_decay")
+        if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
+            raise ValueError("SGD: nesterov needs a momentum above 0, and dampening 0")
+
+    def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+        lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
+        nesterov = group["nesterov"]
+        first = "momentum_buffer" not in state
+        grad_weight = 1.0 if first else 1.0 - group["dampening"]
+        if momentum and first:
+            state["momentum_buffer"] = array_module(grad).zeros_like(p.data)
+
+        def with_momentum(p: Array, grad: Array, v: Array) -> None:
+            d = grad + weight_decay * p if weight_decay else grad
+            v *= momentum
+            v += d if grad_weight == 1 else grad_weight * d
+            p -= lr * (d + momentum * v if nesterov else v)
+
+        def plain(p: Array, grad: Array) -> None:
+            p -= lr * (grad + weight_decay * p if weight_decay else grad)
+
+        if momentum:
+            in_blocks(with_momentum, p.data, grad, state["momentum_buffer"])
+        else:
+            in_blocks(plain, p.data, grad)
