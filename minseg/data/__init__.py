@@ -8,6 +8,7 @@ from typing import Any
 from minseg.data.camvid import CamVid
 from minseg.data.cityscapes import Cityscapes
 from minseg.data.coco import COCOInstances, COCOPanoptic
+from minseg.data.colour import ColorJitter, Normalize
 from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split
 from minseg.data.elastic import ElasticDeformation
 from minseg.data.files import PathLike, read_image, read_labels
@@ -18,10 +19,8 @@ from minseg.data.nuclei import Nuclei
 from minseg.data.shapes import Shapes
 from minseg.data.street import Street
 from minseg.data.transforms import (
-    ColorJitter,
     Compose,
     Flip,
-    Normalize,
     Pad,
     RandomCrop,
     RandomScale,

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_labels, check_split
 from minseg.data.files import (
     PathLike,
-    check_labels,
     checked_sample,
     find_root,
     image_files,
@@ -80,7 +79,7 @@ class CamVid(Dataset):
         image, mask = read_image(image_path), read_labels(mask_path)
         mask[mask == _VOID] = IGNORE_INDEX
         if self.full_labels:
-            check_labels(mask, len(self.classes), mask_path)
+            check_labels(mask, len(self.classes), str(mask_path))
         else:
             paths = {"image_path": image_path, "mask_path": mask_path}
             checked_sample(image, mask, None, classes=len(self.classes), **paths)

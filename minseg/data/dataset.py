@@ -48,6 +48,39 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+def check_sample(sample: Sample, classes: int) -> None:
+    """Raise, with the sample's name, if it is not what `Sample` says.
+
+    TypeError for integer images and for labels that are not integers; ValueError for a wrong
+    rank, for pixels that are not finite and for labels without a class.
+    """
+    image, mask = sample.image, sample.mask
+    where = f"sample {sample.name!r}"
+    if image.ndim != 3 or mask.ndim != 2:
+        raise ValueError(
+            f"{where}: got an image {image.shape} and a mask {mask.shape}, "
+            f"needs (H, W, channels) and (H, W)"
+        )
+    if image.dtype.kind != "f" or mask.dtype.kind not in "iu":
+        raise TypeError(
+            f"{where}: got an image of {image.dtype} and a mask of {mask.dtype}, "
+            f"needs float32 in 0..1 and int64"
+        )
+    if not np.isfinite(image).all():
+        raise ValueError(f"{where}: its image has pixels that are NaN or infinite")
+    check_labels(mask, classes, where)
+
+
+def check_labels(mask: np.ndarray, classes: int, where: str) -> None:
+    """Raise ValueError if a label is neither 0..classes-1 nor 255 (void)."""
+    wrong = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= classes))
+    if wrong.any():
+        raise ValueError(
+            f"{where}: label {mask[wrong][0]} ({wrong.sum()} pixels have no class), "
+            f"needs 0..{classes - 1} or {IGNORE_INDEX} (void)"
+        )
+
+
 def check_split(dataset: str, split: str, known: tuple[str, ...]) -> None:
     """Raise ValueError if the data set has no such split."""
     if split not in known:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minseg.data.dataset import IGNORE_INDEX, Sample
+from minseg.data.dataset import IGNORE_INDEX, Sample, check_labels
 
 PathLike = str | os.PathLike[str]
 _CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
@@ -126,21 +126,11 @@ def checked_sample(
                 f"{mask_path}: the mask is {labels.shape[1]}x{labels.shape[0]} pixels, but its "
                 f"image {image_path} is {image.shape[1]}x{image.shape[0]}"
             )
-    check_labels(mask, classes, mask_path)
+    check_labels(mask, classes, str(mask_path))
     if instances is not None:
         # Nobody knows what a void pixel shows, so it belongs to no object.
         instances = np.where(mask == IGNORE_INDEX, 0, instances).astype(np.int32)
     return Sample(image, mask.astype(np.int64), instances, Path(image_path).stem)
-
-
-def check_labels(mask: np.ndarray, classes: int, mask_path: PathLike) -> None:
-    """Raise ValueError if a label is neither 0..classes-1 nor 255 (void)."""
-    wrong = (mask != IGNORE_INDEX) & ((mask < 0) | (mask >= classes))
-    if wrong.any():
-        raise ValueError(
-            f"{mask_path}: label {mask[wrong][0]} ({wrong.sum()} pixels have no class), "
-            f"needs 0..{classes - 1} or {IGNORE_INDEX} (void)"
-        )
 
 
 def image_files(folder: Path) -> dict[str, Path]:

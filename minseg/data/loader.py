@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minseg.data.dataset import Dataset, Sample, random_stream
+from minseg.data.dataset import Dataset, Sample, check_sample, random_stream
 from minseg.data.transforms import Transform
 
 
@@ -48,7 +48,7 @@ def collate(samples: list[Sample]) -> Batch:
     instances = [sample.instances for sample in samples if sample.instances is not None]
     return Batch(
         np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32),
-        np.stack([sample.mask for sample in samples]),
+        np.stack([sample.mask for sample in samples]).astype(np.int64),
         np.stack(instances) if len(instances) == len(samples) else None,
         [sample.name for sample in samples],
     )
@@ -99,7 +99,12 @@ class DataLoader:
         return self.epoch(0)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from batch number `start` on."""
+        """The batches of one epoch, from batch number `start` on.
+
+        Raises ValueError for a start outside 0..len(self).
+        """
+        if not 0 <= start <= len(self):
+            raise ValueError(f"DataLoader: start: got {start}, an epoch has {len(self)} batches")
         order = np.arange(len(self.dataset))
         if self.shuffle:
             order = random_stream(self.seed, epoch).permutation(order)
@@ -132,10 +137,11 @@ class DataLoader:
 
     def _sample(self, index: int, epoch: int) -> Sample:
         sample = self.dataset[index]
-        if self.transform is None:
-            return sample
-        try:
-            return self.transform(sample, random_stream(self.seed, epoch, index))
-        except Exception as error:
-            error.args = (f"{error} (in sample {sample.name!r})",)
-            raise
+        if self.transform is not None:
+            try:
+                sample = self.transform(sample, random_stream(self.seed, epoch, index))
+            except Exception as error:
+                error.args = (f"{error} (in sample {sample.name!r})",)
+                raise
+        check_sample(sample, len(self.dataset.classes))
+        return sample

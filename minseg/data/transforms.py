@@ -108,63 +108,6 @@ class Rotate:
         return warp(sample, from_y, from_x)
 
 
-class ColorJitter:
-    """Change brightness, contrast, saturation and hue of an image in 0..1, in this order.
-
-    The first three are factors uniform in 1 - value..1 + value: of the colour, of its distance
-    from the image's mean grey, of its distance from its own grey. hue turns the colour about the
-    grey axis (in YIQ) by up to that share of a full circle. A grey image keeps to the first two.
-    """
-
-    def __init__(
-        self,
-        brightness: float = 0.3,
-        contrast: float = 0.3,
-        saturation: float = 0.3,
-        hue: float = 0.03,
-    ) -> None:
-        values = (brightness, contrast, saturation)
-        _need(all(0 <= value <= 1 for value in values), f"ColorJitter: got {values}, needs 0..1")
-        _need(0 <= hue <= 0.5, f"ColorJitter: hue: got {hue}, needs 0..0.5")
-        self.ranges = np.array([*values, 2 * np.pi * hue])
-
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        change = self.ranges * generator.uniform(-1, 1, 4)
-        brightness, contrast, saturation = (1 + change[:3]).astype(np.float32)
-        image = np.clip(sample.image * brightness, 0, 1)
-        image = _mix(_grey(image).mean(), image, contrast)
-        if image.shape[2] == 3:
-            image = _mix(_grey(image), image, saturation)
-            image = np.clip(image @ _hue_matrix(change[3]).T, 0, 1)
-        return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
-
-
-class Normalize:
-    """Subtract the mean and divide by the standard deviation of each channel.
-
-    The defaults are ImageNet's, which published backbones expect.
-    """
-
-    def __init__(
-        self,
-        mean: tuple[float, ...] = (0.485, 0.456, 0.406),
-        std: tuple[float, ...] = (0.229, 0.224, 0.225),
-    ) -> None:
-        self.mean = np.array(mean, np.float32)
-        self.std = np.array(std, np.float32)
-        _need(bool((self.std > 0).all()), f"Normalize: std: got {std}, needs values > 0")
-
-    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        channels = sample.image.shape[2]
-        if {self.mean.size, self.std.size} - {1, channels}:
-            raise ValueError(
-                f"Normalize: mean and std have {self.mean.size} and {self.std.size} values, but "
-                f"sample {sample.name!r} has {channels} channels"
-            )
-        image = (sample.image - self.mean) / self.std
-        return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
-
-
 def crop(sample: Sample, top: int, left: int, size: tuple[int, int]) -> Sample:
     """The window of `size` (H, W) whose first pixel is (top, left); it may reach outside."""
 
@@ -240,29 +183,6 @@ def _fitting(sample: Sample) -> Sample:
                 f"labels of {labels.shape}, needs one size"
             )
     return sample
-
-
-def _grey(image: np.ndarray) -> np.ndarray:
-    """Luma, (H, W, 1), as ITU-R BT.601 weighs it."""
-    if image.shape[2] == 1:
-        return image
-    return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
-
-
-def _mix(base: np.ndarray, image: np.ndarray, factor: np.float32) -> np.ndarray:
-    return np.clip(base + factor * (image - base), 0, 1)
-
-
-def _hue_matrix(angle: float) -> np.ndarray:
-    """RGB to RGB (3, 3): turns the plane of I and Q in YIQ, keeps Y."""
-    to_yiq = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-    cos, sin = np.cos(angle), np.sin(angle)
-    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
-    return (np.linalg.inv(to_yiq) @ turn @ to_yiq).astype(np.float32)
-
-
-def _copy(labels: np.ndarray | None) -> np.ndarray | None:
-    return None if labels is None else labels.copy()
 
 
 def _size(name: str, size: tuple[int, int]) -> tuple[int, int]:

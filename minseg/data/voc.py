@@ -8,7 +8,7 @@ the border around objects and what was too difficult: void.
 Source: Everingham et al., "The PASCAL visual object classes challenge", IJCV 2010.
 """
 
-from minseg.data.dataset import Dataset, Sample, check_split, voc_palette
+from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split, voc_palette
 from minseg.data.files import (
     PathLike,
     checked_sample,
@@ -59,6 +59,7 @@ class VOC(Dataset):
         instances = None
         if objects_path.is_file():
             instances = read_labels(objects_path)
+            instances[instances == IGNORE_INDEX] = 0
         return checked_sample(
             read_image(self.images[name]),
             read_labels(mask_path),

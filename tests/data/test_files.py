@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minseg.data.files import check_labels, find_root, read_image, read_labels
+from minseg.data.dataset import check_labels
+from minseg.data.files import find_root, read_image, read_labels
 
 GENERATOR = np.random.default_rng(0)
 GREY = GENERATOR.integers(0, 256, (5, 7), dtype=np.uint8)

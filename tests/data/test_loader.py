@@ -160,6 +160,46 @@ def test_sizes_that_differ_are_named():
     assert next(iter(DataLoader(Uneven(2), 1))).instances is None
 
 
+def blank(**parts):
+    whole = {"image": np.zeros((4, 5, 3), np.float32), "mask": np.zeros((4, 5), np.int64)}
+    return Sample(**{**whole, "name": "odd", **parts})
+
+
+@pytest.mark.parametrize(
+    ("sample", "error", "words"),
+    [
+        (blank(image=np.zeros((4, 5, 3), np.uint8)), TypeError, "image of uint8"),
+        (blank(mask=np.zeros((4, 5))), TypeError, "mask of float64"),
+        (blank(image=np.zeros((4, 5), np.float32)), ValueError, r"image \(4, 5\)"),
+        (blank(mask=np.zeros((4, 5, 1), int)), ValueError, r"mask \(4, 5, 1\)"),
+        (blank(image=np.full((4, 5, 3), np.nan, np.float32)), ValueError, "NaN"),
+        (blank(mask=np.full((4, 5), 4)), ValueError, "label 4"),
+        (blank(mask=np.full((4, 5), -1)), ValueError, "label -1"),
+    ],
+)
+def test_samples_that_are_wrong_are_named(sample, error, words):
+    class Own(Shapes):
+        def __getitem__(self, index):
+            return sample
+
+    with pytest.raises(error, match=f"sample 'odd'.*{words}"):
+        list(DataLoader(Own(1), 1))
+
+
+def test_void_and_small_integers_are_fine():
+    class Own(Shapes):
+        def __getitem__(self, index):
+            return blank(mask=np.full((4, 5), 255, np.uint8))
+
+    assert next(iter(DataLoader(Own(1), 1))).masks.dtype == np.int64
+
+
+@pytest.mark.parametrize("start", [-1, 5])
+def test_bad_start(start):
+    with pytest.raises(ValueError, match=f"start: got {start}, an epoch has 4 batches"):
+        DataLoader(Shapes(4, SIZE)).epoch(0, start)
+
+
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 2.0}, {"workers": -1}])
 def test_bad_options(options):
     with pytest.raises(ValueError, match=f"DataLoader: {next(iter(options))}"):
