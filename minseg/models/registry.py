@@ -12,16 +12,23 @@ from collections.abc import Callable
 from typing import Any
 
 from minseg import nn
+from minseg.models.fcn import FCN
 from minseg.models.unet import UNet
 
-MODELS: dict[str, tuple[Callable[..., nn.Module], str]] = {
-    "unet": (UNet, "U-Net: encoder, decoder, features concatenated at every level (2015)"),
+# Name -> what makes it, the arguments that the name stands for, a description.
+MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
+    "fcn32s": (FCN, {"stride": 32}, "FCN on VGG16, coarse scores upsampled by 32 (2015)"),
+    "fcn16s": (FCN, {"stride": 16}, "FCN on VGG16, with the scores of pool4 added (2015)"),
+    "fcn8s": (FCN, {"stride": 8}, "FCN on VGG16, with the scores of pool4 and pool3 added (2015)"),
+    "unet": (UNet, {}, "U-Net: encoder, decoder, features concatenated at every level (2015)"),
 }
+
+COMMON = ("num_classes", "in_channels")  # arguments of every model
 
 
 def list_models() -> dict[str, str]:
     """The names that `build` knows, each with a description of one line."""
-    return {name: description for name, (_, description) in MODELS.items()}
+    return {name: description for name, (_, _, description) in MODELS.items()}
 
 
 def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
@@ -39,11 +46,11 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
         raise ValueError(
             f"build: num_classes {num_classes}, in_channels {in_channels}: need at least 1"
         )
-    model, _ = MODELS[name]
-    known = [p for p in inspect.signature(model).parameters if p not in ("num_classes", "in_channels")]
+    model, fixed, _ = MODELS[name]
+    known = [p for p in inspect.signature(model).parameters if p not in {*COMMON, *fixed}]
     unknown = [option for option in options if option not in known]
     if unknown:
         raise TypeError(
             f"build: {name} has no option {', '.join(unknown)}; its options: {', '.join(known)}"
         )
-    return model(num_classes=num_classes, in_channels=in_channels, **options)
+    return model(num_classes=num_classes, in_channels=in_channels, **fixed, **options)

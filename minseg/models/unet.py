@@ -9,6 +9,7 @@ Segmentation", arXiv:1505.04597, figure 1 and section 2.
 """
 
 from minseg import nn
+from minseg.backbones.initial import he
 from minseg.tensor import Tensor, cat
 
 
@@ -19,8 +20,9 @@ def double_conv(
     layers: list[nn.Module] = []
     for channels in (in_channels, out_channels):
         conv = nn.Conv2d(channels, out_channels, 3, padding=padding, bias=norm is None)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")  # std sqrt(2 / N), section 3
-        layers += [conv] if norm is None else [conv, nn.BatchNorm2d(out_channels)]
+        layers.append(he(conv))  # std sqrt(2 / N), section 3
+        if norm is not None:
+            layers.append(nn.BatchNorm2d(out_channels))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
 
@@ -80,6 +82,8 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2) for c in reversed(channels[:-1])
         )
+        for conv in self.up:  # N = 2 c inputs a pixel; no ReLU follows, hence 1 / N and not 2 / N
+            nn.init.normal_(conv.weight, std=conv.weight.shape[0] ** -0.5)
         self.expand = nn.ModuleList(
             double_conv(2 * c, c, padding, norm) for c in reversed(channels[:-1])
         )

@@ -1,0 +1,5 @@
+"""The networks for classification that segmentation starts from."""
+
+from minseg.backbones.vgg import VGG, VGGFeatures
+
+__all__ = ["VGG", "VGGFeatures"]
