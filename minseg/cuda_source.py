@@ -41,6 +41,7 @@ class Kernel:
     block: tuple[str, ...]
     shared: str
     max_threads: str  # the first argument of __launch_bounds__, or ""
+    samples: tuple[str, ...]  # `// sample:` lines, see minseg.emulator.samples
 
     @property
     def path(self) -> Path:
@@ -213,6 +214,7 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
         block=_tuple_of(launch["block"], where),
         shared=launch.get("shared", "0"),
         max_threads=max_threads,
+        samples=tuple(re.findall(r"// sample:(.*)", source.text[previous:start])),
     )
 
 

@@ -60,8 +60,8 @@ Block::~Block() {
     if (stacks) munmap(stacks, stack_count * STACK);
 }
 
-bool Block::on_a_stack(const void* p) const {
-    return p >= stacks && p < stacks + stack_count * STACK;
+bool Block::owns(const void* p) const {
+    return (p >= stacks && p < stacks + stack_count * STACK) || (p >= this && p < this + 1);
 }
 
 // --- Switching --------------------------------------------------------------------------------------
@@ -144,7 +144,6 @@ void Block::wait(State state, Site site) {
 }
 
 void Block::finish_thread() {
-    on_thread_end(*this);
     current().state = State::DONE;
     --live;
     warp().present &= ~(1u << running % WARP_SIZE);
@@ -170,7 +169,7 @@ void Block::release_warp_if_complete(Warp& warp, unsigned mask) {
     Fiber* lanes = fibers + (&warp - warps) * WARP_SIZE;
     for (int i = 0; i < WARP_SIZE; ++i)
         if ((needed >> i & 1) && lanes[i].mask != mask) return;
-    on_warp_barrier(*this, warp, mask);
+    on_warp_barrier(*this, (int)(&warp - warps), mask);
     warp.waiting &= ~needed;
     for (int i = 0; i < WARP_SIZE; ++i)
         if (needed >> i & 1) lanes[i].state = State::READY;
@@ -217,8 +216,9 @@ int block_vote(Site site, Vote kind, int predicate) {
 void warp_barrier(Site site, unsigned mask) {
     Block& block = fibers_of(site);
     block.current().mask = mask;
+    block.current().orders_memory = true;
     block.wait(State::AT_WARP, site);
-    on_memory_order(block, mask);
+    block.current().orders_memory = false;
 }
 
 unsigned active_lanes() {

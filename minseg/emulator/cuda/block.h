@@ -21,8 +21,9 @@ struct Fiber {
     bool started = false;
     State state = State::DONE;
     uint3 index;
-    unsigned mask = 0;         // AT_WARP: the lanes that this one waits for
-    Site site = {nullptr, 0};  // where it waits
+    unsigned mask = 0;           // AT_WARP: the lanes that this one waits for
+    bool orders_memory = false;  // AT_WARP by __syncwarp; a shuffle promises nothing about memory
+    Site site = {nullptr, 0};    // where it waits
 };
 
 struct Warp {
@@ -44,7 +45,7 @@ struct Block {
     // Runs all threads of block `here.block` to their end, in the order given (null: as counted).
     // False when the kernel failed; `failure` says why.
     bool run(Entry, void** arguments, int threads, const int* order);
-    bool on_a_stack(const void* p) const;  // a local variable of some thread
+    bool owns(const void* p) const;  // a local variable of some thread, or the scheduler's own
     Fiber& current() { return fibers[running]; }
     Warp& warp() { return warps[running / WARP_SIZE]; }
     void wait(State, Site);  // the current fiber stops here until it is READY again

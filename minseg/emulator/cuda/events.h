@@ -4,16 +4,12 @@
 
 namespace minseg {
 #ifdef MINSEG_WATCH
-void on_thread_end(Block&);
-void on_barrier(Block&);                         // all live threads wait at a barrier and will go on
-void on_warp_barrier(Block&, Warp&, unsigned mask);  // all present lanes of `mask` will go on
-void on_memory_order(Block&, unsigned mask);     // the current thread left a __syncwarp of `mask`
-void on_deadlock(Block&);
+void on_barrier(Block&);                         // all live threads are at a barrier and will go on
+void on_warp_barrier(Block&, int warp, unsigned mask);  // all present lanes of `mask` will go on
+void on_deadlock(Block&);                        // all live threads wait, and none will go on
 #else
-inline void on_thread_end(Block&) {}
 inline void on_barrier(Block&) {}
-inline void on_warp_barrier(Block&, Warp&, unsigned) {}
-inline void on_memory_order(Block&, unsigned) {}
+inline void on_warp_barrier(Block&, int, unsigned) {}
 inline void on_deadlock(Block&) {}
 #endif
 }  // namespace minseg

@@ -11,20 +11,26 @@
 
 namespace minseg {
 
+#ifdef MINSEG_WATCH
+#define MINSEG_CALLER __attribute__((no_sanitize("thread")))
+#else
+#define MINSEG_CALLER __forceinline__
+#endif
+
 template <auto* kernel, class... P, size_t... I>
-__forceinline__ void call(void (*)(P...), void** arguments, std::index_sequence<I...>) {
+MINSEG_CALLER void call(void (*)(P...), void** arguments, std::index_sequence<I...>) {
     kernel(*(std::remove_reference_t<P>*)arguments[I]...);
 }
 
 // The kernel for one thread, the one that `here` names. arguments[i] points to argument i.
 template <auto* kernel, class... P>
-__forceinline__ void run_thread(void (*k)(P...), void** arguments) {
+MINSEG_CALLER void run_thread(void (*k)(P...), void** arguments) {
     call<kernel>(k, arguments, std::index_sequence_for<P...>());
 }
 
 // The kernel for all threads of a block, one after the other: for kernels in which none waits.
 template <auto* kernel, class... P>
-__forceinline__ void run_block(void (*k)(P...), void** arguments) {
+MINSEG_CALLER void run_block(void (*k)(P...), void** arguments) {
     for (unsigned z = 0; z < here.block_size.z; ++z)
         for (unsigned y = 0; y < here.block_size.y; ++y)
             for (unsigned x = 0; x < here.block_size.x; ++x) {
@@ -34,6 +40,12 @@ __forceinline__ void run_block(void (*k)(P...), void** arguments) {
 }
 }  // namespace minseg
 
+#ifdef MINSEG_WATCH
+#define MINSEG_ENTRIES(symbol, ...)                                                        \
+    extern "C" MINSEG_CALLER void minseg_entry(void** arguments) { \
+        minseg::run_thread<&__VA_ARGS__>(&__VA_ARGS__, arguments);                         \
+    }
+#else
 #define MINSEG_ENTRIES(symbol, ...)                                             \
     MINSEG_EXPORT void minseg_thread_##symbol(void** arguments) {               \
         minseg::run_thread<&__VA_ARGS__>(&__VA_ARGS__, arguments);              \
@@ -41,3 +53,4 @@ __forceinline__ void run_block(void (*k)(P...), void** arguments) {
     MINSEG_EXPORT void minseg_block_##symbol(void** arguments) {                \
         minseg::run_block<&__VA_ARGS__>(&__VA_ARGS__, arguments);               \
     }
+#endif

@@ -14,7 +14,11 @@
 #include "runtime.h"
 
 // --- Keywords ----------------------------------------------------------------------------------
+#ifdef MINSEG_WATCH
+#define __global__ __attribute__((noinline))  // it must not melt into the uninstrumented caller
+#else
 #define __global__
+#endif
 #define __device__
 #define __host__
 #define __constant__
@@ -43,7 +47,8 @@ T& shared(const char* name, int line) {
     using Item = std::remove_all_extents_t<T>;
 #ifdef MINSEG_WATCH
     static const char key = 0;
-    return *(T*)shared_variable(&key, name, line, sizeof(Item), sizeof(T));
+    const size_t sizes[3] = {std::extent_v<T, 0>, std::extent_v<T, 1>, std::extent_v<T, 2>};
+    return *(T*)shared_variable(&key, name, line, sizeof(Item), sizeof(T), sizes);
 #else
     (void)name, (void)line, (void)sizeof(Item);
     alignas(16) static __thread unsigned char storage[sizeof(T)];

@@ -56,15 +56,11 @@ void copy_async(void* to, const void* from, size_t bytes, size_t zeros);
 void copy_commit();
 void copy_wait(unsigned groups_left);
 
-// A thread's place in its block, counted as CUDA counts: x runs fastest.
-inline int linear_thread() {
-    return (here.thread.z * here.block_size.y + here.thread.y) * here.block_size.x + here.thread.x;
-}
-inline int lane() { return linear_thread() % WARP_SIZE; }
-
 #ifdef MINSEG_WATCH  // the instrumented build: every access is seen
 
-void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes);
+// `sizes` are those of an array `T name[sizes[0]][sizes[1]][sizes[2]]`, 0 where it has fewer.
+void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes,
+                      const size_t sizes[3]);
 void watch_read(const void* p, size_t bytes, void* code);
 void watch_write(const void* p, size_t bytes, void* code);
 void watch_atomic(const void* p, size_t bytes, void* code);
@@ -82,4 +78,11 @@ inline uint3 block_size() { return here.block_size; }
 inline uint3 grid_size() { return here.grid_size; }
 
 #endif
+
+// A thread's place in its block, counted as CUDA counts: x runs fastest.
+inline int linear_thread() {
+    const uint3 thread = thread_index(), size = block_size();
+    return (int)((thread.z * size.y + thread.y) * size.x + thread.x);
+}
+inline int lane() { return linear_thread() % WARP_SIZE; }
 }  // namespace minseg

@@ -1,0 +1,87 @@
+// synccheck: barriers that some threads of a block never reach, or reach at another line.
+#include <stdlib.h>
+#include <string.h>
+
+#include "events.h"
+#include "watch.h"
+
+namespace minseg {
+
+void pass_barrier(Site);  // watch.cpp
+void pass_warp_barrier(int warp, unsigned mask);
+
+static Side waiting(const Block& block, int thread) {
+    Side side;
+    side.known = true;
+    side.block = block_number;
+    side.thread = thread;
+    side.site = block.fibers[thread].site;
+    side.does = "waits";
+    return side;
+}
+static Side ended(int thread) {
+    Side side;
+    side.known = true;
+    side.block = block_number;
+    side.thread = thread;
+    side.does = "has ended";
+    return side;
+}
+
+static bool same(Site a, Site b) { return a.line == b.line && strcmp(a.file, b.file) == 0; }
+
+void on_barrier(Block& block) {
+    const Site none = {nullptr, 0};
+    int first = 0;
+    while (block.fibers[first].state != State::AT_BARRIER) ++first;
+    for (int i = 0; i < block.threads; ++i) {
+        const Fiber& fiber = block.fibers[i];
+        if (fiber.state == State::DONE)
+            report("synccheck", "ended", nullptr, 0, 0, waiting(block, first), ended(i), none);
+        else if (!same(fiber.site, block.fibers[first].site))
+            report("synccheck", "lines", nullptr, 0, 0, waiting(block, i), waiting(block, first),
+                   none);
+        else continue;
+        break;
+    }
+    pass_barrier(block.fibers[first].site);
+    if (profiling) profile_barrier();
+}
+
+void on_warp_barrier(Block& block, int warp, unsigned mask) {
+    const Site none = {nullptr, 0};
+    const int base = warp * WARP_SIZE;
+    int first = 0;
+    while (!(mask >> first & 1) || block.fibers[base + first].state != State::AT_WARP) ++first;
+    bool orders = true;
+    for (int lane = 0; lane < WARP_SIZE && base + lane < block.threads; ++lane) {
+        if (!(mask >> lane & 1)) continue;
+        const Fiber& fiber = block.fibers[base + lane];
+        if (fiber.state == State::DONE) {
+            report("synccheck", "lane", nullptr, 0, 0, waiting(block, base + first),
+                   ended(base + lane), none);
+            continue;
+        }
+        if (!same(fiber.site, block.fibers[base + first].site))
+            report("synccheck", "lines", nullptr, 0, 0, waiting(block, base + lane),
+                   waiting(block, base + first), none);
+        orders = orders && fiber.orders_memory;
+    }
+    if (orders) pass_warp_barrier(warp, mask);
+}
+
+void on_deadlock(Block& block) {
+    int first = 0;
+    while (block.fibers[first].state == State::DONE) ++first;
+    int other = first + 1;
+    while (other < block.threads && (block.fibers[other].state == State::DONE ||
+                                     same(block.fibers[other].site, block.fibers[first].site)))
+        ++other;
+    if (other < block.threads)
+        report("synccheck", "stuck", nullptr, 0, 0, waiting(block, first), waiting(block, other),
+               {nullptr, 0});
+    else
+        report("synccheck", "stuck", nullptr, 0, 0, waiting(block, first), Side(), {nullptr, 0});
+}
+
+}  // namespace minseg

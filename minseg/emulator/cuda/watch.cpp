@@ -1,0 +1,266 @@
+// racecheck, memcheck and initcheck: every access of the kernel arrives here.
+#include "watch.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+
+namespace minseg {
+
+std::vector<Region*> regions;
+uint32_t time_now = 1, block_number;
+bool profiling;
+
+// --- Memory: every array stands alone between two zones that belong to nobody else ---------------------
+static Region* last_hit;
+
+Region::Region(std::string name, size_t bytes, size_t item, Role role)
+    : name(std::move(name)), bytes(bytes), item(item), role(role) {
+    const size_t page = 16384;
+    zone = (std::max<size_t>(bytes, 1 << 20) + page - 1) / page * page;
+    const size_t all = zone + (bytes + page - 1) / page * page + zone;
+    base = (char*)mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE,
+                       -1, 0) + zone;
+    if (base == (char*)MAP_FAILED + zone) {
+        fprintf(stderr, "no memory for %zu bytes of %s\n", bytes, this->name.c_str());
+        exit(3);
+    }
+    unit = std::min<size_t>(item, 4);
+    cells.resize((bytes + unit - 1) / unit);
+}
+
+static Region* region_of(const char* p) {
+    if (last_hit && last_hit->near(p)) return last_hit;
+    for (Region* region : regions)
+        if (region->near(p)) return last_hit = region;
+    return nullptr;
+}
+
+static void poison(Region& region) {
+    memset(region.base, 0xff, region.bytes);
+    for (Cell& cell : region.cells) cell = Cell();
+}
+
+void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes,
+                      const size_t sizes[3]) {
+    for (Region* region : regions)
+        if (region->key == key) return region->base;
+    Region* region = new Region(name, bytes, item, Role::SHARED);
+    region->key = key;
+    region->line = line;
+    std::copy(sizes, sizes + 3, region->sizes);
+    poison(*region);
+    regions.push_back(region);
+    return region->base;
+}
+
+size_t dynamic_bytes;
+void* dynamic_shared(const char* name, int line, size_t item) {
+    static const char key = 0;
+    const size_t sizes[3] = {dynamic_bytes / item, 0, 0};
+    return shared_variable(&key, name, line, item, dynamic_bytes, sizes);
+}
+
+// --- Order: which accesses happen before others ------------------------------------------------------------
+// `time_now` counts barriers. An access of another thread of this block is over if a barrier of the
+// block came after it; one of this warp, if a __syncwarp of both lanes did; one of another block, if
+// that block fenced after it and this one has read an atomic since.
+static uint32_t barrier_time;                          // of the running block's last barrier
+static Site barrier_site;
+static uint32_t synced[MAX_THREADS][WARP_SIZE];        // [thread][lane]: their last __syncwarp
+static std::vector<uint32_t> fence_time;               // [block]: its last __threadfence
+static bool acquired;                                  // has the running block done an atomic?
+
+void start_block(Block&) {
+    ++time_now;
+    barrier_time = 0;
+    barrier_site = {nullptr, 0};
+    acquired = false;
+    memset(synced, 0, sizeof synced);
+    for (Region* region : regions)
+        if (region->role == Role::SHARED) poison(*region);
+}
+
+void fence() {
+    if (fence_time.size() <= block_number) fence_time.resize(block_number + 1);
+    fence_time[block_number] = ++time_now;
+}
+
+static bool over(const Access& before, int thread) {
+    if (before.block != block_number)
+        return acquired && before.block < fence_time.size() &&
+               before.time < fence_time[before.block];
+    if (before.thread == thread || before.time < barrier_time) return true;
+    return before.thread / WARP_SIZE == thread / WARP_SIZE &&
+           before.time < synced[thread][before.thread % WARP_SIZE];
+}
+
+void pass_barrier(Site site) {
+    barrier_time = ++time_now;
+    barrier_site = site;
+}
+
+// Lanes learn what each of them had learnt before, and that all have come to this point.
+void pass_warp_barrier(int warp, unsigned mask) {
+    uint32_t all[WARP_SIZE] = {};
+    ++time_now;
+    for (int lane = 0; lane < WARP_SIZE; ++lane)
+        if (mask >> lane & 1)
+            for (int i = 0; i < WARP_SIZE; ++i)
+                all[i] = std::max(all[i], synced[warp * WARP_SIZE + lane][i]);
+    for (int lane = 0; lane < WARP_SIZE; ++lane)
+        if (mask >> lane & 1) all[lane] = time_now;
+    for (int lane = 0; lane < WARP_SIZE; ++lane)
+        if (mask >> lane & 1) memcpy(synced[warp * WARP_SIZE + lane], all, sizeof all);
+}
+
+// --- The checks -----------------------------------------------------------------------------------------------
+static int running_thread() { return running_block->running; }
+
+static Kind kind_of(const Access& access, bool wrote) {
+    return access.atomic ? Kind::ATOMIC : wrote ? Kind::WRITE : Kind::READ;
+}
+
+static void check_race(const Region& region, const Cell& cell, size_t offset, size_t bytes,
+                       const Access& now, Kind kind) {
+    auto conflict = [&](const Access& before, bool wrote) {
+        if (!before.valid || (before.atomic && now.atomic) || over(before, now.thread)) return false;
+        report("racecheck", "", &region, (long long)offset, bytes, side_of(now, kind),
+               side_of(before, kind_of(before, wrote)),
+               before.block == now.block ? barrier_site : Site{nullptr, 0});
+        return true;
+    };
+    if (conflict(cell.write, true) || kind == Kind::READ) return;
+    conflict(cell.read, false) || conflict(cell.second_read, false) ||
+        conflict(cell.foreign_read, false);
+}
+
+static void remember(Cell& cell, const Access& now, Kind kind) {
+    if (kind != Kind::READ) {
+        cell.write = now;
+        cell.read = cell.second_read = cell.foreign_read = Access();
+        cell.initialised = true;
+        return;
+    }
+    for (Access* old : {&cell.read, &cell.second_read})
+        if (old->valid && old->block != now.block) {
+            cell.foreign_read = *old;
+            *old = Access();
+        }
+    if (cell.read.valid && cell.read.thread != now.thread) cell.second_read = cell.read;
+    cell.read = now;
+}
+
+static void stray(const char* detail, const char* p, size_t bytes, const Side& side) {
+    report("memcheck", detail, nullptr, (long long)(uintptr_t)p, bytes, side, Side(), {nullptr, 0});
+    fail("an access outside of all memory");  // it would end the process
+}
+
+static void see(const void* address, size_t bytes, Kind kind, const void* code, bool aligned) {
+    if (!running_block || bytes == 0) return;
+    const char* p = (const char*)address;
+    Region* region = region_of(p);
+    if (!region && running_block->owns(p)) return;
+    Access now;
+    now.block = block_number;
+    now.time = time_now;
+    now.code = code_offset(code);
+    now.thread = (uint16_t)running_thread();
+    now.valid = true;
+    now.atomic = kind == Kind::ATOMIC;
+    if (!region) {
+        Dl_info info;
+        if (dladdr((void*)p, &info)) return;  // a __constant__ or __device__ variable, a literal
+        stray((uintptr_t)p < (1 << 24) ? "null" : "wild", p, bytes, side_of(now, kind));
+    }
+    const Site none = {nullptr, 0};
+    const long long offset = p - region->base;
+    if (!region->holds(p, bytes))
+        return report("memcheck", "bounds", region, offset, bytes, side_of(now, kind), Side(), none);
+    if (aligned && (uintptr_t)p % bytes)
+        report("memcheck", "misaligned", region, offset, bytes, side_of(now, kind), Side(), none);
+    if (kind != Kind::READ && region->role == Role::IN)
+        report("memcheck", "input", region, offset, bytes, side_of(now, kind), Side(), none);
+    if (profiling) profile_access(*region, p, bytes, kind, now.code);
+    if (kind == Kind::ATOMIC) acquired = true;
+    bool told = false;
+    for (size_t at = offset / region->unit; at * region->unit < offset + bytes; ++at) {
+        Cell& cell = region->cells[at];
+        const size_t where = at * region->unit;
+        if (kind != Kind::WRITE && !cell.initialised && !told) {
+            report("initcheck", "read", region, (long long)where, bytes, side_of(now, kind), Side(),
+                   none);
+            told = true;
+        }
+        if (kind != Kind::WRITE) cell.initialised = true;
+        check_race(*region, cell, where, bytes, now, kind);
+        remember(cell, now, kind);
+    }
+}
+
+void finish_launch() {
+    for (const Region* region : regions) {
+        if (region->role != Role::OUT) continue;
+        size_t missing = 0, first = 0;
+        for (size_t i = 0; i < region->cells.size(); ++i) {
+            if (region->cells[i].initialised) continue;
+            if (!missing++) first = i;
+        }
+        if (missing)
+            report("initcheck", "unwritten", region, (long long)(first * region->unit),
+                   missing * region->unit, Side(), Side(), {nullptr, 0});
+    }
+}
+
+void watch_read(const void* p, size_t n, void* code) { see(p, n, Kind::READ, code, true); }
+void watch_write(const void* p, size_t n, void* code) { see(p, n, Kind::WRITE, code, true); }
+void watch_atomic(const void* p, size_t n, void* code) { see(p, n, Kind::ATOMIC, code, true); }
+
+uint3 thread_index() { return here.thread; }
+uint3 block_index() { return here.block; }
+uint3 block_size() { return here.block_size; }
+uint3 grid_size() { return here.grid_size; }
+
+}  // namespace minseg
+
+// --- The callbacks that -fsanitize=thread makes the compiler insert -----------------------------------------
+using minseg::Kind;
+#define CODE __builtin_return_address(0)
+#define CALLBACKS(n)                                                                             \
+    void __tsan_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, true); }                  \
+    void __tsan_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, true); }                \
+    void __tsan_volatile_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, true); }         \
+    void __tsan_volatile_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, true); }       \
+    void __tsan_unaligned_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, false); }       \
+    void __tsan_unaligned_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, false); }
+extern "C" {
+CALLBACKS(1)
+CALLBACKS(2)
+CALLBACKS(4)
+CALLBACKS(8)
+CALLBACKS(16)
+void __tsan_read_range(void* p, size_t n) { minseg::see(p, n, Kind::READ, CODE, false); }
+void __tsan_write_range(void* p, size_t n) { minseg::see(p, n, Kind::WRITE, CODE, false); }
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_init() {}
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+void* __tsan_memcpy(void* to, const void* from, size_t n) {
+    minseg::see(from, n, Kind::READ, CODE, false);
+    minseg::see(to, n, Kind::WRITE, CODE, false);
+    return memcpy(to, from, n);
+}
+void* __tsan_memmove(void* to, const void* from, size_t n) {
+    minseg::see(from, n, Kind::READ, CODE, false);
+    minseg::see(to, n, Kind::WRITE, CODE, false);
+    return memmove(to, from, n);
+}
+void* __tsan_memset(void* to, int value, size_t n) {
+    minseg::see(to, n, Kind::WRITE, CODE, false);
+    return memset(to, value, n);
+}
+}

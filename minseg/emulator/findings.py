@@ -1,0 +1,149 @@
+"""What the sanitizer found: who did what to which memory, where, and a drawing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One side of a finding: a thread, what it does, and at which line (0: not known)."""
+
+    block: Triple
+    thread: Triple
+    does: str
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"thread {_triple(self.thread)} of block {_triple(self.block)}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a kernel, however often it happened (`count`)."""
+
+    kind: str  # racecheck, memcheck, initcheck, synccheck, order, assert, timeout, crash
+    kernel: str
+    file: str
+    line: int
+    message: str  # the diagnosis, in one sentence
+    variable: str  # the array or the shared variable; "" where none is concerned
+    index: tuple[int, ...]  # of the element; flat where it is outside of the array
+    now: Actor | None  # who did it
+    before: Actor | None  # and to whom
+    barrier: int  # the line of the last barrier that both had passed; 0: none since the start
+    count: int
+    order: str  # the order of threads and blocks in which it was first seen
+
+    def __str__(self) -> str:
+        times = f"  ({self.count} times)" if self.count > 1 else ""
+        head = f"{self.kind}: {self.file}:{self.line}: {self.kernel}: {self.message}{times}"
+        return "\n".join([head, *self.timeline()])
+
+    def timeline(self) -> list[str]:
+        """Lines that draw both threads side by side, time running down."""
+        if self.now is None:
+            return []
+        if self.before is None:
+            return [f"    {self.now}", f"      {_event(self.now, self.element())}"]
+        left = max(len(str(self.before)), len(_event(self.before, self.element()))) + 4
+        rows = [(str(self.before), str(self.now))]
+        same_block = self.before.block == self.now.block
+        if same_block and self.kind == "racecheck":
+            start = f"barrier at line {self.barrier}" if self.barrier else "the kernel starts"
+            rows.append((start, start))
+        rows.append((_event(self.before, self.element()), ""))
+        rows.append(("", _event(self.now, self.element())))
+        drawn = [f"    {'time' if i == 0 else '  | '} {a:<{left}}{b}".rstrip()
+                 for i, (a, b) in enumerate(rows)]  # fmt: skip
+        return [*drawn, "      v"]
+
+    def element(self) -> str:
+        if not self.variable:
+            return ""
+        return self.variable + "".join(f"[{i}]" for i in self.index)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"timeline": self.timeline()}
+
+
+def _triple(v: Triple) -> str:
+    return f"({v[0]},{v[1]},{v[2]})"
+
+
+def _event(actor: Actor, element: str) -> str:
+    where = f"line {actor.line}: " if actor.line else ""
+    return f"{where}{actor.does} {element}".rstrip()
+
+
+def explain(
+    record: Mapping[str, Any],
+    region: Mapping[str, Any] | None,
+    now: Actor | None,
+    before: Actor | None,
+) -> tuple[str, str, tuple[int, ...]]:
+    """The diagnosis of a raw record: the sentence, the variable, the index."""
+    if region is None:
+        return _explain_without_memory(record, now, before), "", ()
+    name, item, size = region["name"], region["item"], region["bytes"] // region["item"]
+    flat = record["offset"] // item
+    shape = tuple(region["shape"]) or (size,)
+    inside = 0 <= flat < size
+    index = tuple(int(i) for i in np.unravel_index(flat, shape)) if inside else (flat,)
+    element = name + "".join(f"[{i}]" for i in index)
+    space = "shared memory" if region["shared"] else "global memory"
+    assert record["kind"] != "racecheck" or (now and before)
+    if record["kind"] == "racecheck" and now and before:
+        return f"{_race(now, before)}: {element} in {space}", name, index
+    detail, does = record["detail"], now.does if now else ""
+    sentences = {
+        "bounds": f"{does} {name}[{flat}] in {space}, {_how_far(flat, size)}",
+        "misaligned": f"{does} {record['bytes']} bytes at {element} in {space}: "
+        f"its address is no multiple of {record['bytes']} bytes",
+        "input": f"{does} {element}, which the launch line declares `in:`",
+        "read": f"{does} {element} in {space} before anything was written there",
+        "unwritten": f"{record['bytes'] // item} of {size} elements of the output {name} are never "
+        f"written, first {element}",
+    }
+    return sentences[detail], name, index
+
+
+def _race(now: Actor, before: Actor) -> str:
+    if now.block != before.block:
+        return "race between blocks, which nothing orders"
+    kind = "both write" if before.does == now.does == "writes" else "one reads, one writes"
+    return f"race within a block, no barrier between the two accesses ({kind})"
+
+
+def _how_far(flat: int, size: int) -> str:
+    past = flat - size + 1 if flat >= size else -flat
+    return f"{past} past the end of {size} elements" if flat >= size else f"{past} before its start"
+
+
+def _explain_without_memory(
+    record: Mapping[str, Any], now: Actor | None, before: Actor | None
+) -> str:
+    detail = record.get("detail", "")
+    line, other = (actor.line if actor else 0 for actor in (now, before))
+    does = now.does if now else ""
+    sentences = {
+        "null": f"{does} through a null pointer (address {record.get('offset')})",
+        "wild": f"{does} an address that belongs to no array",
+        "ended": f"line {line}: a barrier that some threads of the block never reach: they have ended",
+        "lines": f"threads wait at different barriers, lines {line} and {other}",
+        "lane": f"line {line}: the mask names lanes that have ended and never arrive",
+        "stuck": f"threads wait for ever at line {line}"
+        + (f", others at line {other}" if before else " for lanes that do not come"),
+    }
+    by_kind = {
+        "timeout": "the kernel did not finish in time (an endless loop?)",
+        "crash": "the kernel crashed (too large a stack, or a division by zero?)",
+    }
+    return sentences.get(detail) or by_kind[record["kind"]]

@@ -1,0 +1,117 @@
+"""Run a launch in the instrumented build: a program of its own, to which every access is known."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minseg.cuda_source import Source
+from minseg.emulator import compiler, program
+from minseg.kernels import Launch
+
+ORDERS = ("counted", "reversed", "shuffled")  # in which blocks, and the threads of a block, run
+_RUNTIME = (
+    "block.cpp", "copy.cpp", "watch.cpp", "sync.cpp", "report.cpp", "profile.cpp", "program.cpp",
+)  # fmt: skip
+_KINDS = {"in": 2, "out": 3, "inout": 4}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the program reported, and the arrays as the kernel left them (None: unfinished)."""
+
+    records: list[dict[str, Any]]  # of "finding", "region", "profile", each under "what"
+    arrays: dict[str, np.ndarray] | None
+    message: str  # why it ended early
+    executable: Path
+
+
+def run(launch: Launch, order: str, seconds: int, profile: bool = False) -> Outcome:
+    """Run a checked launch on copies of its arrays."""
+    executable = _executable(launch.kernel.source, launch.instance, launch.double)
+    with tempfile.TemporaryDirectory(prefix="minseg-") as folder:
+        request, report, arrays = (Path(folder) / n for n in ("request", "report", "arrays"))
+        request.write_bytes(_request(launch, ORDERS.index(order), profile))
+        words = [str(executable), str(request), str(report), str(arrays), str(seconds)]
+        try:
+            answer = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 10)
+        except subprocess.TimeoutExpired:
+            return Outcome([{"what": "finding", "kind": "timeout"}], None, "", executable)
+        sys.stdout.write(answer.stdout)
+        records = []
+        if report.exists():
+            records = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
+        if not records or records[-1] != {"what": "end"}:
+            records.append({"what": "finding", "kind": "crash", "status": answer.returncode})
+        left = _read_arrays(launch, arrays) if answer.returncode == 0 and arrays.exists() else None
+        return Outcome(records, left, answer.stderr.strip(), executable)
+
+
+def _request(launch: Launch, order: int, profile: bool) -> bytes:
+    """The request as program.cpp reads it."""
+    geometry = (*launch.grid, *launch.block)
+    count = len(launch.arguments)
+    parts = [struct.pack("=6IQ4I", *geometry, launch.shared, order, 2021, profile, count)]
+    for parameter, value in zip(launch.kernel.parameters, launch.arguments, strict=True):
+        if value is None:
+            kind, data, item = 1, b"", 1
+        else:
+            kind = _KINDS[parameter.role] if parameter.pointer else 0
+            data, item = value.tobytes(), value.itemsize
+        parts.append(struct.pack("=2IQ64s", kind, item, len(data), parameter.name.encode()))
+        parts.append(data)
+    return b"".join(parts)
+
+
+def _read_arrays(launch: Launch, path: Path) -> dict[str, np.ndarray]:
+    data, arrays = path.read_bytes(), {}
+    for parameter, value in zip(launch.kernel.parameters, launch.arguments, strict=True):
+        if parameter.role in ("out", "inout") and value is not None:
+            arrays[parameter.name] = np.frombuffer(data, value.dtype, value.size)
+            data = data[value.nbytes :]
+    return arrays
+
+
+@lru_cache(maxsize=256)
+def _executable(source: Source, instance: str, double: bool) -> Path:
+    watch = ["-DMINSEG_EMULATOR", "-DMINSEG_WATCH"]
+    flags = ["-O1", "-gdwarf-4", "-fsanitize=thread", *watch] + (
+        ["-DMINSEG_DOUBLE"] if double else []
+    )
+    flags.append("-fno-finite-loops")  # an endless loop is to be found, not to be optimised away
+    if compiler.is_clang():  # by itself it leaves out the read of `x += 1`
+        flags += ["-mllvm", "-tsan-instrument-read-before-write=1"]
+    kernel = compiler.build(".o", program.cpp_text(source, [instance]), flags)
+    objects = [kernel, *(compiler.runtime(name, watch) for name in _RUNTIME)]
+    # Linked without the flag: the sanitizer's own runtime stays out.
+    fixed = [] if sys.platform == "darwin" else ["-no-pie", "-ldl"]
+    return compiler.build(".program", "", fixed, objects)
+
+
+def lines_of(executable: Path, codes: Iterable[int]) -> dict[int, tuple[str, int]]:
+    """File and line of each return address: of the call before it. Unknown ones are left out."""
+    wanted = sorted({code for code in codes if code})
+    tool = next((t for t in ("addr2line", "llvm-addr2line", "atos") if shutil.which(t)), None)
+    if not wanted or tool is None:
+        return {}
+    option = ["-o"] if tool == "atos" else ["-e"]
+    words = [tool, *option, str(executable), *(hex(code - 1) for code in wanted)]
+    answer = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+    found = {}
+    for code, text in zip(wanted, answer, strict=False):
+        match = re.search(r"([^/():\s]+):(\d+)\b", text)
+        if match and int(match[2]):
+            found[code] = (match[1], int(match[2]))
+    return found

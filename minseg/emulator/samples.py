@@ -1,0 +1,69 @@
+"""Arguments for a kernel from the `// sample:` lines above it: so a `.cu` file is checked alone.
+
+`// sample: n=1000 x=(n) labels=(n)%4 bias=null` gives every parameter a value: a scalar, an array
+of a shape (of integers below 4), or no array. `scalar=double` makes `scalar` double, and a template's
+arguments stand first: `// sample: <16> n=...`.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import Any
+
+import numpy as np
+
+from minseg.cuda_expression import evaluate
+from minseg.cuda_source import Kernel, Parameter, split_commas
+from minseg.kernels import DTYPES, VECTORS
+
+_ITEM = re.compile(r"(\w+)=(\((?:[^()]|\([^()]*\))*\)(?:%\S+)?|\S+)")
+
+
+def samples(kernel: Kernel) -> list[tuple[str, tuple[Any, ...]]]:
+    """For each sample line: the kernel's name as `launch` takes it, and its arguments."""
+    return [_sample(kernel, line.strip()) for line in kernel.samples]
+
+
+def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
+    template, double = "", False
+    if line.startswith("<"):
+        template, line = line[: line.index(">") + 1], line[line.index(">") + 1 :]
+    given = dict(_ITEM.findall(line))
+    unknown = given.keys() - {p.name for p in kernel.parameters} - {"scalar"}
+    missing = {p.name for p in kernel.parameters} - given.keys()
+    if unknown or missing:
+        what = f"unknown {sorted(unknown)}" if unknown else f"no value for {sorted(missing)}"
+        raise ValueError(f"{kernel}: sample line: {what}")
+    double = given.pop("scalar", "float") == "double"
+    constants = kernel.source.constants(double)
+
+    def number(text: str) -> int:
+        return evaluate(text, lambda name: given.get(name) or constants[name])
+
+    types = dict(zip((n for _, n in kernel.template), split_commas(template[1:-1]), strict=True))
+    arguments: list[Any] = []
+    for parameter in kernel.parameters:
+        text = given[parameter.name]
+        if text == "null":
+            arguments.append(None)
+        elif not parameter.pointer:
+            arguments.append(float(text) if "." in text else number(text))
+        else:
+            shape, _, limit = text.rpartition("%") if "%" in text else (text, "", "10")
+            ctype = types.get(parameter.ctype, parameter.ctype)
+            ctype = {"scalar": "double" if double else "float"}.get(ctype, ctype)
+            sizes = [number(part) for part in split_commas(shape[1:-1])]
+            arguments.append(_array(parameter, ctype, sizes, number(limit)))
+    path = f"{kernel.path}:{kernel.name}{template}"
+    return path, tuple(arguments)
+
+
+def _array(parameter: Parameter, ctype: str, shape: list[int], limit: int) -> np.ndarray:
+    item, lanes = VECTORS.get(ctype, (ctype, 1))
+    dtype = np.dtype(DTYPES[item])
+    rng = np.random.default_rng(zlib.crc32(parameter.name.encode()))
+    shape = [*shape, lanes] if lanes > 1 else shape
+    if dtype.kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    return rng.integers(0, 2 if dtype.kind == "b" else limit, shape).astype(dtype)

@@ -1,0 +1,195 @@
+"""The sanitizer: run a kernel with every access watched, and tell what is wrong with it.
+
+- racecheck: two threads touch one element, one writes, and no barrier stands between;
+- memcheck: an access outside of an array or of the kernel's shared memory, or of unaligned address;
+- initcheck: a read of what nobody wrote; an output that nobody writes;
+- synccheck: a barrier that some threads never reach, or reach at another line;
+- order: a result that depends on the order in which blocks and threads happen to run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minseg import kernels
+from minseg.emulator import instrumented, program
+from minseg.emulator.findings import Actor, Finding, Triple, explain
+from minseg.emulator.samples import samples
+
+
+def sanitize(kernel: str, *arguments: Any, seconds: int = 20) -> list[Finding]:
+    """Findings of one launch, given as to `minseg.kernels.launch`; the arrays stay as they are.
+
+    The launch runs three times, on copies: threads and blocks as counted, reversed, and shuffled.
+    Each run may take `seconds`.
+    """
+    return sanitize_launch(kernels.check(kernel, *arguments), seconds)
+
+
+def sanitize_launch(launch: kernels.Launch, seconds: int = 20) -> list[Finding]:
+    """The same for a launch that is checked already."""
+    found: dict[tuple[Any, ...], Finding] = {}
+    results: dict[str, dict[str, np.ndarray]] = {}
+    if 0 in launch.grid:
+        return []
+    for order in instrumented.ORDERS:
+        outcome = instrumented.run(launch, order, seconds)
+        for finding in _findings(launch, outcome, order):
+            key = (finding.kind, finding.variable, _lines(finding))
+            found.setdefault(key, finding)
+        if outcome.arrays is not None:
+            results[order] = outcome.arrays
+        if any(f.kind in ("timeout", "crash") for f in found.values()):
+            break  # the other orders would take as long
+    return list(found.values()) or _order_dependence(launch, results)
+
+
+def _lines(finding: Finding) -> tuple[int, ...]:
+    sides = [side.line for side in (finding.now, finding.before) if side]
+    return tuple(sorted(sides))  # another order swaps the sides
+
+
+def _findings(
+    launch: kernels.Launch, outcome: instrumented.Outcome, order: str
+) -> Iterator[Finding]:
+    records = [r for r in outcome.records if r["what"] == "finding"]
+    regions = {r["id"]: _with_shape(r, launch) for r in outcome.records if r["what"] == "region"}
+    codes = [r[s]["code"] for r in records for s in ("now", "before") if s in r]
+    lines = instrumented.lines_of(outcome.executable, codes)
+    kernel = launch.kernel
+    for record in records:
+        now, before = (_actor(record.get(s), launch, lines) for s in ("now", "before"))
+        region = regions.get(record.get("region", -1))
+        message, variable, index = explain(record, region, now, before)
+        at = next((a for a in (now, before) if a and a.line), None)
+        yield Finding(
+            kind=record["kind"],
+            kernel=launch.instance,
+            file=at.file if at else kernel.path.name,
+            line=at.line if at else kernel.line,
+            message=message,
+            variable=variable,
+            index=index,
+            now=now,
+            before=before,
+            barrier=record.get("barrier", {}).get("line", 0),
+            count=record.get("count", 1),
+            order=order,
+        )
+    if "assertion" in outcome.message or "__trap" in outcome.message:
+        at_line = re.match(r"([^:]+):(\d+): (.*)", outcome.message)
+        file, line, message = at_line.groups() if at_line else (kernel.path.name, kernel.line, "")
+        yield Finding("assert", launch.instance, file, int(line), message or outcome.message,
+                      "", (), None, None, 0, 1, order)  # fmt: skip
+
+
+def _with_shape(region: dict[str, Any], launch: kernels.Launch) -> dict[str, Any]:
+    shape: Sequence[int] = [size for size in region["sizes"] if size]
+    if not region["shared"]:
+        names = [p.name for p in launch.kernel.parameters]
+        shape = launch.arguments[names.index(region["name"])].shape
+    return region | {"shape": list(shape)}
+
+
+def _actor(
+    side: Mapping[str, Any] | None, launch: kernels.Launch, lines: Mapping[int, tuple[str, int]]
+) -> Actor | None:
+    if side is None:
+        return None
+    site = side.get("site")
+    file, line = (site["file"], site["line"]) if site else lines.get(side["code"], ("", 0))
+    return Actor(
+        block=_unravel(side["block"], launch.grid),
+        thread=_unravel(side["thread"], launch.block),
+        does=side["does"],
+        file=file or launch.kernel.path.name,
+        line=line,
+    )
+
+
+def _unravel(number: int, size: Triple) -> Triple:
+    return number % size[0], number // size[0] % size[1], number // size[0] // size[1]
+
+
+def _order_dependence(
+    launch: kernels.Launch, results: Mapping[str, Mapping[str, np.ndarray]]
+) -> list[Finding]:
+    """Outputs that differ between the orders. Sums by atomics may differ by their rounding."""
+    kernel = launch.kernel
+    rounding = program.uses_atomics(kernel.source, kernel.name)
+    additions = float(np.prod([*launch.grid, *launch.block], dtype=np.float64))
+    for order in list(results)[1:]:
+        for name, values in results[order].items():
+            first = results["counted"][name]
+            differs = first.view(np.uint8).reshape(first.size, -1) != values.view(np.uint8).reshape(
+                first.size, -1
+            )
+            wrong = differs.any(axis=1)
+            if rounding and first.dtype.kind == "f":
+                bound = additions * np.finfo(first.dtype).eps * np.nanmax(np.abs(first), initial=0)
+                wrong &= ~(np.abs(first - values) <= bound)
+            if wrong.any():
+                i = int(np.argmax(wrong))
+                message = (
+                    f"{name}[{i}] is {first[i]} with threads and blocks in order, "
+                    f"{values[i]} {order}"
+                )
+                return [Finding("order", launch.instance, kernel.path.name, kernel.line, message,
+                                name, (i,), None, None, 0, int(wrong.sum()), order)]  # fmt: skip
+    return []
+
+
+@contextmanager
+def sanitized() -> Iterator[list[Finding]]:
+    """Within this, every `launch` on NumPy arrays is sanitized before it runs.
+
+    Gives the list that fills with findings: `with sanitized() as findings: op(x)`.
+    """
+    findings: list[Finding] = []
+
+    def observe(launch: kernels.Launch) -> None:
+        findings.extend(sanitize_launch(launch))
+
+    kernels.observers.append(observe)
+    try:
+        yield findings
+    finally:
+        kernels.observers.remove(observe)
+
+
+def run_cli(targets: Sequence[str], json_file: str | None = None) -> int:
+    """Sanitize kernels (names or `.cu` files; none: all) on their sample lines; print the findings.
+
+    0 without findings, 1 with, 2 if a kernel has no sample line or nothing was run.
+    """
+    chosen = [k for target in targets or kernels.list_kernels() for k in _kernels(target)]
+    findings, unchecked = [], []
+    for kernel in chosen:
+        cases = samples(kernel)
+        if not cases:
+            unchecked.append(str(kernel))
+        for name, arguments in cases:
+            findings += sanitize(name, *arguments)
+    for finding in findings:
+        print(finding, end="\n\n")
+    for name in unchecked:
+        print(f"{name}: not checked, it has no `// sample:` line", file=sys.stderr)
+    print(f"{len(chosen) - len(unchecked)} kernels checked, {len(findings)} findings")
+    if json_file:
+        Path(json_file).write_text(json.dumps([f.to_json() for f in findings], indent=1) + "\n")
+    return 1 if findings else 2 if unchecked or not chosen else 0
+
+
+def _kernels(target: str) -> list[kernels.Kernel]:
+    if target.endswith(".cu"):
+        path = Path(target) if Path(target).is_file() else kernels.kernels_folder() / target
+        return list(kernels.load(path).kernels.values())
+    return [kernels.kernel_info(target)]

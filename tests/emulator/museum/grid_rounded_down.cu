@@ -1,0 +1,17 @@
+// initcheck: y: 36 of 100 elements of the output y are never written
+// n / BLOCK rounds down: the rest of the array gets no block.
+#define BLOCK 64
+
+// launch: grid=(n / BLOCK) block=(BLOCK)  out: y
+// sample: n=100 y=(n)
+__global__ void broken(float* y, int n) {  // <- here
+    int i = blockIdx.x * BLOCK + threadIdx.x;
+    if (i < n) y[i] = i;
+}
+
+// launch: grid=(ceil_div(n, BLOCK)) block=(BLOCK)  out: y
+// sample: n=100 y=(n)
+__global__ void fixed(float* y, int n) {
+    int i = blockIdx.x * BLOCK + threadIdx.x;
+    if (i < n) y[i] = i;
+}
