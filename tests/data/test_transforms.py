@@ -212,47 +212,6 @@ def test_rotation_by_a_quarter_is_exact(shape):
         np.testing.assert_array_equal(after.mask[:, 1:-1], np.rot90(mask)[1:-1])
 
 
-def test_colour_jitter_leaves_labels_and_grey_alone(sample):
-    after = ColorJitter(0.5, 0.5, 0.5, 0.2)(sample, generator())
-    np.testing.assert_array_equal(after.mask, sample.mask)
-    assert 0 <= after.image.min() < after.image.max() <= 1
-    assert np.abs(after.image - sample.image).max() > 0.05
-    unchanged = ColorJitter(0, 0, 0, 0)(sample, generator())
-    np.testing.assert_allclose(unchanged.image, sample.image, atol=1e-6)
-    grey = np.repeat(generator().random((8, 9, 1)).astype(np.float32), 3, axis=2)
-    turned = ColorJitter(0, 0, 0.9, 0.5)(Sample(grey, np.zeros((8, 9), int)), generator())
-    np.testing.assert_allclose(turned.image, grey, atol=1e-6)
-
-
-def test_colour_jitter_definitions():
-    class Upwards:  # each change at its upper end
-        def uniform(self, low, high, count):
-            return np.full(count, high)
-
-    image = np.array([[[0.2, 0.4, 0.6], [0.4, 0.4, 0.4]]], np.float32)
-    sample = Sample(image, np.zeros((1, 2), int))
-    luma = image @ np.array([0.299, 0.587, 0.114])
-    bright = ColorJitter(0.5, 0, 0, 0)(sample, Upwards()).image
-    np.testing.assert_allclose(bright, image * 1.5, atol=1e-6)
-    contrast = ColorJitter(0, 0.5, 0, 0)(sample, Upwards()).image
-    np.testing.assert_allclose(contrast, luma.mean() + 1.5 * (image - luma.mean()), atol=1e-6)
-    strong = ColorJitter(0, 0, 0.5, 0)(sample, Upwards()).image
-    np.testing.assert_allclose(strong, luma[..., None] + 1.5 * (image - luma[..., None]), atol=1e-6)
-    opposite = ColorJitter(0, 0, 0, 0.5)(sample, Upwards()).image  # half a turn mirrors at grey
-    np.testing.assert_allclose(opposite, 2 * luma[..., None] - image, atol=1e-6)
-
-
-def test_normalize():
-    image = generator().random((4, 5, 3)).astype(np.float32)
-    sample = Sample(image, np.zeros((4, 5), int))
-    after = Normalize((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))(sample, generator())
-    np.testing.assert_allclose(after.image, (image - [0.1, 0.2, 0.3]) / [0.5, 1, 2], atol=1e-6)
-    grey = Sample(image[:, :, :1], np.zeros((4, 5), int), name="slice")
-    assert Normalize((0.5,), (0.5,))(grey, generator()).image.shape == (4, 5, 1)
-    with pytest.raises(ValueError, match="'slice' has 1 channels"):
-        Normalize()(grey, generator())
-
-
 @pytest.mark.parametrize("transform", GEOMETRIC, ids=named)
 def test_a_mask_of_another_size_is_refused(transform):
     sample = Sample(np.zeros((40, 50, 3), np.float32), np.zeros((80, 100), np.int64), name="odd")
