@@ -9,7 +9,7 @@ from minseg.data.camvid import CamVid
 from minseg.data.cityscapes import Cityscapes
 from minseg.data.coco import COCOInstances, COCOPanoptic
 from minseg.data.colour import ColorJitter, Normalize
-from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split
+from minseg.data.dataset import IGNORE_INDEX, Cached, Dataset, Sample, check_split
 from minseg.data.elastic import ElasticDeformation
 from minseg.data.files import PathLike, read_image, read_labels
 from minseg.data.folder import Folder
@@ -36,6 +36,7 @@ __all__ = [
     "Batch",
     "COCOInstances",
     "COCOPanoptic",
+    "Cached",
     "CamVid",
     "Cityscapes",
     "ColorJitter",

@@ -48,6 +48,30 @@ class Dataset(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+class Cached(Dataset):
+    """A data set that keeps each sample once it was asked for: scenes are rendered once only.
+
+    All of it stays in memory, and the samples are shared: change none in place.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.classes = dataset.classes
+        self.palette = dataset.palette
+        self.things = dataset.things
+        self.ignore_index = dataset.ignore_index
+        self.void_name = dataset.void_name
+        self._samples: dict[int, Sample] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index not in self._samples:
+            self._samples[index] = self.dataset[index]  # two threads at once store the same
+        return self._samples[index]
+
+
 def check_sample(sample: Sample, classes: int) -> None:
     """Raise, with the sample's name, if it is not what `Sample` says.
 

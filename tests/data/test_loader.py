@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from minseg.data import Compose, DataLoader, Flip, RandomCrop, Sample, Shapes
+from minseg.data import Cached, Compose, DataLoader, Flip, RandomCrop, Sample, Shapes
 from minseg.data.dataset import random_stream
 
 SIZE = (16, 20)
@@ -143,6 +143,25 @@ def test_no_more_is_loaded_than_the_workers_need():
     next(batches)
     batches.close()
     assert len(loaded) <= 4
+
+
+def test_a_cache_changes_nothing_but_reads_once():
+    read = []
+
+    class Counting(Shapes):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    data = Cached(Counting(9, SIZE))
+    assert (data.classes, data.things, len(data)) == (Shapes.classes, Shapes.things, 9)
+    plain, cached = (DataLoader(d, 4, True, 3, augment()) for d in (Shapes(9, SIZE), data))
+    for epoch in range(3):
+        pairs = zip(plain.epoch(epoch), cached.epoch(epoch), strict=True)
+        assert all(equal(a, b) for a, b in pairs)
+    assert sorted(read) == list(range(9))
+    with pytest.raises(IndexError):
+        data[9]
 
 
 def test_sizes_that_differ_are_named():
