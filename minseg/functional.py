@@ -15,15 +15,27 @@ from minseg.ops.activation import softplus as softplus
 from minseg.ops.activation import tanh as tanh
 from minseg.ops.adaptive_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from minseg.ops.adaptive_pool import adaptive_max_pool2d as adaptive_max_pool2d
+from minseg.ops.attention import scaled_dot_product_attention as scaled_dot_product_attention
 from minseg.ops.avg_pool import avg_pool2d as avg_pool2d
+from minseg.ops.binary_cross_entropy import binary_cross_entropy as binary_cross_entropy
+from minseg.ops.binary_cross_entropy import (
+    binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
+)
 from minseg.ops.conv2d import conv2d as conv2d
 from minseg.ops.conv_transpose2d import conv_transpose2d as conv_transpose2d
 from minseg.ops.cross_entropy import cross_entropy as cross_entropy
+from minseg.ops.dropout import dropout as dropout
+from minseg.ops.dropout import dropout2d as dropout2d
 from minseg.ops.fold import fold as fold
 from minseg.ops.fold import unfold as unfold
 from minseg.ops.gelu import gelu as gelu
 from minseg.ops.linear import linear as linear
+from minseg.ops.loss import huber_loss as huber_loss
+from minseg.ops.loss import l1_loss as l1_loss
+from minseg.ops.loss import mse_loss as mse_loss
+from minseg.ops.loss import smooth_l1_loss as smooth_l1_loss
 from minseg.ops.max_pool import max_pool2d as max_pool2d
+from minseg.ops.nll_loss import nll_loss as nll_loss
 from minseg.ops.pad import pad as pad
 from minseg.ops.pixel_shuffle import pixel_shuffle as pixel_shuffle
 from minseg.ops.pixel_shuffle import pixel_unshuffle as pixel_unshuffle

@@ -1,0 +1,144 @@
+"""Losses of a difference d = input - target, each element by itself, then reduced.
+
+    mse_loss        d^2
+    l1_loss         |d|
+    smooth_l1_loss  d^2 / (2 beta) where |d| < beta, else |d| - beta / 2     (beta = 0: l1_loss)
+    huber_loss      d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)
+
+Shapes: input, target: any, the same -> the same ("none") or one number
+Source: Huber, "Robust estimation of a location parameter", 1964; smooth L1: Girshick, "Fast R-CNN",
+        2015, equation 3
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minseg.array import Array, array_module
+from minseg.ops.checks import check_tensor
+from minseg.ops.op import Op
+from minseg.ops.reduction import check_reduction, reduce, spread
+from minseg.tensor import Tensor, record
+
+
+def pointwise_definition(scalar: Callable[..., float]) -> Callable[..., Array]:
+    """The definition of a loss: `scalar` on one element of each array after the other."""
+
+    def definition(x: Array, target: Array, *arguments: Any) -> Array:
+        loss = np.empty_like(x)
+        for i in np.ndindex(x.shape):
+            numbers = [float(a[i]) if np.ndim(a) else a for a in (x, target, *arguments)]
+            loss[i] = scalar(*numbers)
+        return loss
+
+    return definition
+
+
+def pointwise_loss(
+    op: Op, input: Tensor, target: Tensor, arguments: tuple[Any, ...], reduction: str
+) -> Tensor:
+    """What `op` gives for each element of input and target, reduced; both may want a gradient."""
+    x, t = input.data, target.data
+    loss = op.forward(x, t, *arguments)
+    y = reduce(loss, reduction, loss.size)
+
+    def backward(grad: Array) -> tuple[Array | None, Array | None]:
+        dx = dt = None
+        grad = spread(grad, input.shape, reduction, loss.size)
+        if input.requires_grad:
+            dx = op.grad_input(grad, x, t, *arguments)
+        if target.requires_grad:
+            dt = op.grad_target(grad, x, t, *arguments)
+        return dx, dt
+
+    return record(op.name, y, (input, target), backward)
+
+
+def check_pair(op: str, input: Tensor, target: Tensor, reduction: str) -> None:
+    """Raise unless `target` has the input's dtype and shape, and `reduction` is a known one."""
+    check_reduction(op, reduction)
+    check_tensor(op, "input", input, ndim=None)
+    check_tensor(op, "target", target, ndim=None, like=input)
+    if target.shape != input.shape:
+        raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
+
+
+def _difference_op(
+    name: str, scalar: Callable[..., float], value: Callable[..., Array], slope: Callable
+) -> Op:
+    """An op of d = x - t: its value, and its slope, which the target gets with a minus."""
+    return Op(
+        name,
+        definition=pointwise_definition(lambda x, t, *how: scalar(x - t, *how)),
+        numpy={
+            "forward": lambda x, t, *how: value(x - t, *how),
+            "grad_input": lambda grad, x, t, *how: grad * slope(x - t, *how),
+            "grad_target": lambda grad, x, t, *how: -grad * slope(x - t, *how),
+        },
+    )
+
+
+def _smooth_l1_scalar(d: float, beta: float) -> float:
+    return d * d / (2 * beta) if abs(d) < beta else abs(d) - beta / 2
+
+
+def _smooth_l1_value(d: Array, beta: float) -> Array:
+    if beta == 0:
+        return abs(d)
+    return array_module(d).where(abs(d) < beta, d * d / (2 * beta), abs(d) - beta / 2)
+
+
+def _smooth_l1_slope(d: Array, beta: float) -> Array:
+    xp = array_module(d)
+    return xp.sign(d) if beta == 0 else (d / beta).clip(-1, 1)
+
+
+def _huber_scalar(d: float, delta: float) -> float:
+    return d * d / 2 if abs(d) <= delta else delta * (abs(d) - delta / 2)
+
+
+def _huber_value(d: Array, delta: float) -> Array:
+    return array_module(d).where(abs(d) <= delta, d * d / 2, delta * (abs(d) - delta / 2))
+
+
+mse_op = _difference_op("mse_loss", lambda d: d * d, lambda d: d * d, lambda d: 2 * d)
+l1_op = _difference_op("l1_loss", abs, abs, lambda d: array_module(d).sign(d))
+smooth_l1_op = _difference_op(
+    "smooth_l1_loss", _smooth_l1_scalar, _smooth_l1_value, _smooth_l1_slope
+)
+huber_op = _difference_op(
+    "huber_loss", _huber_scalar, _huber_value, lambda d, delta: d.clip(-delta, delta)
+)
+
+
+def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """The squared difference. Raises ValueError for shapes that differ (nothing is broadcast)."""
+    check_pair("mse_loss", input, target, reduction)
+    return pointwise_loss(mse_op, input, target, (), reduction)
+
+
+def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """The absolute difference, with slope 0 at 0. Raises ValueError for shapes that differ."""
+    check_pair("l1_loss", input, target, reduction)
+    return pointwise_loss(l1_op, input, target, (), reduction)
+
+
+def smooth_l1_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
+) -> Tensor:
+    """A parabola within `beta`, straight outside, with slope 1. ValueError for a negative beta."""
+    check_pair("smooth_l1_loss", input, target, reduction)
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta is {beta}, needs at least 0")
+    return pointwise_loss(smooth_l1_op, input, target, (beta,), reduction)
+
+
+def huber_loss(
+    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
+) -> Tensor:
+    """A parabola within `delta`, straight outside, with slope delta. ValueError for delta <= 0."""
+    check_pair("huber_loss", input, target, reduction)
+    if delta <= 0:
+        raise ValueError(f"huber_loss: delta is {delta}, needs to be above 0")
+    return pointwise_loss(huber_op, input, target, (delta,), reduction)

@@ -1,0 +1,92 @@
+import math
+
+import numpy as np
+import pytest
+
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops.attention import attention_definition
+from tests.witness import assert_agree
+
+
+def case(dtype=np.float64, heads=2):
+    rng = np.random.default_rng(0)
+    shapes = [(2, 2, 4, 3), (2, heads, 5, 3), (2, heads, 5, 6)]
+    return [rng.standard_normal(s).astype(dtype) for s in shapes]
+
+
+def by_definition(q, k, v, mask, scale):
+    y = np.empty((*q.shape[:3], v.shape[3]))
+    for n, h in np.ndindex(q.shape[:2]):
+        y[n, h] = attention_definition(q[n, h], k[n, h], v[n, h], mask, scale)
+    return y
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["none", "bool", "float", "causal", "scale"])
+def test_forward_equals_the_definition(kind, dtype):
+    q, k, v = case(dtype)
+    looks = np.array([[1, 0, 1, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]], bool)
+    added = np.where(looks, np.arange(20.0).reshape(4, 5) / 7, -np.inf)
+    mask, how = {
+        "none": (None, {}),
+        "bool": (np.where(looks, 0, -np.inf), {"attn_mask": Tensor(looks)}),
+        "float": (added, {"attn_mask": Tensor(added.astype(dtype))}),
+        "causal": (np.triu(np.full((4, 5), -np.inf), 1), {"is_causal": True}),
+        "scale": (None, {"scale": 0.3}),
+    }[kind]
+    exact = [a.astype(np.float64) for a in (q, k, v)]
+    expected = by_definition(*exact, mask, how.get("scale", 1 / math.sqrt(3)))
+    got = F.scaled_dot_product_attention(Tensor(q), Tensor(k), Tensor(v), **how)
+    assert_agree(got.data, expected, dtype, length=8)
+
+
+def test_grouped_queries_share_a_head():
+    q, k, v = case(heads=1)
+    expected = by_definition(q, k.repeat(2, 1), v.repeat(2, 1), None, 1 / math.sqrt(3))
+    got = F.scaled_dot_product_attention(Tensor(q), Tensor(k), Tensor(v), enable_gqa=True)
+    np.testing.assert_allclose(got.data, expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "float", "causal", "gqa"])
+def test_gradient(kind):
+    inputs = [Tensor(a, requires_grad=True) for a in case(heads=1 if kind == "gqa" else 2)]
+    looks = np.random.default_rng(1).random((4, 5)) < 0.5
+    looks[1] = False
+    if kind == "float":
+        inputs.append(Tensor(np.random.default_rng(2).standard_normal((4, 5)), requires_grad=True))
+    how = {"bool": {"attn_mask": Tensor(looks)}, "causal": {"is_causal": True}}.get(kind, {})
+    how = {"enable_gqa": True} if kind == "gqa" else how
+    assert gradcheck(lambda *a: F.scaled_dot_product_attention(*a, **how), inputs)
+
+
+def test_dropout_drops_weights_and_keeps_the_mean():
+    # equal keys: each weight is 1/400, each value 1: y is the kept share / (1 - p)
+    ones = Tensor(np.ones((1, 400, 2)))
+    rng = np.random.default_rng(0)
+    y = F.scaled_dot_product_attention(ones, ones, ones, dropout_p=0.25, generator=rng).data
+    sigma = math.sqrt(0.25 / 0.75 / 400)
+    assert abs(y[0, :, 0].std() - sigma) < 0.2 * sigma
+    assert abs(y.mean() - 1) < 5 * sigma / math.sqrt(400)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"query": np.ones(3)}, ValueError, "query has shape"),
+        ({"query": np.ones((2, 2, 4, 7))}, ValueError, "needs query and key of one size"),
+        ({"value": np.ones((2, 2, 4, 3))}, ValueError, "as many values as keys"),
+        ({"key": np.ones((2, 2, 5, 3), np.float32)}, TypeError, "key is float32"),
+        ({"key": np.ones((3, 2, 5, 3))}, ValueError, "do not broadcast"),
+        ({"attn_mask": np.ones((4, 4), bool)}, ValueError, "attn_mask has shape"),
+        ({"attn_mask": np.ones((4, 5), np.float32)}, TypeError, "attn_mask is float32"),
+        ({"attn_mask": np.ones((4, 5), bool), "is_causal": True}, ValueError, "exclude"),
+        ({"query": np.ones((2, 3, 4, 3)), "enable_gqa": True}, ValueError, "heads .* must divide"),
+        ({"dropout_p": 2.0}, ValueError, "p is 2.0"),
+    ],
+)
+def test_errors_name_the_culprit(change, error, message):
+    arguments = dict(zip(("query", "key", "value"), case(), strict=True)) | change
+    arguments = {k: Tensor(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    with pytest.raises(error, match=message):
+        F.scaled_dot_product_attention(**arguments)

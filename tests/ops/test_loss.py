@@ -1,0 +1,169 @@
+import math
+
+import numpy as np
+import pytest
+
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops.op import get_op
+from tests.witness import assert_agree
+
+REDUCTIONS = ["none", "sum", "mean"]
+DIFFERENCES = [
+    ("mse_loss", {}),
+    ("l1_loss", {}),
+    ("smooth_l1_loss", {"beta": 0.8}),
+    ("smooth_l1_loss", {"beta": 0}),
+    ("huber_loss", {"delta": 0.7}),
+]
+BINARY = ["binary_cross_entropy", "binary_cross_entropy_with_logits"]
+
+
+def reduced(loss, reduction):
+    return {"none": loss, "sum": loss.sum(), "mean": loss.mean()}[reduction]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize(("name", "how"), DIFFERENCES)
+def test_losses_of_a_difference(name, how, reduction, dtype):
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((2, 2, 3, 5)).astype(dtype)
+    loss = get_op(name).definition(*(a.astype(float) for a in (x, t)), *how.values())
+    got = getattr(F, name)(Tensor(x), Tensor(t), reduction=reduction, **how)
+    assert_agree(got.data, reduced(loss, reduction), dtype, length=x.size)
+
+    inputs = [Tensor(a.astype(float), requires_grad=True) for a in (x, t)]
+    assert gradcheck(lambda x, t: getattr(F, name)(x, t, reduction=reduction, **how), inputs)
+
+
+def test_differences_by_hand():
+    def at(name, d, **how):
+        x = Tensor(np.array([float(d)]), requires_grad=True)
+        loss = getattr(F, name)(x, Tensor(np.zeros(1)), **how)
+        loss.backward()
+        return loss.item(), x.grad.item()
+
+    assert at("mse_loss", -3) == (9, -6)
+    assert at("l1_loss", 0) == (0, 0)
+    assert at("smooth_l1_loss", 1, beta=2) == (0.25, 0.5)
+    assert at("smooth_l1_loss", -5, beta=2) == (4, -1)
+    assert at("huber_loss", -5, delta=2) == (8, -2)
+    assert at("huber_loss", 2, delta=2) == (2, 2)
+
+
+def binary_case(name, dtype=np.float64):
+    rng = np.random.default_rng(1)
+    x = rng.random((2, 3, 4)) if name == "binary_cross_entropy" else rng.normal(0, 4, (2, 3, 4))
+    arrays = [x, rng.random((2, 3, 4)), rng.random((3, 1)), rng.random(4) * 5]
+    if name == "binary_cross_entropy":
+        arrays.pop()
+    return [a.astype(dtype) for a in arrays]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_cross_entropy(name, reduction, dtype):
+    def ours(x, t, w, q=None):
+        more = {} if q is None else {"pos_weight": Tensor(q)}
+        return getattr(F, name)(x, t, Tensor(w), reduction, **more)
+
+    x, t, *weights = binary_case(name, dtype)
+    wide = [np.broadcast_to(w, x.shape).astype(float) for w in weights]
+    loss = get_op(name).definition(x.astype(float), t.astype(float), *wide)
+    got = ours(Tensor(x), Tensor(t), *weights)
+    assert_agree(got.data, reduced(loss, reduction), dtype, length=x.size)
+
+    x, t, *weights = binary_case(name)
+    inputs = [Tensor(a, requires_grad=True) for a in (x, t)]
+    assert gradcheck(lambda x, t: ours(x, t, *weights), inputs)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_binary_cross_entropy_far_out(dtype):
+    x = Tensor(np.array([1e4, -1e4, 1e4, -1e4], dtype), requires_grad=True)
+    t = Tensor(np.array([1, 0, 0, 1], dtype))
+    loss = F.binary_cross_entropy_with_logits(x, t, reduction="none")
+    loss.backward(np.ones(4, dtype))
+    np.testing.assert_array_equal(loss.data, [0, 0, 1e4, 1e4])
+    np.testing.assert_array_equal(x.grad.data, [0, 0, 1, -1])
+
+    p = Tensor(np.array([0, 1, 0, 1], dtype), requires_grad=True)
+    loss = F.binary_cross_entropy(p, Tensor(np.array([0, 1, 1, 0], dtype)), reduction="none")
+    loss.backward(np.ones(4, dtype))
+    np.testing.assert_array_equal(loss.data, [0, 0, 100, 100])
+    np.testing.assert_allclose(p.grad.data, [0, 0, -1e12, 1e12], rtol=1e-6)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("shape", [(2, 4, 3, 5), (3, 4), (4,)])
+def test_nll_loss(shape, reduction):
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal(shape)
+    t = np.asarray(rng.integers(0, 4, shape[:1] + shape[2:] if len(shape) > 1 else ()))
+    if t.ndim:
+        t.flat[0] = 9
+    w = rng.random(4)
+    images = shape[0] if len(shape) > 1 else 1
+    flat = t.reshape(images, -1)
+    loss = get_op("nll_loss").definition(x.reshape(images, 4, -1), flat, w, 9)
+    expected = {"none": loss.reshape(t.shape), "sum": loss.sum()}
+    expected["mean"] = loss.sum() / w[t[t != 9]].sum()
+    got = F.nll_loss(Tensor(x), Tensor(t), Tensor(w), 9, reduction)
+    assert_agree(got.data, expected[reduction], np.float64, length=x.size)
+    assert gradcheck(
+        lambda x: F.nll_loss(x, Tensor(t), Tensor(w), 9, reduction),
+        [Tensor(x, requires_grad=True)],
+    )
+
+
+def test_nll_loss_of_log_softmax_is_cross_entropy():
+    rng = np.random.default_rng(3)
+    x, t = Tensor(rng.standard_normal((2, 3, 4, 5))), Tensor(rng.integers(0, 3, (2, 4, 5)))
+    one, other = F.nll_loss(F.log_softmax(x, 1), t).item(), F.cross_entropy(x, t).item()
+    assert one == pytest.approx(other, rel=1e-14)
+
+
+def test_nll_loss_all_ignored_and_nothing_at_all():
+    x = Tensor(np.zeros((1, 2, 3)), requires_grad=True)
+    loss = F.nll_loss(x, Tensor(np.full((1, 3), 7)), ignore_index=7)
+    assert math.isnan(loss.item())
+    loss.backward()
+    np.testing.assert_array_equal(x.grad.data, 0)
+    assert math.isnan(F.mse_loss(Tensor(np.ones((0, 3))), Tensor(np.ones((0, 3)))).item())
+
+
+def tensors(*arrays):
+    return [Tensor(np.asarray(a)) for a in arrays]
+
+
+@pytest.mark.parametrize("name", [n for n, _ in DIFFERENCES] + BINARY)
+def test_shapes_and_dtypes_must_agree(name):
+    loss = getattr(F, name)
+    with pytest.raises(ValueError, match=rf"^{name}: target has shape \(2, 1\), the input has"):
+        loss(*tensors(np.ones((2, 3)), np.ones((2, 1))))
+    with pytest.raises(TypeError, match=f"^{name}: target is bool"):
+        loss(*tensors(np.ones(3), np.ones(3, bool)))
+    with pytest.raises(TypeError, match=f"^{name}: target is float32 but the input is float64"):
+        loss(*tensors(np.ones(3), np.ones(3, np.float32)))
+    with pytest.raises(ValueError, match=f"^{name}: reduction is 'average'"):
+        loss(*tensors(np.ones(3), np.ones(3)), reduction="average")
+
+
+def test_errors_name_the_culprit():
+    one, two = tensors(np.ones((2, 3)), np.full((2, 3), 0.5))
+    wrong = two.data.copy()
+    wrong[1, 2] = 1.5
+    with pytest.raises(ValueError, match="smooth_l1_loss: beta is -1"):
+        F.smooth_l1_loss(one, two, beta=-1)
+    with pytest.raises(ValueError, match="huber_loss: delta is 0"):
+        F.huber_loss(one, two, delta=0)
+    with pytest.raises(ValueError, match=r"target is 1.5 at \(1, 2\), needs 0 to 1"):
+        F.binary_cross_entropy(two, Tensor(wrong))
+    with pytest.raises(ValueError, match="input is nan"):
+        F.binary_cross_entropy(Tensor(np.array([np.nan])), Tensor(np.ones(1)))
+    with pytest.raises(ValueError, match=r"pos_weight has shape \(2,\), which does not broadcast"):
+        F.binary_cross_entropy_with_logits(one, two, pos_weight=Tensor(np.ones(2)))
+    with pytest.raises(ValueError, match=r"nll_loss: target has label 3 at \(1,\)"):
+        F.nll_loss(one, Tensor(np.array([0, 3])))
