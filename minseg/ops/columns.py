@@ -7,6 +7,7 @@ of output positions at a time, in a buffer small enough to stay in the processor
 
 import math
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ MIN_COLUMNS = 512  # but narrower products than this read the weights too often 
 
 _workspace_limit = 32 * 2**20
 _buffers = threading.local()
+
+Index = tuple[slice, slice, slice, slice]
 
 
 def get_workspace_limit() -> int:
@@ -104,7 +107,7 @@ def gather(x: Array, window: Window, box: Box) -> Array:
     Outside of `x` is 0. The result lives in this thread's buffer: the next call overwrites it.
     """
     columns = _buffer((x.shape[1], *window.kernel, *box.shape), x.dtype)
-    for i, j, source, target in _taps(x, window, box):
+    for i, j, source, target in taps(x, window, box):
         tap = columns[:, i, j]
         piece = x[source].swapaxes(0, 1)
         if piece.shape != tap.shape:
@@ -115,11 +118,11 @@ def gather(x: Array, window: Window, box: Box) -> Array:
 
 def scatter_add(columns: Array, window: Window, box: Box, x: Array) -> None:
     """The adjoint of `gather`: add every column's elements to the places of `x` they came from."""
-    for i, j, source, target in _taps(x, window, box):
+    for i, j, source, target in taps(x, window, box):
         x[source] += columns[:, i, j][target].swapaxes(0, 1)
 
 
-def _taps(x: Array, window: Window, box: Box):  # type: ignore[no-untyped-def]
+def taps(x: Array, window: Window, box: Box) -> Iterator[tuple[int, int, Index, Index]]:
     """For each kernel element (i, j): what of `x` it reads, and to which positions of the box."""
     (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
         window.kernel,
@@ -127,15 +130,15 @@ def _taps(x: Array, window: Window, box: Box):  # type: ignore[no-untyped-def]
         window.padding,
         window.dilation,
     )
-    rows = [_overlap(box.rows, i * dh - ph, sh, x.shape[2]) for i in range(kh)]
-    cols = [_overlap(box.cols, j * dw - pw, sw, x.shape[3]) for j in range(kw)]
+    rows = [overlap(box.rows, i * dh - ph, sh, x.shape[2]) for i in range(kh)]
+    cols = [overlap(box.cols, j * dw - pw, sw, x.shape[3]) for j in range(kw)]
     for i, (row_source, row_target) in enumerate(rows):
         for j, (col_source, col_target) in enumerate(cols):
             source = (box.images, slice(None), row_source, col_source)
             yield i, j, source, (slice(None), slice(None), row_target, col_target)
 
 
-def _overlap(positions: slice, offset: int, stride: int, size: int) -> tuple[slice, slice]:
+def overlap(positions: slice, offset: int, stride: int, size: int) -> tuple[slice, slice]:
     """Position o reads o * stride + offset. Which inputs, and for which o is that inside?"""
     first = max(positions.start, -(offset // stride))
     last = min(positions.stop, -((offset - size) // stride))

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops.linear import op
+from tests.witness import assert_agree
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("lead", [(), (5,), (2, 3), (0,)])
+def test_forward_and_gradients(lead, dtype):
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(shape) for shape in ((*lead, 4), (3, 4), (3,)))
+    expected = op.definition(x, w, b)
+    got = F.linear(*(Tensor(a.astype(dtype)) for a in (x, w, b)))
+    assert_agree(got.data, expected, dtype, length=5)
+    if x.size:
+        assert gradcheck(F.linear, [Tensor(a, requires_grad=True) for a in (x, w, b)])
+        assert gradcheck(F.linear, [Tensor(a, requires_grad=True) for a in (x, w)])
+
+
+def test_errors_name_the_culprit():
+    x, w = Tensor(np.ones((2, 4))), Tensor(np.ones((3, 4)))
+    with pytest.raises(ValueError, match=r"linear: input has shape \(2, 5\), needs \(..., 4\)"):
+        F.linear(Tensor(np.ones((2, 5))), w)
+    with pytest.raises(ValueError, match="linear: weight has shape"):
+        F.linear(x, Tensor(np.ones(4)))
+    with pytest.raises(ValueError, match=r"linear: bias has shape \(4,\), needs \(3,\)"):
+        F.linear(x, w, Tensor(np.ones(4)))
+    with pytest.raises(TypeError, match="linear: weight is float32"):
+        F.linear(x, Tensor(np.ones((3, 4), np.float32)))
