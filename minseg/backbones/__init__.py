@@ -1,5 +1,6 @@
 """The networks for classification that segmentation starts from."""
 
+from minseg.backbones.resnet import ResNet
 from minseg.backbones.vgg import VGG, VGGFeatures
 
-__all__ = ["VGG", "VGGFeatures"]
+__all__ = ["VGG", "ResNet", "VGGFeatures"]

@@ -12,7 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from minseg import nn
+from minseg.models.deeplab import (
+    DeepLabV3,
+    DeepLabV3Plus,
+    deeplabv3_resnet50,
+    deeplabv3_resnet101,
+)
 from minseg.models.fcn import FCN
+from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
 from minseg.models.unet import UNet
 
 # Name -> what makes it, the arguments that the name stands for, a description.
@@ -20,7 +27,25 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
     "fcn32s": (FCN, {"stride": 32}, "FCN on VGG16, coarse scores upsampled by 32 (2015)"),
     "fcn16s": (FCN, {"stride": 16}, "FCN on VGG16, with the scores of pool4 added (2015)"),
     "fcn8s": (FCN, {"stride": 8}, "FCN on VGG16, with the scores of pool4 and pool3 added (2015)"),
+    "fcn_resnet50": (fcn_resnet50, {}, "FCN on a dilated ResNet-50, torchvision's form (a dict)"),
+    "fcn_resnet101": (
+        fcn_resnet101,
+        {},
+        "FCN on a dilated ResNet-101, torchvision's form (a dict)",
+    ),
     "unet": (UNet, {}, "U-Net: encoder, decoder, features concatenated at every level (2015)"),
+    "deeplabv3": (DeepLabV3, {}, "DeepLabV3: atrous ResNet and ASPP (2017)"),
+    "deeplabv3plus": (DeepLabV3Plus, {}, "DeepLabV3+: the same with a decoder (2018)"),
+    "deeplabv3_resnet50": (
+        deeplabv3_resnet50,
+        {},
+        "DeepLabV3 on ResNet-50, torchvision's form (a dict)",
+    ),
+    "deeplabv3_resnet101": (
+        deeplabv3_resnet101,
+        {},
+        "DeepLabV3 on ResNet-101, torchvision's form (a dict)",
+    ),
 }
 
 COMMON = ("num_classes", "in_channels")  # arguments of every model

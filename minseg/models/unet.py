@@ -79,14 +79,11 @@ class UNet(nn.Module):
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         # The expanding path, from the bottom up. The up-convolution halves the channels, the skip
         # brings the other half.
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2) for c in reversed(channels[:-1])
-        )
-        for conv in self.up:  # N = 2 c inputs a pixel; no ReLU follows, hence 1 / N and not 2 / N
+        ups = [nn.ConvTranspose2d(2 * c, c, kernel_size=2, stride=2) for c in channels[-2::-1]]
+        for conv in ups:  # N = 2 c inputs a pixel; no ReLU follows, hence 1 / N and not 2 / N
             nn.init.normal_(conv.weight, std=conv.weight.shape[0] ** -0.5)
-        self.expand = nn.ModuleList(
-            double_conv(2 * c, c, padding, norm) for c in reversed(channels[:-1])
-        )
+        self.up = nn.ModuleList(ups)
+        self.expand = nn.ModuleList(double_conv(2 * c, c, padding, norm) for c in channels[-2::-1])
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
