@@ -1,0 +1,191 @@
+"""Average-pooling: every output is the mean of a window.
+
+    y[n, c, r, q] = 1 / d[r, q] * sum over i, j of x[n, c, r * stride - padding + i, q * ... + j]
+
+with x = 0 outside of the image. The divisor d is the number of places of the window, padding
+included or not (`count_include_pad`; what hangs over the padding never counts), or a given number.
+
+The sum is separable: over the rows of a window first, then over its columns. The gradient goes the
+same way back, and hands every element of a window the same share.
+
+Shapes: x (N, C, H, W) -> y (N, C, H', W'), H' = floor((H + 2 padding - kh) / stride) + 1, W'
+        likewise; with ceil_mode a ceiling instead, without windows that would start in the bottom
+        padding
+Source: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, section II.B
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import Pair
+from minseg.ops.columns import Window, overlap
+from minseg.ops.op import Op
+from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor, record
+
+# For each element of the kernel along one axis: the inputs it reads, the outputs that sum them.
+Terms = list[tuple[slice, slice]]
+
+
+def avg_pool2d_definition(
+    x: Array,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    """The formula above, as loops."""
+    N, C, H, W = x.shape
+    (kh, kw), (ph, pw) = kernel, padding
+    y = np.zeros((N, C, *_size(x.shape, kernel, stride, padding, ceil_mode)), x.dtype)
+    for n, c, r, q in np.ndindex(y.shape):
+        top, left = r * stride[0] - ph, q * stride[1] - pw
+        counted = 0
+        for row in range(top, min(top + kh, H + ph)):
+            for col in range(left, min(left + kw, W + pw)):
+                inside = 0 <= row < H and 0 <= col < W
+                y[n, c, r, q] += x[n, c, row, col] if inside else 0
+                counted += inside or count_include_pad
+        y[n, c, r, q] /= counted if divisor_override is None else divisor_override
+    return y
+
+
+def _forward_numpy(
+    x: Array,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    how = (kernel, stride, padding)
+    size = _size(x.shape, *how, ceil_mode)
+    divisor = _divisor(x.shape, size, *how, count_include_pad, divisor_override)
+    return _sums(x, size, *_terms(x.shape, size, *how)) / divisor.astype(x.dtype)
+
+
+def _grad_input_numpy(
+    grad: Array,
+    x_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    size, how = grad.shape[2:], (kernel, stride, padding)
+    divisor = _divisor(x_shape, size, *how, count_include_pad, divisor_override)
+    return _shares(grad / divisor.astype(grad.dtype), x_shape, *_terms(x_shape, size, *how))
+
+
+def _size(
+    x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
+) -> Pair:
+    window = Window(kernel, stride, padding, (1, 1))
+    return number_of_windows(window, (x_shape[2], x_shape[3]), ceil_mode)
+
+
+def _terms(
+    x_shape: tuple[int, ...], size: Pair, kernel: Pair, stride: Pair, padding: Pair
+) -> tuple[Terms, Terms]:
+    rows, cols = (
+        [overlap(slice(0, count), i - p, s, n) for i in range(k)]
+        for n, count, k, s, p in zip(x_shape[2:], size, kernel, stride, padding, strict=True)
+    )
+    return rows, cols
+
+
+def _divisor(
+    x_shape: tuple[int, ...],
+    size: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> np.ndarray:
+    if divisor_override is not None:
+        return np.asarray(divisor_override)
+    lengths = []
+    for n, count, k, s, p in zip(x_shape[2:], size, kernel, stride, padding, strict=True):
+        first = starts(count, s, p)
+        end = np.minimum(first + k, n + p)
+        lengths.append(end - first if count_include_pad else end.clip(0, n) - first.clip(0, n))
+    return np.multiply.outer(*lengths)  # (H', W')
+
+
+def _sums(x: Array, size: Pair, rows: Terms, cols: Terms) -> Array:
+    """Add up rows of `x`, then columns: (N, C, H, W) -> (N, C, H', W) -> (N, C, H', W')."""
+    planes = as_planes(x)[:, 0]
+    y = np.zeros((planes.shape[0], *size), x.dtype)
+    blocks = plane_blocks(planes)
+
+    def one_block(index: int) -> None:
+        block = blocks[index]
+        narrow = np.zeros((block.stop - block.start, size[0], x.shape[3]), x.dtype)
+        for source, target in rows:
+            narrow[:, target] += planes[block, source]
+        for source, target in cols:
+            y[block, :, target] += narrow[:, :, source]
+
+    parallel_for(one_block, len(blocks))
+    return y.reshape(*x.shape[:2], *size)
+
+
+def _shares(grad: Array, x_shape: tuple[int, ...], rows: Terms, cols: Terms) -> Array:
+    """The adjoint of `_sums`: the same additions backwards, columns first."""
+    planes = as_planes(grad)[:, 0]
+    dx = np.zeros((planes.shape[0], *x_shape[2:]), grad.dtype)
+    blocks = plane_blocks(dx)
+
+    def one_block(index: int) -> None:
+        block = blocks[index]
+        wide = np.zeros((block.stop - block.start, grad.shape[2], x_shape[3]), grad.dtype)
+        for source, target in cols:
+            wide[:, :, source] += planes[block, :, target]
+        for source, target in rows:
+            dx[block, source] += wide[:, target]
+
+    parallel_for(one_block, len(blocks))
+    return dx.reshape(x_shape)
+
+
+op = Op(
+    "avg_pool2d",
+    definition=avg_pool2d_definition,
+    numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+)
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """2-D average-pooling; shapes and formula at the top of this file.
+
+    `stride=None` is the kernel size; `divisor_override` takes the place of every divisor.
+    Raises ValueError or TypeError for arguments that do not fit together.
+    """
+    window = check_window("avg_pool2d", input, kernel_size, stride, padding, 1, ceil_mode)
+    if divisor_override == 0:
+        raise ValueError("avg_pool2d: divisor_override is 0, needs another number")
+    how = (window.kernel, window.stride, window.padding)
+    counting = (count_include_pad, divisor_override)
+    x = input.data
+    y = op.forward(x, *how, ceil_mode, *counting)
+
+    def backward(grad: Array) -> tuple[Array]:
+        return (op.grad_input(grad, x.shape, *how, *counting),)
+
+    return record("avg_pool2d", y, (input,), backward)

@@ -1,0 +1,167 @@
+"""Max-pooling: every output is the largest value of a window, and remembers where it stood.
+
+    y[n, c, r, q] = max over i, j of x[n, c, r * stride - padding + i * dilation, q * ... + j * ...]
+
+The padding is never the largest. Of equal values the first in row-major order counts, and a NaN is
+larger than all (of several, the last counts): PyTorch's rules. The place, row * W + column, is the
+index; the gradient of an output goes to that place alone, and max-unpooling puts values back there.
+
+Shapes: x (N, C, H, W) -> y, indices (N, C, H', W'),
+        H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1, W' likewise; with
+        ceil_mode a ceiling instead, without windows that would start in the bottom padding
+Source: LeCun et al., 1998 (subsampling); Zeiler & Fergus, "Visualizing and Understanding
+        Convolutional Networks", 2014, section 2.1 (the indices, "switches")
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import Pair
+from minseg.ops.columns import Window, overlap
+from minseg.ops.op import Op
+from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor, record
+
+
+def max_pool2d_definition(
+    x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Array, Array]:
+    """The formula above, as loops."""
+    N, C, H, W = x.shape
+    size = number_of_windows(Window(kernel, stride, padding, dilation), (H, W), ceil_mode)
+    y = np.full((N, C, *size), -np.inf, x.dtype)
+    indices = np.full(y.shape, -1)
+    for n, c, r, q in np.ndindex(y.shape):
+        for i, j in np.ndindex(kernel):
+            row = r * stride[0] - padding[0] + i * dilation[0]
+            col = q * stride[1] - padding[1] + j * dilation[1]
+            if not (0 <= row < H and 0 <= col < W):
+                continue
+            value, first = x[n, c, row, col], indices[n, c, r, q] < 0
+            if first or value > y[n, c, r, q] or np.isnan(value):
+                y[n, c, r, q], indices[n, c, r, q] = value, row * W + col
+    return y, indices
+
+
+def _forward_numpy(
+    x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Array, Array]:
+    """Over the rows of all windows at once, then over their columns, each row a strided slice.
+
+    A place's rank within its window is the larger, the earlier it comes; where a maximum is met
+    several times, the largest rank wins. (A comparison, a product and a maximum: each runs on many
+    elements an instruction, which an assignment under a mask does not.)
+    """
+    kh, kw = kernel
+    H, W = x.shape[2:]
+    H_out, W_out = number_of_windows(Window(kernel, stride, padding, dilation), (H, W), ceil_mode)
+    # For each row, and each column, of the kernel: what it reads, for which outputs.
+    rows, cols = (
+        [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]
+        for n, count, k, s, p, d in zip(
+            (H, W), (H_out, W_out), kernel, stride, padding, dilation, strict=True
+        )
+    )
+    planes = as_planes(x)[:, 0]
+    y = np.full((planes.shape[0], H_out, W_out), -np.inf, x.dtype)
+    indices = np.empty(y.shape, np.int64)
+    corner = starts(H_out, stride[0], padding[0])[:, None] * W + starts(
+        W_out, stride[1], padding[1]
+    )
+    offsets = np.arange(kh)[:, None] * dilation[0] * W + np.arange(kw) * dilation[1]
+    offset_of_rank = np.append(0, offsets.ravel()[::-1])
+    number = np.min_scalar_type(kh * kw).type  # of a rank: the smaller, the faster
+    blocks = plane_blocks(planes)
+
+    def one_block(index: int) -> None:
+        block = blocks[index]
+        inside, best = planes[block], y[block]
+        row_best = np.full((len(inside), H_out, W), -np.inf, x.dtype)
+        row_rank, rank = np.zeros(row_best.shape, number), np.zeros(best.shape, number)
+        for source, target in rows:
+            np.maximum(row_best[:, target], inside[:, source], out=row_best[:, target])
+        for i, (source, target) in enumerate(rows):
+            hit = inside[:, source] == row_best[:, target]
+            np.maximum(row_rank[:, target], hit * number(kh - i), out=row_rank[:, target])
+        for source, target in cols:
+            np.maximum(best[..., target], row_best[..., source], out=best[..., target])
+        for j, (source, target) in enumerate(cols):
+            hit = row_best[..., source] == best[..., target]
+            here = hit * (row_rank[..., source] * number(kw) - number(j))
+            np.maximum(rank[..., target], here, out=rank[..., target])
+        if np.isnan(best).any():  # it equals nothing, not even itself
+            for i, (row_source, row_target) in enumerate(rows):
+                for j, (col_source, col_target) in enumerate(cols):
+                    nan = np.isnan(inside[:, row_source, col_source])
+                    rank[:, row_target, col_target][nan] = kh * kw - (i * kw + j)
+        indices[block] = offset_of_rank.take(rank, mode="clip")  # no rank is out of range
+        indices[block] += corner
+
+    parallel_for(one_block, len(blocks))
+    shape = (*x.shape[:2], H_out, W_out)
+    return y.reshape(shape), indices.reshape(shape)
+
+
+def add_at_indices(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Array:
+    """Add each gradient at its index; windows that overlap may share one."""
+    N, C, H, W = x_shape
+    dx = np.empty((N * C, H * W), grad.dtype)
+    flat_grad, flat_indices = grad.reshape(N * C, -1), indices.reshape(N * C, -1)
+
+    def one_plane(p: int) -> None:
+        dx[p] = np.bincount(flat_indices[p], flat_grad[p], minlength=H * W)
+
+    parallel_for(one_plane, N * C)
+    return dx.reshape(x_shape)
+
+
+op = Op(
+    "max_pool2d",
+    definition=max_pool2d_definition,
+    numpy={"forward": _forward_numpy, "grad_input": add_at_indices},
+)
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """2-D max-pooling; shapes and formula at the top of this file. `stride=None`: the kernel size.
+
+    With `return_indices` also the places of the maxima, int64, as max_unpool2d takes them.
+    Raises ValueError or TypeError for arguments that do not fit together.
+    """
+    window = check_window("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
+    _check_no_window_is_empty(window, input.shape[2:], ceil_mode)
+    x = input.data
+    y, indices = op.forward(
+        x, window.kernel, window.stride, window.padding, window.dilation, ceil_mode
+    )
+
+    def backward(grad: Array) -> tuple[Array]:
+        return (op.grad_input(grad, indices, x.shape),)
+
+    pooled = record("max_pool2d", y, (input,), backward)
+    return (pooled, Tensor(indices)) if return_indices else pooled
+
+
+def _check_no_window_is_empty(window: Window, size: Pair, ceil_mode: bool) -> None:
+    """A dilated window can step over a small image: both its taps in the padding."""
+    counts = number_of_windows(window, size, ceil_mode)
+    for n, count, k, s, p, d in zip(
+        size, counts, window.kernel, window.stride, window.padding, window.dilation, strict=True
+    ):
+        places = starts(count, s, p)[:, None] + np.arange(k) * d
+        if not ((places >= 0) & (places < n)).any(axis=1).all():
+            raise ValueError(
+                f"max_pool2d: a window of kernel {window.kernel}, dilation {window.dilation}, "
+                f"padding {window.padding} holds no pixel of the input {size[0]}x{size[1]}"
+            )

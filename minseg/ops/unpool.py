@@ -1,0 +1,131 @@
+"""Max-unpooling: every value returns to the place that max-pooling took it from; the rest is 0.
+
+    y[n, c].flat[indices[n, c, h, w]] = x[n, c, h, w]
+
+Where several values return to one place (pooling windows that overlap), the last in row-major order
+stays. The gradient is PyTorch's: each x takes that of its place, even one that was overwritten.
+
+Shapes: x, indices (N, C, H, W) -> y (N, C, H', W'), by default
+        H' = (H - 1) stride - 2 padding + kernel height, W' likewise
+Source: Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks", 2014, section 2.1;
+        in segmentation: Badrinarayanan et al., "SegNet", 2017, section 3
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import Pair, check_tensor, pair
+from minseg.ops.op import Op
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor, record
+
+
+def max_unpool2d_definition(x: Array, indices: Array, size: Pair) -> Array:
+    """The formula above, as loops."""
+    y = np.zeros((*x.shape[:2], *size), x.dtype)
+    for n, c, h, w in np.ndindex(x.shape):
+        row, col = divmod(int(indices[n, c, h, w]), size[1])
+        y[n, c, row, col] = x[n, c, h, w]
+    return y
+
+
+def _forward_numpy(x: Array, indices: Array, size: Pair) -> Array:
+    N, C, H, W = x.shape
+    y = np.zeros((N * C, size[0] * size[1]), x.dtype)
+    values, places = x.reshape(N * C, H * W), indices.reshape(N * C, H * W)
+
+    def one_plane(p: int) -> None:
+        y[p, places[p]] = values[p]  # NumPy assigns in order: the last stays
+
+    parallel_for(one_plane, N * C)
+    return y.reshape(N, C, *size)
+
+
+def _grad_input_numpy(grad: Array, indices: Array) -> Array:
+    N, C, H, W = indices.shape
+    flat = grad.reshape(N * C, grad.shape[2] * grad.shape[3])
+    places = indices.reshape(N * C, H * W)
+    return np.take_along_axis(flat, places, axis=1).reshape(indices.shape)
+
+
+op = Op(
+    "max_unpool2d",
+    definition=max_unpool2d_definition,
+    numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+)
+
+
+def max_unpool2d(
+    input: Tensor,
+    indices: Tensor,
+    kernel_size: int | Sequence[int],
+    stride: int | Sequence[int] | None = None,
+    padding: int | Sequence[int] = 0,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """Undo max_pool2d(..., return_indices=True), as far as its maxima tell.
+
+    Several sizes pool to the same size: `output_size`, (H', W') or (N, C, H', W'), chooses one less
+    than a stride from the default. Raises ValueError or TypeError for arguments that do not fit
+    together, and for an index outside of the output.
+    """
+    check_tensor("max_unpool2d", "input", input, ndim=4)
+    kernel = pair("max_unpool2d", "kernel_size", kernel_size, least=1)
+    step = kernel if stride is None else pair("max_unpool2d", "stride", stride, least=1)
+    border = pair("max_unpool2d", "padding", padding, least=0)
+    size = _output_size(input, kernel, step, border, output_size)
+    _check_indices(input, indices, size)
+
+    x, places = input.data, indices.data
+    y = op.forward(x, places, size)
+
+    def backward(grad: Array) -> tuple[Array, None]:
+        return op.grad_input(grad, places), None
+
+    return record("max_unpool2d", y, (input, indices), backward)
+
+
+def _output_size(
+    input: Tensor, kernel: Pair, stride: Pair, padding: Pair, wanted: Sequence[int] | None
+) -> Pair:
+    default = tuple(
+        (n - 1) * s - 2 * p + k
+        for n, k, s, p in zip(input.shape[2:], kernel, stride, padding, strict=True)
+    )
+    if wanted is None:
+        size = default
+    elif len(wanted) in (2, 4):
+        size = tuple(wanted)[-2:]
+    else:
+        raise ValueError(
+            f"max_unpool2d: output_size is {tuple(wanted)}, needs (H', W') or (N, C, H', W')"
+        )
+    if any(abs(a - b) >= s for a, b, s in zip(size, default, stride, strict=True)):
+        raise ValueError(
+            f"max_unpool2d: output_size is {size}, needs to be less than a stride {stride} from "
+            f"{default}"
+        )
+    if min(size) < 1 or 0 in input.shape[1:]:
+        raise ValueError(
+            f"max_unpool2d: the output would be {size[0]}x{size[1]} for the input {input.shape}"
+        )
+    return size[0], size[1]
+
+
+def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> None:
+    if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
+        found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
+        raise TypeError(f"max_unpool2d: indices is {found}, needs a Tensor of integers")
+    if indices.shape != input.shape or indices.device != input.device:
+        raise ValueError(
+            f"max_unpool2d: indices has shape {indices.shape} on {indices.device}, the input "
+            f"{input.shape} on {input.device}"
+        )
+    places = size[0] * size[1]
+    if indices.numel() and not (indices.data.min() >= 0 and indices.data.max() < places):
+        raise ValueError(
+            f"max_unpool2d: indices are in {indices.data.min()} ... {indices.data.max()}, the "
+            f"output {size[0]}x{size[1]} has the places 0 ... {places - 1}"
+        )
