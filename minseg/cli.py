@@ -1,0 +1,243 @@
+"""The command `minseg`: what it takes. `minseg/commands.py` has what each command does.
+
+Exit codes: 0 for success; 1 for an error, which is one message on stderr, or for a picture that
+could not be read; 2 for a wrong command line; 130 for a run that Ctrl-C stopped.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+EPILOG = """\
+start with:
+  minseg demo                                  train a small U-Net on drawn street scenes, 1 minute
+  minseg train --data camvid --data-root D     train on real images
+  minseg predict photo.jpg --weights RUN --out DIR
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's own). Returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = vars(parser.parse_args(arguments))
+    command = options.pop("command")
+    try:
+        from minseg import commands
+
+        return getattr(commands, command)(**options)
+    except KeyboardInterrupt:
+        print("minseg: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left: `minseg models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
+        if os.environ.get("MINSEG_TRACEBACK"):
+            raise
+        print(f"minseg: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minseg",
+        description="Segmentation networks from scratch: train, evaluate, predict, look inside.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from minseg import __version__
+
+    parser.add_argument("--version", action="version", version=f"minseg {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for add in (_demo, _train, _eval, _predict, _models, _doctor):
+        add(commands)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, summary: str, examples: str):
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="examples:\n" + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _demo(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "demo",
+        "train a small U-Net on drawn scenes, in under a minute, and draw what it learnt",
+        "  minseg demo\n  minseg demo --data shapes --seconds 15 --out out/shapes\n",
+    )
+    parser.add_argument("--data", choices=("street", "shapes"), default="street",
+                        help="street scenes, or circles, rectangles and triangles")  # fmt: skip
+    parser.add_argument("--seconds", type=_positive(float), default=30.0, metavar="S",
+                        help="how long to train (default: 30)")  # fmt: skip
+    parser.add_argument("--out", default="out/demo", metavar="DIR",
+                        help="where the figure goes (default: out/demo)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
+
+
+_TRAIN_EXAMPLES = """\
+  minseg train --data shapes
+  minseg train --model unet --data camvid --data-root ~/data --minutes 10 --out runs/camvid
+  minseg train --data folder:my_images --crop 192x192 --loss "cross_entropy + dice"
+  minseg train --resume runs/camvid
+
+--resume goes on to the same weights, bit for bit, as a run that was never stopped, unless the run
+is timed by --minutes, where the learning rate follows the clock.
+"""
+
+
+def _train(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands, "train", "train a network; Ctrl-C saves, --resume goes on", _TRAIN_EXAMPLES
+    )
+    add = parser.add_argument
+    add("--model", help="the network; `minseg models` lists them (default: unet)")
+    _add_data(parser, "(default: shapes)")
+    add("--width", type=_positive(int), metavar="N", help="channels of the network's first stage")
+    add("--depth", type=_positive(int), metavar="N", help="how deep: see `minseg models`")
+    add("--norm", choices=("batch", "none"), help="normalisation after the convolutions")
+
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--epochs", type=_positive(int), metavar="N", help="train N epochs")
+    budget.add_argument("--steps", type=_positive(int), metavar="N", help="train N batches")
+    budget.add_argument("--minutes", type=_positive(float), metavar="M",
+                        help="train M minutes, counted across --resume")  # fmt: skip
+
+    add("--batch-size", type=_positive(int), metavar="N", help="images in a batch")
+    add("--size", type=_size, metavar="HxW", help="scale whole images to this size first")
+    add("--crop", type=_size, metavar="HxW", help="train on random crops of this size")
+    add("--images", type=_positive(int), metavar="N", help="images to draw (shapes, street)")
+    add("--augment", choices=("none", "flip", "scene", "cells"),
+        help="random changes: mirror; and scale, colours; and turn, bend")  # fmt: skip
+    add("--lr", type=_positive(float), metavar="X", help="peak learning rate")
+    add("--optimizer", choices=("adamw", "adam", "sgd"))
+    add("--weight-decay", type=float, metavar="X")
+    add("--schedule", choices=("onecycle", "poly", "cosine", "step", "constant"),
+        help="of the learning rate")  # fmt: skip
+    add("--loss", metavar="L",
+        help='cross_entropy, dice, focal, lovasz, or a sum: "focal + 0.5 * dice"')  # fmt: skip
+    add("--class-weights", choices=("none", "median", "invlog"),
+        help="weigh rare classes more: median frequency, inverse log frequency")  # fmt: skip
+    add("--eval-every", type=_positive(int), metavar="N", help="epochs between validations")
+    add("--save-every", type=_positive(float), metavar="S",
+        help="seconds between checkpoints (default: 30)")  # fmt: skip
+    add("--seed", type=int, metavar="N", help="same seed, same weights (default: 0)")
+    add("--workers", type=int, metavar="N", help="threads that prepare batches (default: 2)")
+    _add_device(parser)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", metavar="RUN", help="the run folder (default: runs/MODEL-DATA)")
+    where.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped")
+
+
+def _eval(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "eval",
+        "score a trained network: IoU of each class, and the means",
+        "  minseg eval --weights runs/unet-camvid --data-root ~/data\n"
+        "  minseg eval --weights runs/unet-shapes --boundaries --json scores.json\n",
+    )
+    _add_weights(parser)
+    _add_data(parser, "(default: what the network was trained on)")
+    parser.add_argument("--split", default="val", help="which part of the data (default: val)")
+    parser.add_argument("--boundaries", action="store_true",
+                        help="boundary IoU and boundary F as well")  # fmt: skip
+    parser.add_argument("--batch-size", type=_positive(int), metavar="N")
+    parser.add_argument("--json", metavar="FILE", help="write the scores there, too")
+    _add_device(parser)
+
+
+def _predict(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "predict",
+        "label the pixels of pictures of any size",
+        "  minseg predict photo.jpg --weights runs/unet-camvid --out out\n"
+        "  minseg predict *.png --weights W --out out --scales .75,1,1.25 --flip\n"
+        "  minseg predict large.tif --weights W --out out --window 512\n"
+        "  minseg predict photo.jpg --weights W --out out --features contract.0\n"
+        "\nfor each picture: NAME_mask.png (class indices, with a palette), NAME_overlay.png,\n"
+        "NAME_confidence.png (white: certain) and NAME_figure.png (with a legend).\n",
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    _add_weights(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--scales", type=_scales, default=(1.0,), metavar="A,B,..",
+                        help="average over copies scaled by these factors")  # fmt: skip
+    parser.add_argument("--flip", action="store_true", help="average over the mirror image, too")
+    parser.add_argument("--window", type=_positive(int), metavar="N",
+                        help="side of the windows that a large picture is cut into")  # fmt: skip
+    parser.add_argument("--size", type=_size, metavar="HxW",
+                        help="work at this size (default: the scale of the training)")  # fmt: skip
+    parser.add_argument("--features", metavar="LAYER", help="draw the feature maps of a layer")
+    _add_device(parser)
+
+
+def _models(commands: argparse._SubParsersAction) -> None:
+    _command(commands, "models", "list the networks", "  minseg models\n")
+
+
+def _doctor(commands: argparse._SubParsersAction) -> None:
+    summary = "say what this machine has, and what each missing part would give"
+    _command(commands, "doctor", summary, "  minseg doctor\n")
+
+
+def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "--data", metavar="DATA",
+        help="shapes, street, camvid, cityscapes, voc, isbi, nuclei, coco, coco-panoptic or "
+        f"folder:PATH {default}",
+    )  # fmt: skip
+    parser.add_argument("--data-root", metavar="D",
+                        help="where the data lies (default: $MINSEG_DATA)")  # fmt: skip
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", required=True, metavar="W",
+                        help="a run folder (its best weights), or a .safetensors file")  # fmt: skip
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cpu)")
+
+
+def _positive(kind: type) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    parse.__name__ = f"positive {'whole ' if kind is int else ''}number"  # for argparse's message
+    return parse
+
+
+def _size(text: str) -> tuple[int, int]:
+    """ "120x160" (height x width) or "128" (a square)."""
+    parts = [int(part) for part in text.lower().split("x")]
+    if len(parts) > 2 or min(parts) < 1:
+        raise ValueError
+    return parts[0], parts[-1]
+
+
+_size.__name__ = "size HEIGHTxWIDTH"
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    scales = tuple(float(part) for part in text.split(","))
+    if not all(0 < scale <= 8 for scale in scales):
+        raise ValueError
+    return scales
+
+
+_scales.__name__ = "list of scales"

@@ -1,0 +1,238 @@
+"""What each command of `minseg` does: prints, and returns the exit code."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from minseg.checkpoint import write_atomically
+from minseg.evaluate import Evaluation, evaluate
+
+console = Console(highlight=False)
+
+
+def train(resume: str | None, out: str | None, **options: Any) -> int:
+    """Train a new run or go on with one; 130 if it was stopped."""
+    from minseg.config import configure
+    from minseg.train import Trainer
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is not None:
+        trainer = Trainer.resume(resume, **_changes(given))
+        console.print(f"going on with {resume} at step {trainer.step}")
+    else:
+        model, data = given.pop("model", "unet"), given.pop("data", "shapes")
+        if given.get("data_root"):
+            given["data_root"] = os.path.abspath(given["data_root"])
+        if data.startswith("folder:"):
+            data = "folder:" + os.path.abspath(data.removeprefix("folder:"))
+        trainer = Trainer(configure(model, data, **given), _new_run(out, model, data))
+    return _fit(trainer)
+
+
+def demo(data: str, seconds: float, out: str, seed: int) -> int:
+    """Train for `seconds` on drawn images; figure and IoU."""
+    from minseg import viz
+    from minseg.demo import demo_config, demo_figure
+    from minseg.train import Trainer
+
+    trainer = Trainer(demo_config(data, seconds, seed), out)
+    code = _fit(trainer)
+    if code == 0 and trainer.last_evaluation is not None:
+        figure = Path(out) / "demo.png"
+        viz.save(demo_figure(trainer), figure)
+        _print_scores(trainer.last_evaluation)
+        console.print(f"\nfigure: [bold]{figure}[/]")
+        console.print(f"next:   minseg predict PICTURE --weights {out} --out {out}")
+    return code
+
+
+def eval(
+    weights: str, data: str | None, data_root: str | None, split: str, boundaries: bool,
+    batch_size: int | None, json: str | None, device: str | None,
+) -> int:  # fmt: skip
+    """Print, and maybe write, the scores of a network."""
+    from minseg.config import normalisation, open_split
+    from minseg.predict import load_network
+    from minseg.progress import counting
+
+    network = load_network(weights, device or "cpu")
+    dataset = open_split(network.config.on(data, data_root), split, full_labels=True)
+    if tuple(dataset.classes) != network.classes:
+        raise ValueError(
+            f"eval: the network knows the classes {', '.join(network.classes)}; "
+            f"{data or network.config.data} has {', '.join(dataset.classes)}"
+        )
+    with counting(console, "evaluating", len(dataset)) as advance:
+        result = evaluate(
+            network.model, dataset, normalisation(network.channels),
+            batch_size=batch_size or network.config.batch_size, boundaries=boundaries,
+            on_batch=lambda batch, _: advance(len(batch)),
+        )  # fmt: skip
+    _print_scores(result)
+    console.print(
+        f"{len(dataset)} images ({split}), scored at {'x'.join(map(str, dataset[0].mask.shape))}"
+    )
+    if json is not None:
+        write_atomically(json, _as_json(result).encode())
+    return 0
+
+
+def predict(
+    images: list[str], weights: str, out: str, features: str | None, device: str | None,
+    **options: Any,
+) -> int:  # fmt: skip
+    """Label pictures; 1 if one of them could not be read."""
+    from minseg.data import read_image
+    from minseg.predict import feature_maps, load_network, write_prediction
+
+    network = load_network(weights, device or "cpu")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    failed = 0
+    names = _output_names(images)
+    for path, name in zip(images, names, strict=True):
+        try:
+            image = read_image(path, network.channels)
+        except (OSError, ValueError) as error:
+            print(f"minseg: error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        written = write_prediction(network, image, Path(out) / name, **options)
+        if features is not None:
+            from minseg import viz
+
+            figure = viz.features_figure(feature_maps(network, image, features), features)
+            written.append(Path(out) / f"{name}_features_{features}.png")
+            viz.save(figure, written[-1])
+        console.print(f"{path}: {', '.join(str(file) for file in written)}")
+    return 1 if failed else 0
+
+
+def models() -> int:
+    """List the networks, with the options that `train` passes on."""
+    from minseg.models import list_models
+
+    table = Table("network", "what it is", box=None, pad_edge=False)
+    for name, description in list_models().items():
+        table.add_row(name, description)
+    console.print(table)
+    return 0
+
+
+def doctor() -> int:
+    """Print what this machine has."""
+    from minseg.doctor import findings
+
+    table = Table("", "part", "found", "what it gives", box=None, pad_edge=False)
+    for part, found, gives in findings():
+        mark = "[green]yes[/]" if found else "[yellow]no[/]"
+        table.add_row(mark, part, found or "-", gives)
+    console.print(table)
+    return 0
+
+
+def _fit(trainer: Any) -> int:
+    from minseg.progress import TrainingProgress
+
+    title = f"{trainer.config.model} on {trainer.config.data}"
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    console.print(
+        f"{title}: {parameters:,} parameters, {len(trainer.data)} images, "
+        f"{len(trainer.val_data)} to validate; run folder {trainer.run}"
+    )
+    with TrainingProgress(console, title) as progress:
+        finished = trainer.fit(progress)
+    if not finished:
+        console.print(
+            f"stopped at step {trainer.step}; go on with: minseg train --resume {trainer.run}"
+        )
+        return 130
+    console.print(f"best mean IoU on the validation set: {trainer.best:.4f}")
+    return 0
+
+
+_CHANGEABLE = ("epochs", "steps", "minutes", "workers", "data_root", "device", "save_every")
+
+
+def _changes(given: dict[str, Any]) -> dict[str, Any]:
+    """What `--resume` may change: how long to train, and what has no influence on the weights."""
+    fixed = [name for name in given if name not in _CHANGEABLE]
+    if fixed:
+        option = "--" + fixed[0].replace("_", "-")
+        raise ValueError(f"{option}: a resumed run keeps what it was started with; leave it out")
+    budget = {"epochs": None, "steps": None, "minutes": None}
+    return {**budget, **given} if set(budget) & set(given) else given
+
+
+def _new_run(out: str | None, model: str, data: str) -> Path:
+    """The folder of a new run, which no earlier run lies in."""
+    if out is not None:
+        if (Path(out) / "last.safetensors").exists():
+            raise ValueError(f"--out {out}: has a run already; --resume it, or choose another name")
+        return Path(out)
+    base = f"{model}-{Path(data.partition(':')[2]).name or data}"
+    run, number = Path("runs") / base, 1
+    while run.exists():
+        number += 1
+        run = Path("runs") / f"{base}-{number}"
+    return run
+
+
+def _output_names(images: list[str]) -> list[str]:
+    """A name for each picture's results; a second "a.png" from another folder becomes "a_2"."""
+    names: list[str] = []
+    for path in images:
+        stem, number = Path(path).stem, 1
+        name = stem
+        while name in names:
+            number += 1
+            name = f"{stem}_{number}"
+        names.append(name)
+    return names
+
+
+def _print_scores(result: Evaluation) -> None:
+    confusion = result.confusion
+    columns = [confusion.iou(), confusion.dice(), confusion.class_accuracy()]
+    columns += [scores for scores in (result.boundary_iou, result.boundary_f) if scores is not None]
+    table = Table("class", box=None, pad_edge=False)
+    for scores in columns:
+        table.add_column(scores.metric, justify="right")
+    for index, name in enumerate(confusion.classes):
+        table.add_row(name, *(_score(scores[index]) for scores in columns))
+    table.add_section()
+    table.add_row("mean", *(_score(scores.mean) for scores in columns), style="bold")
+    console.print(table)
+    console.print(str(confusion.iou()))
+    console.print(
+        f"pixel accuracy {confusion.pixel_accuracy():.4f}, "
+        f"frequency-weighted IoU {confusion.frequency_weighted_iou():.4f}"
+    )
+
+
+def _score(value: float) -> str:
+    return "absent" if np.isnan(value) else f"{value:.4f}"
+
+
+def _as_json(result: Evaluation) -> str:
+    """The scores as JSON, null for what is absent."""
+    confusion = result.confusion
+
+    def number(value: float) -> float | None:
+        return None if np.isnan(value) else value
+
+    per_class = [confusion.iou(), confusion.dice(), confusion.class_accuracy()]
+    per_class += [scores for scores in (result.boundary_iou, result.boundary_f) if scores]
+    tree: dict[str, Any] = {
+        "pixel accuracy": number(confusion.pixel_accuracy()),
+        "frequency-weighted IoU": number(confusion.frequency_weighted_iou()),
+    }
+    for scores in per_class:
+        values = {name: number(value) for name, value in zip(scores.classes, scores, strict=True)}
+        tree[scores.metric] = {"mean": number(scores.mean), "classes": values}
+    return json.dumps(tree, indent=1)

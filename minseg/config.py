@@ -1,0 +1,224 @@
+"""What a training run is: every choice in one record, with good choices for each data set.
+
+A run folder keeps the record, so that evaluation, prediction and `--resume` need no options again.
+"""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from minseg.data import (
+    Cached,
+    ColorJitter,
+    Compose,
+    DataLoader,
+    Dataset,
+    ElasticDeformation,
+    Flip,
+    Normalize,
+    RandomCrop,
+    RandomScale,
+    Rotate,
+    Sample,
+    open_dataset,
+)
+
+Size = tuple[int, int]
+
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("onecycle", "poly", "cosine", "step", "constant")
+CLASS_WEIGHTS = ("none", "median", "invlog")
+AUGMENTATIONS = ("none", "flip", "scene", "cells")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The choices of a run; `minseg train --help` explains each.
+
+    Exactly one of epochs, steps and minutes is set: how long to train.
+    """
+
+    model: str = "unet"
+    data: str = "shapes"
+    data_root: str | None = None
+    width: int | None = None  # None: the network's own
+    depth: int | None = None
+    norm: str | None = None
+    size: Size | None = None  # (H, W) that whole images are scaled to; None: as they are
+    crop: Size | None = None  # (H, W) of the random crops to train on; None: whole images
+    images: int | None = None  # of a synthetic data set: how many to draw for training
+    epochs: int | None = None
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int = 8
+    lr: float = 3e-3
+    optimizer: str = "adamw"
+    weight_decay: float = 1e-2
+    schedule: str = "onecycle"
+    loss: str = "cross_entropy"
+    class_weights: str = "none"
+    augment: str = "flip"
+    seed: int = 0
+    workers: int = 2
+    device: str = "cpu"
+    eval_every: int = 1  # epochs from one validation to the next
+    save_every: float = 30.0  # seconds from one checkpoint to the next
+
+    def __post_init__(self) -> None:
+        if sum(budget is not None for budget in (self.epochs, self.steps, self.minutes)) != 1:
+            raise ValueError("config: set one of epochs, steps and minutes: how long to train")
+        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES,
+                   "class_weights": CLASS_WEIGHTS, "augment": AUGMENTATIONS}  # fmt: skip
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r}, needs one of {', '.join(allowed)}"
+                )
+        for name in ("epochs", "steps", "minutes", "batch_size", "lr", "images", "eval_every"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: got {value}, needs more than 0")
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Config":
+        """The record that `asdict` made and JSON kept. Raises ValueError for another one."""
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or set(values) != known:
+            raise ValueError("config: does not hold the fields that this version of minseg writes")
+        pairs = {name: tuple(values[name]) for name in ("size", "crop") if values[name]}
+        return cls(**{**values, **pairs})
+
+    def on(self, data: str | None, data_root: str | None) -> "Config":
+        """The same for another data set, or for the same one in another place."""
+        return replace(self, data=data or self.data, data_root=data_root or self.data_root)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+# From scratch, on a CPU: narrower than in the papers, and with batch norm, which trains faster.
+_MODELS: dict[str, dict[str, Any]] = {
+    "unet": {"width": 16, "depth": 4, "norm": "batch"},
+}
+_DATA: dict[str, dict[str, Any]] = {
+    "shapes": {"size": (64, 64), "images": 400, "epochs": 10, "batch_size": 16},
+    "street": {"size": (96, 128), "images": 400, "epochs": 10},
+    "camvid": {"size": (120, 160), "crop": (120, 160), "epochs": 40, "augment": "scene"},
+    "cityscapes": {"size": (256, 512), "crop": (256, 256), "epochs": 30, "augment": "scene"},
+    "voc": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
+    "isbi": {"crop": (256, 256), "batch_size": 4, "epochs": 150, "augment": "cells",
+             "eval_every": 10},
+    "nuclei": {"crop": (192, 192), "epochs": 40, "augment": "cells"},
+    "folder": {"crop": (256, 256), "epochs": 40},
+}  # fmt: skip
+
+_CACHED = 1000  # drawn images that are kept: drawing one takes longer than training on it
+
+
+def configure(model: str, data: str, **given: Any) -> Config:
+    """The record for a network on a data set: its defaults, and over them what is given.
+
+    An option that is None counts as not given.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    chosen = {**_MODELS.get(model, {}), **_DATA.get(data.partition(":")[0], {"epochs": 20})}
+    if {"epochs", "steps", "minutes"} & set(given):
+        chosen.pop("epochs")
+    return Config(model=model, data=data, **{**chosen, **given})
+
+
+def open_split(config: Config, split: str, full_labels: bool = False) -> Dataset:
+    """The data set of a run: "train" or "val".
+
+    full_labels: labels as large as they come, where the images were scaled down to `size`.
+    Raises what `open_dataset` raises.
+    """
+    options: dict[str, Any] = {}
+    if config.data in ("shapes", "street"):
+        # A quarter as many images to validate on. The seeds of the two splits differ.
+        count = config.images or 200
+        options = {"n": count if split == "train" else max(count // 4, 1)}
+        if config.size:
+            options["size"] = config.size
+        dataset = open_dataset(config.data, split, **options)
+        return Cached(dataset) if count <= _CACHED else dataset
+    if config.data == "camvid":
+        options = {"size": config.size, "full_labels": full_labels}
+        return open_dataset("camvid", split, config.data_root, **options)
+    dataset = open_dataset(config.data, split, config.data_root)
+    return dataset if config.size is None else Resized(dataset, config.size, full_labels)
+
+
+class Resized(Dataset):
+    """A data set with its images scaled to one size; its labels too, or kept with `full_labels`."""
+
+    def __init__(self, dataset: Dataset, size: Size, full_labels: bool = False) -> None:
+        self.dataset = dataset
+        self.size = size
+        self.full_labels = full_labels
+        self.classes, self.palette, self.things = dataset.classes, dataset.palette, dataset.things
+        self.ignore_index, self.void_name = dataset.ignore_index, dataset.void_name
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        mask = sample.mask
+        if not self.full_labels:
+            rows, columns = (
+                ((np.arange(new) + 0.5) * old / new).astype(int)
+                for new, old in zip(self.size, mask.shape, strict=True)
+            )
+            mask = mask[rows[:, None], columns]
+        return Sample(resize_image(sample.image, self.size), mask, None, sample.name)
+
+
+def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
+    """The image (H, W, C) in another size; what shrinks is averaged, so that nothing flickers."""
+    if image.shape[:2] == tuple(size):
+        return image
+    channels = [
+        Image.fromarray(np.ascontiguousarray(channel, np.float32))
+        .resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        for channel in np.moveaxis(image, 2, 0)
+    ]  # fmt: skip
+    return np.stack([np.asarray(channel) for channel in channels], axis=2)
+
+
+def normalisation(channels: int) -> Normalize:
+    """What every image goes through before a network sees it."""
+    return Normalize() if channels == 3 else Normalize((0.5,), (0.25,))
+
+
+def augmentation(config: Config, channels: int) -> Compose:
+    """The random changes of the training images, then the normalisation."""
+    random: dict[str, list[Any]] = {
+        "none": [],
+        "flip": [Flip()],
+        "scene": [Flip(), RandomScale(0.75, 1.5), ColorJitter()],
+        "cells": [
+            Flip(0.5, 0.5),
+            Rotate(180),
+            RandomScale(0.8, 1.25),
+            ElasticDeformation("unet"),
+            ColorJitter(0.2, 0.2, 0.1, 0.0),
+        ],
+    }
+    crop = [RandomCrop(config.crop)] if config.crop else []
+    return Compose([*random[config.augment], *crop, normalisation(channels)])
+
+
+def training_loader(config: Config, dataset: Dataset, channels: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        config.batch_size,
+        shuffle=True,
+        seed=config.seed,
+        transform=augmentation(config, channels),
+        workers=config.workers,
+        # A last batch of one image would unsettle batch norm.
+        drop_last=len(dataset) >= config.batch_size,
+    )

@@ -1,0 +1,208 @@
+"""From a file of weights and a picture of any size to a labelled picture.
+
+A network is used at the scale it was trained at: where training shrank whole images to one size,
+a photo is shrunk to as many pixels, and the probabilities are scaled back up. Otherwise the picture
+stays as it is, and a large one is cut into overlapping windows, whose probabilities are blended.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import minseg.functional as F
+from minseg import checkpoint, nn, viz
+from minseg.config import Config, Size, normalisation, resize_image
+from minseg.data import Sample
+from minseg.data.files import PathLike
+from minseg.evaluate import evaluating, forward, normalised_image
+from minseg.recipe import build_model
+
+PIXEL_BUDGET = 1 << 20  # pixels that go through a network in one piece
+_WINDOW = 512  # the side of a window above the budget
+
+
+@dataclass
+class Network:
+    """A trained network, and what its labels mean."""
+
+    model: nn.Module
+    config: Config
+    classes: tuple[str, ...]
+    palette: np.ndarray
+    channels: int
+
+
+def load_network(path: PathLike, device: str = "cpu") -> Network:
+    """The network in a run folder (its best weights, or else its last) or in a checkpoint.
+
+    Raises FileNotFoundError, and ValueError that names the file if it is broken or does not fit.
+    """
+    path = Path(path)
+    if path.is_dir():
+        best, last = path / "best.safetensors", path / "last.safetensors"
+        if not best.exists() and not last.exists():
+            raise FileNotFoundError(f"{path}: no best.safetensors or last.safetensors in it")
+        path = best if best.exists() else last
+    state = checkpoint.load(path)
+    try:
+        config = Config.from_dict({**state["config"], "device": device})
+        classes = tuple(str(name) for name in state["classes"])
+        palette = np.array(state["palette"], np.uint8).reshape(len(classes), 3)
+        model = build_model(config, len(classes), state["channels"])
+        model.load_state_dict(state["model"])
+        return Network(model, config, classes, palette, state["channels"])
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path}: no checkpoint of a network: {what}") from error
+
+
+def segment(
+    network: Network,
+    image: np.ndarray,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window: int | None = None,
+    size: Size | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels (H, W) uint8 of an image (H, W, C), and the probability (H, W) of each.
+
+    scales, flip: average the probabilities over scaled and mirrored copies.
+    window: cut copies that are larger into windows of this side.
+    size: the (H, W) to work at; default: the scale of the training.
+    """
+    if not np.isfinite(image).all():
+        raise ValueError("segment: the image has values that are NaN or infinite")
+    if size is None:
+        size = working_size(network, image.shape[:2])
+    total = np.zeros((len(network.classes), *size), np.float32)
+    for scale in scales:
+        scaled = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        copy = resize_image(image, scaled)
+        for mirrored in (False, True)[: 1 + flip]:
+            probabilities = in_windows(network, copy[:, ::-1] if mirrored else copy, window)
+            total += _resize(probabilities[:, :, ::-1] if mirrored else probabilities, size)
+    total /= len(scales) * (1 + flip)
+    return _winners(total, image.shape[:2])
+
+
+def write_prediction(network: Network, image: np.ndarray, stem: PathLike, **options: Any) -> list:
+    """Segment an image and write STEM_mask.png, _overlay, _confidence and _figure.
+
+    options: as for `segment`. Returns the files' paths; raises OSError if one cannot be written.
+    """
+    labels, confidence = segment(network, image, **options)
+    shown = viz.overlay(image, labels, network.palette)
+    pictures = {
+        "mask": viz.palette_png(labels, network.palette),
+        "overlay": viz.image_png(shown),
+        "confidence": viz.image_png((255 * np.clip(confidence, 0, 1) + 0.5).astype(np.uint8)),
+    }
+    paths = [Path(f"{stem}_{kind}.png") for kind in (*pictures, "figure")]
+    for path, data in zip(paths, pictures.values(), strict=False):
+        checkpoint.write_atomically(path, data)
+    figure = viz.prediction_figure(image, labels, confidence, network.classes, network.palette)
+    viz.save(figure, paths[-1])
+    return paths
+
+
+def working_size(network: Network, size: Size) -> Size:
+    """The size at which the network sees an image of this size."""
+    if network.config.size is None:
+        return size
+    factor = math.sqrt(math.prod(network.config.size) / math.prod(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def in_windows(network: Network, image: np.ndarray, window: int | None = None) -> np.ndarray:
+    """The probabilities (K, H, W) of an image (H, W, C), in one piece or in blended windows.
+
+    Neighbouring windows share a quarter of their side. A window's weight falls off linearly from
+    its middle, where the network sees most around a pixel, to its border.
+    """
+    height, width = image.shape[:2]
+    if window is None:
+        window = _WINDOW if height * width > PIXEL_BUDGET else max(height, width)
+    if window < 1:
+        raise ValueError(f"window: got {window}, needs at least 1")
+    total = np.zeros((len(network.classes), height, width), np.float32)
+    weights = np.zeros((height, width), np.float32)
+    for top in _starts(height, window):
+        for left in _starts(width, window):
+            rows, columns = slice(top, top + window), slice(left, left + window)
+            piece = image[rows, columns]
+            weight = np.minimum(*np.meshgrid(*map(_ramp, piece.shape[:2]), indexing="ij"))
+            total[:, rows, columns] += _probabilities(network, piece) * weight
+            weights[rows, columns] += weight
+    return total / weights
+
+
+def feature_maps(network: Network, image: np.ndarray, layer: str) -> np.ndarray:
+    """The output (C, h, w) of a layer, "contract.0" for example, for an image.
+
+    Raises ValueError for an unknown layer, with those that exist, and for one without maps.
+    """
+    layers = {name: module for name, module in network.model.named_modules() if name}
+    if layer not in layers:
+        raise ValueError(f"features: no layer {layer!r}; there are: {', '.join(layers)}")
+    seen: list[Any] = []
+    handle = layers[layer].register_forward_hook(lambda *call: seen.append(call[2]))
+    try:
+        size = working_size(network, image.shape[:2])
+        _probabilities(network, resize_image(image, size))
+    finally:
+        handle.remove()
+    output = seen[-1].numpy() if seen else np.zeros(0)
+    if output.ndim != 4:
+        raise ValueError(f"features: layer {layer!r} gives no maps (C, H, W): {output.shape}")
+    return output[0]
+
+
+def _probabilities(network: Network, image: np.ndarray) -> np.ndarray:
+    sample = Sample(image, np.zeros(image.shape[:2], np.int64))
+    images = normalised_image(sample, normalisation(network.channels))
+    with evaluating(network.model):
+        logits = forward(network.model, images, image.shape[:2])
+        return F.softmax(logits, dim=1).numpy()[0]
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Where windows start: evenly spread, so that they share a quarter at least."""
+    if length <= window:
+        return [0]
+    step = max(1, window - window // 4)
+    count = math.ceil((length - window) / step) + 1
+    return [round(index * (length - window) / (count - 1)) for index in range(count)]
+
+
+def _ramp(length: int) -> np.ndarray:
+    index = np.arange(length, dtype=np.float32)
+    return np.minimum(index + 1, length - index)
+
+
+def _resize(maps: np.ndarray, size: Size) -> np.ndarray:
+    """Maps (K, H, W) at another size, bilinearly."""
+    return resize_image(maps.transpose(1, 2, 0), size).transpose(2, 0, 1)
+
+
+def _winners(probabilities: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable class at `size`, and its probability.
+
+    Class by class, since all of them at the size of a photo would fill the memory.
+    """
+    labels = np.zeros(size, np.uint8)
+    confidence = np.full(size, -1, np.float32)
+    for label, plane in enumerate(probabilities):
+        larger = np.asarray(
+            Image.fromarray(np.ascontiguousarray(plane)).resize(
+                (size[1], size[0]), Image.Resampling.BILINEAR
+            )
+        )
+        better = larger > confidence
+        labels[better] = label
+        confidence = np.maximum(confidence, larger)
+    return labels, confidence

@@ -1,0 +1,83 @@
+"""What a training run shows while it goes on: a bar on a terminal, and a line each validation."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from minseg.train import Trainer
+
+
+@contextmanager
+def counting(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; call what it gives with the number of images that are done."""
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+class TrainingProgress:
+    """Shows loss, mIoU, images a second and the time left; a context manager.
+
+    The bar's mIoU is that of the epoch's training batches so far, the lines' that of the validation
+    set.
+    """
+
+    def __init__(self, console: Console, title: str) -> None:
+        self.console = console
+        self.recent: deque[tuple[float, int]] = deque(maxlen=20)  # time and images of a step
+        self.start: tuple[float, float] | None = None  # time and progress at the first step
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.fields[status]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.bar.add_task(title, total=1.0, status="starting")
+
+    def __enter__(self) -> "TrainingProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.bar.stop()
+
+    def step(self, trainer: Trainer, images: int) -> None:
+        now, done = time.monotonic(), trainer.progress()
+        self.recent.append((now, images))
+        self.start = self.start or (now, done)
+        loss = trainer.loss_sum / max(trainer.loss_count, 1)
+        status = (
+            f"loss {loss:.3f}  mIoU {trainer.confusion.mean_iou():.3f}  "
+            f"{self._rate():.0f} images/s  {self._left(now, done)} left"
+        )
+        self.bar.update(self.task, completed=done, status=status)
+
+    def evaluated(self, trainer: Trainer) -> None:
+        row = trainer.history[-1]
+        star = "  (best)" if row["val_mIoU"] == trainer.best else ""
+        rate = f"  {self._rate():.0f} images/s" if self.recent else ""
+        self.console.print(
+            f"epoch {row['epoch']:5.1f}  step {row['step']:5.0f}  loss {row['train_loss']:.3f}  "
+            f"validation: loss {row['val_loss']:.3f}  mIoU {row['val_mIoU']:.3f}{rate}{star}",
+            highlight=False,
+        )
+
+    def _rate(self) -> float:
+        if len(self.recent) < 2:
+            return 0.0
+        seconds = self.recent[-1][0] - self.recent[0][0]
+        return sum(images for _, images in list(self.recent)[1:]) / max(seconds, 1e-9)
+
+    def _left(self, now: float, done: float) -> str:
+        if self.start is None or done <= self.start[1]:
+            return "?"
+        seconds = (now - self.start[0]) * (1 - done) / (done - self.start[1])
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,325 @@
+"""Training: the loop, its run folder, and how it stops and goes on.
+
+A run is a function of its record (`Config`) alone. What the loop carries from one step to the next
+is all in `Trainer.state()`: weights, optimizer, random generator, the place in the data and the
+scores so far. A checkpoint is this state, so a run that was stopped, by Ctrl-C or by `kill -9` at
+any moment, goes on to the same weights, bit for bit, as one that was not: the learning rate is a
+function of the step, and the loader's draws of (seed, epoch, index).
+
+Except for `minutes`: there the learning rate is a function of the time spent, which no two runs
+share; the time counts across interruptions.
+
+    RUN/config.json       the record
+    RUN/last.safetensors  the newest state        RUN/best.safetensors  the weights of the best mIoU
+    RUN/metrics.csv, curves.png, samples.png      how it went
+"""
+
+import csv
+import io
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minseg import checkpoint, optim, recipe, viz
+from minseg.config import Config, normalisation, open_split, training_loader
+from minseg.data import IGNORE_INDEX, Batch
+from minseg.data.files import PathLike
+from minseg.evaluate import Evaluation, evaluate, predict_labels
+from minseg.metrics import ConfusionMatrix
+from minseg.random import get_rng_state, manual_seed, set_rng_state
+from minseg.tensor import Tensor
+
+_DRAW_EVERY = 60.0  # seconds between two drawings of the figures
+_MAX_NORM = 10.0  # of the gradient: only what would throw the weights far off is clipped
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a number; the message says at which step, and the likely cause."""
+
+
+class Stopped(Exception):
+    """The user asked to stop in the middle of a validation."""
+
+
+class Trainer:
+    """A run: everything it needs, and the loop.
+
+    Raises what opening the data and building the network raise. `Trainer.resume(run)` makes one
+    from a run folder.
+    """
+
+    def __init__(self, config: Config, run: PathLike) -> None:
+        self.config = config
+        self.run = Path(run)
+        manual_seed(config.seed)
+        self.data = open_split(config, "train")
+        self.val_data = open_split(config, "val")
+        self.channels = self.data[0].image.shape[2]
+        self.loader = training_loader(config, self.data, self.channels)
+        self.normalise = normalisation(self.channels)
+        self.model = recipe.build_model(config, len(self.data.classes), self.channels)
+        self.optimizer = recipe.build_optimizer(config, self.model)
+        self.loss = recipe.build_loss(config)
+        self.class_weights: np.ndarray | None = None  # counted when training starts
+
+        self.step = self.epoch = self.batch = 0  # batch: how many of this epoch are done
+        self.seconds = 0.0
+        self.loss_sum, self.loss_count = 0.0, 0  # since the last validation
+        self.best = -1.0
+        self.history: list[dict[str, float]] = []
+        self.last_evaluation: Evaluation | None = None
+        self.confusion = ConfusionMatrix(self.data.classes)  # of the training batches: for show
+        self.stop_asked = False
+
+    # -- stopping and going on ---------------------------------------------------------------------
+    @classmethod
+    def resume(cls, run: PathLike, **changes: Any) -> "Trainer":
+        """Go on with the run in a folder. changes: fields of its Config to replace.
+
+        Raises FileNotFoundError if there is no checkpoint, ValueError if it is broken.
+        """
+        state = checkpoint.load(Path(run) / "last.safetensors")
+        config = Config.from_dict(state.get("config", {}))
+        trainer = cls(replace(config, **changes), run)
+        trainer.load_state(state)
+        return trainer
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the run depends on."""
+        return {
+            **self.description(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "class_weights": self.class_weights,
+            "rng": get_rng_state(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "seconds": self.seconds,
+            "loss": [self.loss_sum, self.loss_count],
+            "best": self.best,
+            "history": self.history,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self._set_class_weights(state["class_weights"])
+            self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+            self.seconds, self.best = state["seconds"], state["best"]
+            (self.loss_sum, self.loss_count), self.history = state["loss"], state["history"]
+            set_rng_state(state["rng"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self.run}: its checkpoint is not that of a run: {error!r}"
+            ) from error
+
+    def description(self) -> dict[str, Any]:
+        """What the weights mean: enough to use them without the data set."""
+        return {
+            "config": self.config.to_dict(),
+            "classes": list(self.data.classes),
+            "palette": self.data.palette.tolist(),
+            "channels": self.channels,
+        }
+
+    def save(self) -> None:
+        """Write the state. Raises Diverged, and keeps what is there, if a weight is not finite."""
+        for name, parameter in self.model.named_parameters():
+            if not np.isfinite(parameter.numpy()).all():
+                raise Diverged(f"step {self.step}: {name} is no longer finite: {self._too_fast()}")
+        checkpoint.save(self.run / "last.safetensors", self.state())
+
+    # -- the loop ----------------------------------------------------------------------------------
+    def fit(self, progress: Any = None) -> bool:
+        """Train until the end (True) or until the user stops it (False); both leave a checkpoint.
+
+        progress: gets `progress.step(trainer, images)` after each step and
+        `progress.evaluated(trainer)` after each validation.
+        Raises Diverged for a loss that is not finite, ValueError for data that cannot be right.
+        """
+        self.run.mkdir(parents=True, exist_ok=True)
+        record = json.dumps(self.config.to_dict(), indent=1)
+        checkpoint.write_atomically(self.run / "config.json", record.encode())
+        if self.class_weights is None and self.config.class_weights != "none":
+            kind = self.config.class_weights
+            self._set_class_weights(recipe.count_class_weights(self.data, kind))
+        self.model.train()
+        started, saved, drawn = time.monotonic() - self.seconds, time.monotonic(), 0.0
+        with self._signals():
+            while True:
+                for batch in () if self.finished() else self.loader.epoch(self.epoch, self.batch):
+                    self._train_on(batch)
+                    self.seconds = time.monotonic() - started
+                    if progress is not None:
+                        progress.step(self, len(batch))
+                    if self.stop_asked or self.finished():
+                        break
+                    if time.monotonic() - saved >= self.config.save_every:
+                        self.save()
+                        saved = time.monotonic()
+                if self.stop_asked:
+                    self.save()
+                    self.draw()
+                    return False
+                epoch_done = self.batch == len(self.loader)
+                if self.finished() or (
+                    epoch_done and (self.epoch + 1) % self.config.eval_every == 0
+                ):
+                    try:
+                        self._validate()
+                    except Stopped:
+                        self.save()
+                        self.draw()
+                        return False
+                    self.seconds = time.monotonic() - started
+                    if progress is not None:
+                        progress.evaluated(self)
+                if epoch_done:
+                    self.epoch, self.batch = self.epoch + 1, 0
+                    self.confusion.reset()
+                self.save()
+                saved = time.monotonic()
+                if self.finished() or saved - drawn >= _DRAW_EVERY:
+                    self.draw()
+                    drawn = time.monotonic()
+                if self.finished():
+                    return True
+
+    def progress(self) -> float:
+        """How much of the training is done, 0..1: the schedule's clock."""
+        if self.config.minutes is not None:
+            return min(self.seconds / (60 * self.config.minutes), 1.0)
+        return min(self.step / self.total_steps(), 1.0)
+
+    def total_steps(self) -> int:
+        return self.config.steps or (self.config.epochs or 0) * len(self.loader)
+
+    def finished(self) -> bool:
+        return self.progress() >= 1
+
+    def _train_on(self, batch: Batch) -> None:
+        factor = recipe.schedule(self.config.schedule, self.progress())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * factor
+        if (batch.masks != IGNORE_INDEX).any():  # else there is nothing to learn from it
+            out = self.model(Tensor(batch.images).to(self.config.device))
+            loss = self.loss(out, batch.masks)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise Diverged(f"step {self.step}: the loss is {value}: {self._too_fast()}")
+            self.optimizer.zero_grad()
+            loss.backward()
+            optim.clip_grad_norm_(self.model.parameters(), 10.0)
+            self.optimizer.step()
+            self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
+            self._show(out, batch.masks)
+        self.step += 1
+        self.batch += 1
+
+    def _show(self, out: Any, masks: np.ndarray) -> None:
+        """Count the batch for the running mIoU that the progress bar shows."""
+        logits = out["out"] if isinstance(out, dict) else out
+        labels = logits.detach().argmax(1).numpy()
+        self.confusion.update(labels, recipe.centre(masks, labels.shape[1:]))
+
+    def _validate(self) -> None:
+        if self.history and self.history[-1]["step"] == self.step:
+            return  # a finished run that is resumed
+
+        def on_batch(batch: Batch, prediction: np.ndarray) -> None:
+            if self.stop_asked:
+                raise Stopped
+
+        result = evaluate(
+            self.model, self.val_data, self.normalise, self.loss, self.config.batch_size,
+            on_batch=on_batch,
+        )  # fmt: skip
+        self.last_evaluation = result
+        iou = result.confusion.iou()
+        self.history.append(
+            {
+                "step": self.step,
+                "epoch": self.epoch + self.batch / len(self.loader),
+                "seconds": round(self.seconds, 1),
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "train_loss": self.loss_sum / max(self.loss_count, 1),
+                "val_loss": result.loss,
+                "val_pixel_accuracy": result.confusion.pixel_accuracy(),
+                "val_mIoU": iou.mean,
+            }
+        )
+        self.loss_sum, self.loss_count = 0.0, 0
+        checkpoint.write_atomically(self.run / "metrics.csv", as_csv(self.history).encode())
+        if iou.mean > self.best or len(self.history) == 1:
+            self.best = iou.mean
+            tree = {**self.description(), "model": self.model.state_dict(), "step": self.step}
+            checkpoint.save(self.run / "best.safetensors", {**tree, "scores": self.history[-1]})
+
+    def draw(self, count: int = 3) -> None:
+        """Write curves.png and samples.png."""
+        if not self.history:
+            return
+        title = f"{self.config.model} on {self.config.data}, step {self.step}"
+        viz.save(viz.curves_figure(self.history, title), self.run / "curves.png")
+        chosen = np.linspace(0, len(self.val_data) - 1, min(count, len(self.val_data)))
+        samples = [self.val_data[int(index)] for index in chosen]
+        figure = viz.samples_figure(
+            [sample.image for sample in samples],
+            [sample.mask for sample in samples],
+            [predict_labels(self.model, sample, self.normalise) for sample in samples],
+            self.data.classes,
+            self.data.palette,
+            title=f"{title}: mean IoU {self.history[-1]['val_mIoU']:.3f} on the validation set",
+        )
+        viz.save(figure, self.run / "samples.png")
+
+    # -- small parts -------------------------------------------------------------------------------
+    def _set_class_weights(self, weights: np.ndarray | None) -> None:
+        self.class_weights = weights
+        self.loss = recipe.build_loss(self.config, weights)
+
+    def _too_fast(self) -> str:
+        rate = self.optimizer.param_groups[0]["lr"]
+        return (
+            f"the images and labels are in order, so the likely cause is the learning rate "
+            f"({rate:.2g} at this step); try --lr {self.config.lr / 10:.2g}"
+        )
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM end the run after the step; a second Ctrl-C ends it at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: Any) -> None:
+            if self.stop_asked:
+                raise KeyboardInterrupt
+            self.stop_asked = True
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def as_csv(rows: Sequence[Mapping[str, float]]) -> str:
+    """A table with a line for each row, and the names above."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,265 @@
+"""Pictures of segmentations: colours, overlays, error maps, training curves, feature maps.
+
+Images are (H, W, 3) or (H, W, 1) floats in 0..1, masks (H, W) integers with 255 for void. Functions
+named `*_figure` return a matplotlib Figure, which `save` writes; matplotlib is imported by them
+only, and never asks for a screen.
+"""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minseg.checkpoint import write_atomically
+from minseg.data.files import PathLike
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's eight colours, which readers with any colour vision can tell apart.
+# Source: "Color universal design", 2008, https://jfly.uni-koeln.de/color/
+OKABE_ITO = np.array(
+    [[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115],
+     [240, 228, 66], [0, 114, 178], [213, 94, 0], [204, 121, 167]], np.uint8)  # fmt: skip
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_VOID_COLOUR = (255, 255, 255)
+_WRONG = OKABE_ITO[6]
+
+
+def rgb(image: np.ndarray) -> np.ndarray:
+    """An image with values in 0..1, grey or RGB, as (H, W, 3) uint8."""
+    pixels = (255 * np.clip(image, 0, 1) + 0.5).astype(np.uint8)
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+
+
+def colourise(mask: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """The mask in the colours of its classes, void in white: (H, W, 3) uint8."""
+    table = np.full((256, 3), _VOID_COLOUR, np.uint8)
+    table[: len(palette)] = palette
+    return table[mask]
+
+
+def outlines(mask: np.ndarray) -> np.ndarray:
+    """Where a pixel's right or lower neighbour has another label: (H, W) bool."""
+    edge = np.zeros(mask.shape, bool)
+    edge[:-1] |= mask[:-1] != mask[1:]
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    return edge
+
+
+def overlay(
+    image: np.ndarray, mask: np.ndarray, palette: np.ndarray, opacity: float = 0.5
+) -> np.ndarray:
+    """The image, tinted in the colours of its classes, with a white line between them.
+
+    Void stays untinted. Returns (H, W, 3) uint8.
+    """
+    base = rgb(image).astype(np.float32)
+    tinted = (1 - opacity) * base + opacity * colourise(mask, palette)
+    tinted = np.where((mask < len(palette))[:, :, None], tinted, base)
+    tinted[outlines(mask)] = 255
+    return (tinted + 0.5).astype(np.uint8)
+
+
+def error_map(
+    image: np.ndarray, prediction: np.ndarray, target: np.ndarray, ignore_index: int = 255
+) -> np.ndarray:
+    """Wrong pixels in vermilion on the pale grey image, void in white: (H, W, 3) uint8."""
+    grey = rgb(image).mean(axis=2, keepdims=True)
+    picture = np.repeat((150 + 0.35 * grey).astype(np.uint8), 3, axis=2)
+    picture[prediction != target] = _WRONG
+    picture[target == ignore_index] = _VOID_COLOUR
+    return picture
+
+
+def palette_png(mask: np.ndarray, palette: np.ndarray) -> bytes:
+    """A PNG that stores the labels themselves, and shows them in their colours."""
+    from PIL import Image
+
+    picture = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    table = np.full((256, 3), _VOID_COLOUR, np.uint8)
+    table[: len(palette)] = palette
+    picture.putpalette(table.tobytes())
+    return _png(picture)
+
+
+def image_png(picture: np.ndarray) -> bytes:
+    """A PNG of an (H, W, 3) or (H, W) uint8 picture."""
+    from PIL import Image
+
+    return _png(Image.fromarray(np.ascontiguousarray(picture)))
+
+
+def _png(picture: Any) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def save(figure: "Figure", path: PathLike, dpi: int = 110) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi)
+    write_atomically(path, stream.getvalue())
+
+
+def samples_figure(
+    images: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    predictions: Sequence[np.ndarray],
+    classes: Sequence[str],
+    palette: np.ndarray,
+    history: Sequence[Mapping[str, float]] = (),
+    title: str = "",
+) -> "Figure":
+    """A row for each sample: image, truth, prediction, errors; below, the legend and the curves.
+
+    history: the rows of a run's metrics, as for `curves_figure`; none leaves the curves out.
+    """
+    height, width = targets[0].shape
+    rows = len(images)
+    row_height = 12 / 4 * height / width
+    curves_height = 2.6 if history else 0.0
+    figure = _figure(12, rows * row_height + 1.0 + curves_height)
+    parts = figure.subfigures(
+        2 if history else 1, 1, squeeze=False,
+        height_ratios=[rows * row_height + 1.0, curves_height] if history else None,
+    )[:, 0]  # fmt: skip
+    axes = parts[0].subplots(rows, 4, squeeze=False)
+    for row, image, target, prediction in zip(axes, images, targets, predictions, strict=True):
+        # The truth's void is white in the prediction too: nobody knows what would be right there.
+        shown = np.where(target == 255, 255, prediction)
+        valid = target != 255
+        share = (prediction != target)[valid].mean() if valid.any() else math.nan
+        pictures = (rgb(image), colourise(target, palette), colourise(shown, palette),
+                    error_map(image, prediction, target))  # fmt: skip
+        for axis, picture in zip(row, pictures, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+        row[3].text(
+            0.98, 0.03, f"{share:.1%} wrong", transform=row[3].transAxes, ha="right", va="bottom",
+            fontsize=9, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2},
+        )  # fmt: skip
+    for axis, name in zip(axes[0], ("image", "truth", "prediction", "errors"), strict=True):
+        axis.set_title(name, fontsize=11)
+    has_void = any((target == 255).any() for target in targets)
+    _legend(parts[0], classes, palette, has_void)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    if history:
+        _draw_curves(parts[1].subplots(1, 2), history)
+    return figure
+
+
+def curves_figure(history: Sequence[Mapping[str, float]], title: str = "") -> "Figure":
+    """Loss and scores over the steps of training.
+
+    history: rows with "step", "train_loss", "val_loss", "val_mIoU" and "val_pixel_accuracy".
+    """
+    figure = _figure(10, 3.6)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    _draw_curves(figure.subplots(1, 2), history)
+    return figure
+
+
+def prediction_figure(
+    image: np.ndarray,
+    mask: np.ndarray,
+    confidence: np.ndarray,
+    classes: Sequence[str],
+    palette: np.ndarray,
+) -> "Figure":
+    """Image, overlay and confidence (H, W, the winner's probability) with a legend."""
+    height, width = mask.shape
+    figure = _figure(13, 13 / 3 * height / width + 1.2)
+    axes = figure.subplots(1, 3)
+    axes[0].imshow(rgb(image))
+    axes[1].imshow(overlay(image, mask, palette))
+    shown = axes[2].imshow(confidence, cmap="cividis", vmin=1 / len(classes), vmax=1)
+    figure.colorbar(shown, ax=axes[2], fraction=0.046, pad=0.02)
+    for axis, name in zip(axes, ("image", "prediction", "confidence"), strict=True):
+        axis.set_title(name, fontsize=11)
+        axis.set_axis_off()
+    present = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+    names = [f"{name} ({share:.1%})" for name, share in zip(classes, present, strict=False)]
+    _legend(figure, names, palette, has_void=False, keep=present > 0)
+    return figure
+
+
+def features_figure(features: np.ndarray, layer: str, most: int = 64) -> "Figure":
+    """The first `most` channels of a layer's output (C, H, W), each from its own lowest to highest.
+
+    A channel that has one value everywhere is marked "dead".
+    """
+    count = min(len(features), most)
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    side = 1.35
+    height = side * features.shape[1] / features.shape[2] + 0.22
+    figure = _figure(max(side * columns, 4), rows * height + 0.5)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for index, axis in zip(range(count), axes, strict=False):
+        channel = features[index]
+        dead = channel.min() == channel.max()
+        axis.imshow(channel, cmap="gray", interpolation="nearest")
+        axis.set_title(f"{index} dead" if dead else str(index), fontsize=7, pad=2)
+    channels, h, w = features.shape
+    rest = f", the first {count} of {channels} channels" if count < channels else ""
+    figure.suptitle(f"{layer}: {channels} x {h} x {w}{rest}", fontsize=10)
+    return figure
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _legend(
+    figure: Any,
+    classes: Sequence[str],
+    palette: np.ndarray,
+    has_void: bool,
+    keep: np.ndarray | None = None,
+) -> None:
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(facecolor=colour / 255, edgecolor="0.4", label=name)
+        for index, (name, colour) in enumerate(zip(classes, palette, strict=True))
+        if keep is None or keep[index]
+    ]
+    if has_void:
+        patches.append(Patch(facecolor="white", edgecolor="0.4", label="void"))
+    columns = min(len(patches), 7)
+    figure.legend(
+        handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+    )
+
+
+def _draw_curves(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
+    loss, score = axes
+    steps = [row["step"] for row in history]
+
+    def line(axis: Any, key: str, label: str, colour: str, style: str = "-") -> None:
+        values = [row[key] for row in history]
+        axis.plot(steps, values, style, color=colour, label=label, marker=".", markersize=4)
+
+    line(loss, "train_loss", "training", _BLUE)
+    line(loss, "val_loss", "validation", _ORANGE, "--")
+    line(score, "val_mIoU", "mean IoU", _GREEN)
+    line(score, "val_pixel_accuracy", "pixel accuracy", _BLUE, "--")
+    loss.set_ylim(bottom=0)
+    score.set_ylim(0, 1)
+    for axis, name in ((loss, "loss"), (score, "validation")):
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("step", fontsize=9)
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+        axis.legend(frameon=False, fontsize=8)

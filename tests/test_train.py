@@ -1,0 +1,310 @@
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from minseg import checkpoint, recipe
+from minseg.config import Config, configure
+from minseg.data import Sample
+from minseg.train import Diverged, Trainer
+
+SMALL = {"size": (16, 24), "images": 12, "width": 3, "depth": 1, "batch_size": 4, "epochs": 3}
+
+
+def small(**changes):
+    return configure("unet", "shapes", **{**SMALL, **changes})
+
+
+def state(run):
+    """Everything in a run's checkpoint but the clock's readings."""
+    tree = checkpoint.load(run / "last.safetensors")
+    tree.pop("seconds")
+    for row in tree["history"]:
+        row.pop("seconds")
+    tree["config"].pop("save_every")
+    return tree
+
+
+def assert_same(a, b, path=""):
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert list(a) == list(b), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), path
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{path}/{index}")
+    elif isinstance(a, np.ndarray):
+        assert a.tobytes() == b.tobytes(), path
+    else:
+        assert a == b or (a != a and b != b), path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 9 steps that was never stopped."""
+    run = tmp_path_factory.mktemp("whole")
+    assert Trainer(small(), run).fit()
+    return run
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Drawing them takes longer than these runs."""
+    monkeypatch.setattr(Trainer, "draw", lambda self: None)
+
+
+class StopAt:
+    """Asks to stop after some step, as Ctrl-C does."""
+
+    def __init__(self, step):
+        self.at = step
+
+    def step(self, trainer, images):
+        trainer.stop_asked = trainer.step == self.at
+
+    def evaluated(self, trainer):
+        pass
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("step", [1, 2, 3, 5, 9])
+def test_a_stopped_run_goes_on_to_the_same_bits(whole, tmp_path, step):
+    assert not Trainer(small(), tmp_path).fit(StopAt(step))
+    trainer = Trainer.resume(tmp_path)
+    assert trainer.step == step
+    assert trainer.fit()
+    assert_same(state(tmp_path), state(whole))
+    for name in ("best.safetensors", "last.safetensors"):
+        ours, theirs = (checkpoint.load(run / name)["model"] for run in (tmp_path, whole))
+        assert_same(ours, theirs)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_stop_in_the_middle_of_a_validation(whole, tmp_path, monkeypatch):
+    trainer = Trainer(small(), tmp_path)
+    evaluate = trainer._validate
+
+    def interrupted():
+        trainer.stop_asked = True
+        evaluate()
+
+    monkeypatch.setattr(trainer, "_validate", interrupted)
+    assert not trainer.fit()
+    assert Trainer.resume(tmp_path).fit()
+    assert_same(state(tmp_path), state(whole))
+
+
+def test_resuming_a_finished_run_changes_nothing(whole):
+    before = state(whole)
+    assert Trainer.resume(whole).fit()
+    assert_same(state(whole), before)
+
+
+def test_killed_at_random_moments(whole, tmp_path):
+    code = (
+        "import sys; from minseg.train import Trainer; from tests.test_train import small\n"
+        "run = sys.argv[1]; import os\n"
+        "new = not os.path.exists(run + '/last.safetensors')\n"
+        "trainer = Trainer(small(save_every=1e-6), run) if new else Trainer.resume(run)\n"
+        "print('ready', flush=True); trainer.draw = lambda: None; trainer.fit()\n"
+    )
+    moment = random.Random(0)
+    for attempt in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "ready\n"
+        if attempt < 4:
+            time.sleep(moment.uniform(0, 0.25))
+            process.kill()
+        process.stdout.close()
+        code_of_end = process.wait()
+    assert code_of_end == 0
+    assert_same(state(tmp_path), state(whole))
+    assert (tmp_path / "metrics.csv").read_text().count("\n") == 4
+
+
+def test_a_run_folder_says_what_happened(whole):
+    names = {path.name for path in whole.iterdir()}
+    assert names == {"config.json", "metrics.csv", "curves.png", "samples.png",
+                     "last.safetensors", "best.safetensors"}  # fmt: skip
+    header, *rows = (whole / "metrics.csv").read_text().splitlines()
+    assert header == "step,epoch,seconds,lr,train_loss,val_loss,val_pixel_accuracy,val_mIoU"
+    assert [row.split(",")[0] for row in rows] == ["3", "6", "9"]
+    best = checkpoint.load(whole / "best.safetensors")
+    scores = [row["val_mIoU"] for row in state(whole)["history"]]
+    assert best["scores"]["val_mIoU"] == max(scores)
+    assert best["classes"] == ["background", "circle", "rectangle", "triangle"]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_it_learns(tmp_path):
+    trainer = Trainer(small(images=64, width=8, epochs=6, lr=1e-2), tmp_path)
+    trainer.fit()
+    first, last = trainer.history[0], trainer.history[-1]
+    assert last["train_loss"] < 0.75 * first["train_loss"]
+    assert last["val_pixel_accuracy"] > 0.6
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_steps_and_minutes_are_budgets_too(tmp_path):
+    trainer = Trainer(small(epochs=None, steps=4), tmp_path / "steps")
+    trainer.fit()
+    assert (trainer.step, trainer.epoch, trainer.batch) == (4, 1, 1)
+    trainer = Trainer(small(epochs=None, minutes=0.01), tmp_path / "minutes")
+    trainer.fit()
+    assert 0.6 <= trainer.seconds < 6
+    assert trainer.history[-1]["step"] == trainer.step
+    again = Trainer.resume(tmp_path / "minutes", minutes=0.02)
+    assert 0.3 < again.progress() < 1  # the time spent counts
+    with pytest.raises(ValueError, match="one of epochs, steps and minutes"):
+        Config(epochs=1, steps=1)
+
+
+# -- what goes wrong -------------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # that is how it explodes
+def test_a_loss_that_explodes_stops_with_step_and_cause(tmp_path):
+    trainer = Trainer(small(lr=1e30, schedule="constant", optimizer="sgd"), tmp_path)
+    with pytest.raises(Diverged, match=r"step \d+.*learning rate.*--lr"):
+        trainer.fit()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    trainer = Trainer(small(), tmp_path)
+    trainer.fit(StopAt(2))
+    before = (tmp_path / "last.safetensors").read_bytes()
+    next(trainer.model.parameters()).data.flat[0] = np.nan
+    with pytest.raises(Diverged, match=r"contract\.0\.0\.weight is no longer finite"):
+        trainer.save()
+    assert (tmp_path / "last.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_that_is_not_finite_is_named(tmp_path, value):
+    trainer = Trainer(small(augment="none"), tmp_path)
+    sample = trainer.data[2]  # kept, and the same one each time
+    sample.image[3, 4, 0] = value
+    with pytest.raises(ValueError, match=rf"{sample.name}.*NaN or infinite"):
+        trainer.fit()
+
+
+@pytest.mark.parametrize("split", ["data", "val_data"])
+def test_a_label_without_a_class_is_named(tmp_path, split):
+    trainer = Trainer(small(augment="none"), tmp_path)
+    sample = getattr(trainer, split)[1]
+    sample.mask[3, 4] = 4
+    with pytest.raises(ValueError, match=rf"{sample.name}.*label 4.*needs 0\.\.3"):
+        trainer.fit()
+
+
+def test_a_batch_of_void_is_passed_over(tmp_path):
+    trainer = Trainer(small(augment="none"), tmp_path)
+    before = trainer.model.state_dict()
+    batch = next(trainer.loader.epoch(0))
+    batch.masks[:] = 255
+    trainer._train_on(batch)
+    assert trainer.step == 1
+    assert_same(trainer.model.state_dict(), before)
+
+
+def test_a_checkpoint_of_something_else(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such checkpoint"):
+        Trainer.resume(tmp_path)
+    checkpoint.save(tmp_path / "last.safetensors", {"step": 3})
+    with pytest.raises(ValueError, match="config"):
+        Trainer.resume(tmp_path)
+    Trainer(small(), tmp_path).save()
+    tree = checkpoint.load(tmp_path / "last.safetensors")
+    checkpoint.save(tmp_path / "last.safetensors", {**tree, "model": {"a": np.zeros(2)}})
+    with pytest.raises(ValueError, match=r"(?s)missing.*contract"):
+        Trainer.resume(tmp_path)
+    del tree["rng"]
+    checkpoint.save(tmp_path / "last.safetensors", tree)
+    with pytest.raises(ValueError, match="rng"):
+        Trainer.resume(tmp_path)
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_ctrl_c_saves_and_a_second_one_leaves(tmp_path):
+    class Press:
+        def step(self, trainer, images):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    trainer = Trainer(small(), tmp_path)
+    assert not trainer.fit(Press())
+    assert Trainer.resume(tmp_path).step == 1
+    trainer.stop_asked = True
+    with trainer._signals(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# -- the parts of a run ----------------------------------------------------------------------------
+def test_schedules():
+    assert recipe.schedule("constant", 0.7) == 1
+    assert recipe.schedule("onecycle", 0) == pytest.approx(1 / 25)
+    assert recipe.schedule("onecycle", 0.3) == pytest.approx(1)
+    assert recipe.schedule("onecycle", 1) == pytest.approx(1e-4)
+    assert recipe.schedule("poly", 0.5) == pytest.approx(0.5**0.9)
+    assert recipe.schedule("cosine", 0.25) == pytest.approx((1 + np.cos(np.pi / 4)) / 2)
+    assert [recipe.schedule("step", p) for p in (0.5, 0.7, 0.9)] == [1, 0.1, 0.01]
+
+
+def test_class_weights_by_hand():
+    class Data(list):
+        classes = ("a", "b", "c", "d")
+
+    first, second = np.array([[0, 0, 0, 1]]), np.array([[0, 2, 255, 255]])
+    data = Data(Sample(np.zeros((1, 4, 3), np.float32), mask) for mask in (first, second))
+    # frequencies: a 4/6, b 1/4 (in the first image only), c 1/2; their median is 1/2
+    median = recipe.count_class_weights(data, "median")
+    np.testing.assert_allclose(median, [0.75, 2, 1, 0], rtol=1e-6)
+    invlog = recipe.count_class_weights(data, "invlog")
+    expected = [1 / np.log(1.02 + share) for share in (4 / 6, 1 / 6, 1 / 6)]
+    np.testing.assert_allclose(invlog, [*expected, 0], rtol=1e-6)
+
+
+def test_losses_add_up():
+    from minseg import Tensor
+
+    generator = np.random.default_rng(0)
+    logits = Tensor(generator.standard_normal((2, 3, 4, 5)).astype(np.float32))
+    masks = generator.integers(0, 3, (2, 4, 5))
+    masks[0, 0, 0] = 255
+    names = ("cross_entropy", "dice", "focal", "lovasz")
+    values = {name: recipe.build_loss(small(loss=name))(logits, masks).item() for name in names}
+    mixed = recipe.build_loss(small(loss="focal + 0.5*dice+2 * cross_entropy"))(logits, masks)
+    expected = values["focal"] + 0.5 * values["dice"] + 2 * values["cross_entropy"]
+    assert mixed.item() == pytest.approx(expected, rel=1e-5)
+    two_heads = {"out": logits, "aux": logits}
+    total = recipe.build_loss(small())(two_heads, masks).item()
+    assert total == pytest.approx(1.4 * values["cross_entropy"], rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["crossentropy", "dice +", "x * dice"])
+def test_a_loss_that_does_not_exist(loss):
+    with pytest.raises(ValueError, match="loss: got"):
+        recipe.build_loss(small(loss=loss))
+
+
+@pytest.mark.parametrize("name", ["optimizer", "schedule", "class_weights", "augment"])
+def test_a_choice_that_does_not_exist(name):
+    with pytest.raises(ValueError, match=f"{name}: got 'x', needs one of"):
+        replace(small(), **{name: "x"})
+
+
+def test_options_over_defaults():
+    config = configure("unet", "camvid", lr=0.5, minutes=3.0, depth=None)
+    assert (config.lr, config.minutes, config.epochs, config.size) == (0.5, 3.0, None, (120, 160))
+    assert configure("unet", "folder:x").crop == (256, 256)
+    assert Config.from_dict(config.to_dict()) == config
