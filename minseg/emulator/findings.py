@@ -136,7 +136,7 @@ def _explain_without_memory(
     sentences = {
         "null": f"{does} through a null pointer (address {record.get('offset')})",
         "wild": f"{does} an address that belongs to no array",
-        "ended": f"line {line}: a barrier that some threads of the block never reach: they have ended",
+        "ended": f"line {line}: a barrier that some threads of the block never reach; they ended",
         "lines": f"threads wait at different barriers, lines {line} and {other}",
         "lane": f"line {line}: the mask names lanes that have ended and never arrive",
         "stuck": f"threads wait for ever at line {line}"

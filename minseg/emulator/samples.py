@@ -1,7 +1,7 @@
 """Arguments for a kernel from the `// sample:` lines above it: so a `.cu` file is checked alone.
 
 `// sample: n=1000 x=(n) labels=(n)%4 bias=null` gives every parameter a value: a scalar, an array
-of a shape (of integers below 4), or no array. `scalar=double` makes `scalar` double, and a template's
+of a shape (of integers below 4), or no array. `scalar=double` makes `scalar` double; a template's
 arguments stand first: `// sample: <16> n=...`.
 """
 

@@ -17,7 +17,7 @@ static void code_anchor() {}
 int32_t code_offset(const void* code) { return (int32_t)((intptr_t)code - (intptr_t)&code_anchor); }
 
 // The address as the executable's file has it.
-static long long file_address(int32_t code) {
+long long file_address(int32_t code) {
     if (code == 0) return 0;
     intptr_t address = (intptr_t)&code_anchor + code;
 #ifdef __APPLE__

@@ -57,6 +57,7 @@ extern uint32_t block_number;       // the running block, counted x first
 extern bool profiling;
 
 int32_t code_offset(const void* code);
+long long file_address(int32_t code);  // of a code offset, as addr2line wants it
 void start_block(Block&);           // forget shared memory, note the new block
 void finish_launch();               // reports outputs that nobody wrote
 

@@ -1,0 +1,170 @@
+"""The sanitizer beyond the museum: no false alarm, every barrier needed, findings as data."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minseg import kernels
+from minseg.emulator.sanitize import run_cli, sanitize, sanitized
+
+HERE = Path(__file__).parent
+BASIC, LANGUAGE = HERE / "fixtures" / "basic.cu", HERE / "fixtures" / "language.cu"
+rng = np.random.default_rng(3)
+
+
+def basic_launches(dtype=np.float32):
+    x = rng.normal(size=1000).astype(dtype)
+    image = rng.normal(size=(40, 70)).astype(dtype)
+    return [
+        ("saxpy", x, x.copy(), 2.0, 1000),
+        ("sum_blocks", x, np.empty(4, dtype), 1000),
+        ("sum_warps", x, np.empty(4, dtype), 1000),
+        ("transpose", image, np.empty((70, 40), dtype), 40, 70),
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", range(4))
+def test_sound_kernels_have_no_findings(case, dtype):
+    name, *arguments = basic_launches(dtype)[case]
+    assert not sanitize(f"{BASIC}:{name}", *arguments)
+
+
+def test_the_whole_language_has_no_findings():
+    x, y = np.arange(32, dtype=np.int32), np.empty((32, 16), np.int32)
+    f, z = rng.normal(size=1000).astype(np.float32), np.empty(1000, np.float32)
+    half = rng.normal(size=(16, 16)).astype(np.float16)
+    tile = rng.normal(size=(16, 16)).astype(np.float32)
+    launches = [
+        ("warp_functions", x, y),
+        ("votes", x, np.empty((32, 3), np.int32), 32),
+        ("copies", f, z.copy(), z.copy(), 1000),
+        ("wmma_tile", half, half, tile),
+        ("mma_tile", tile[:, :8].copy(), tile[:8, :8].copy(), np.empty((16, 8), np.float32)),
+        ("power<3, float>", f, z, 1000),
+        ("small_floats", f, z, np.empty(1000, np.float16), np.empty(1000, np.uint16), 1000),
+    ]
+    for name, *arguments in launches:
+        assert not sanitize(f"{LANGUAGE}:{name}", *arguments), name
+
+
+def without_barrier(text, number):
+    """The source with its n-th __syncthreads() taken out."""
+    found = list(re.finditer(r"__syncthreads\(\);", text))
+    return text[: found[number].start()] + text[found[number].end() :]
+
+
+@pytest.mark.parametrize(("kernel", "barriers"), [("sum_blocks", (0, 1)), ("transpose", (2,))])
+def test_every_barrier_is_needed(kernel, barriers, tmp_path):
+    (tmp_path / "kernels").mkdir()
+    shutil.copy(HERE.parent.parent / "kernels" / "common.cuh", tmp_path / "kernels")
+    launch = next(launch for launch in basic_launches() if launch[0] == kernel)
+    for number in barriers:
+        text = without_barrier(BASIC.read_text(), number)
+        file = tmp_path / "kernels" / f"without_{number}.cu"
+        file.write_text(text.replace("../../../kernels/", ""))
+        findings = sanitize(f"{file}:{kernel}", *launch[1:])
+        assert any(f.kind == "racecheck" for f in findings), (kernel, number)
+
+
+def test_a_finding_says_who_where_and_when():
+    x, y = np.ones(100, np.float32), np.ones(100, np.float32)
+    (finding,) = [f for f in sanitize(f"{BASIC}:saxpy", x, y, 1.0, 101) if f.variable == "x"]
+    assert finding.kind == "memcheck"
+    assert finding.kernel == "saxpy"
+    assert finding.file == "basic.cu"
+    assert "y[i] += a * x[i]" in BASIC.read_text().split("\n")[finding.line - 1]
+    assert finding.index == (100,)
+    assert finding.now.thread == (100, 0, 0)
+    assert finding.now.block == (0, 0, 0)
+    assert finding.count == 1
+    assert np.all(y == 1)  # it ran on copies
+
+
+def test_a_race_is_drawn_as_a_timeline():
+    file = HERE / "museum" / "second_barrier_missing.cu"
+    x, y = np.ones(256, np.float32), np.ones(64, np.float32)
+    (finding,) = sanitize(f"{file}:broken", x, y, 256)
+    read, write = sorted((finding.now.line, finding.before.line), reverse=True)
+    assert finding.barrier == write + 1  # both have passed this one
+    drawing = "\n".join(finding.timeline())
+    for text in (f"line {write}: writes tile[", f"line {read}: reads tile[", "barrier at line"):
+        assert text in drawing
+    assert json.loads(json.dumps(finding.to_json()))["timeline"] == finding.timeline()
+
+
+def test_blocks_that_publish_by_fence_and_atomic_do_not_race(tmp_path):
+    """The last block to finish sums what the others left: CUDA's own threadFenceReduction."""
+    kernel = """
+// launch: grid=(4) block=(32)  in: x  inout: partial count  out: y
+__global__ void last_block(const float* x, float* partial, unsigned* count, float* y) {
+    __shared__ bool last;
+    if (threadIdx.x == 0) {
+        partial[blockIdx.x] = x[blockIdx.x];
+        FENCE
+        last = atomicAdd(count, 1u) == gridDim.x - 1;
+    }
+    __syncthreads();
+    if (last && threadIdx.x == 0)
+        y[0] = partial[0] + partial[1] + partial[2] + partial[3];
+}
+"""
+    arguments = (
+        np.ones(4, np.float32),
+        np.zeros(4, np.float32),
+        np.zeros(1, np.uint32),
+        np.zeros(1, np.float32),
+    )
+    file = tmp_path / "last.cu"
+    file.write_text(kernel.replace("FENCE", "__threadfence();"))
+    assert not sanitize(f"{file}:last_block", *arguments)
+    file.write_text(kernel.replace("FENCE", ""))
+    findings = sanitize(f"{file}:last_block", *arguments)
+    assert {f.variable for f in findings if f.kind == "racecheck"} == {"partial"}
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "message"),
+    [
+        ("y[0] = 0; int* p = (int*)0x7f0000000000; *p = 1;", "memcheck", "belongs to no array"),
+        ("y[0] = 1 / (n - n);", "crash", "crashed"),
+        ("y[0] = 0; while (n) { }", "timeout", "did not finish"),
+        ("volatile char a[1 << 20]; a[0] = 1; y[0] = a[0];", "crash", "crashed"),
+    ],
+)
+def test_a_fault_does_not_take_python_down(body, kind, message, tmp_path):
+    file = tmp_path / "fault.cu"
+    file.write_text(
+        "// launch: grid=(1) block=(1)  out: y\n"
+        f"__global__ void k(int* y, int n) {{\n    {body}\n}}\n"
+    )
+    findings = sanitize(f"{file}:k", np.empty(1, np.int32), 1, seconds=1)
+    assert findings[0].kind == kind
+    assert message in findings[0].message
+
+
+def test_launches_are_sanitized_within_a_context():
+    x, y = np.ones(100, np.float32), np.ones(100, np.float32)
+    with sanitized() as findings:
+        kernels.launch(f"{BASIC}:saxpy", x, y, 2.0, 100)
+    assert not findings
+    assert np.all(y == 3)
+    with sanitized() as findings:
+        kernels.launch(f"{HERE / 'museum' / 'writes_its_input.cu'}:broken", x, y, 100)
+    assert findings[0].kind == "memcheck"
+
+
+def test_cli(tmp_path, capsys):
+    museum = HERE / "museum"
+    report = tmp_path / "findings.json"
+    assert run_cli([str(museum / "missing_guard.cu")], str(report)) == 1
+    assert "memcheck: missing_guard.cu:9: broken: writes y[100]" in capsys.readouterr().out
+    assert json.loads(report.read_text())[0]["kind"] == "memcheck"
+    assert run_cli([f"{museum / 'missing_guard.cu'}:fixed"], str(report)) == 0
+    assert json.loads(report.read_text()) == []
+    assert run_cli([str(BASIC)]) == 2  # it has no sample lines
+    assert "not checked" in capsys.readouterr().err
