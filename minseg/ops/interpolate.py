@@ -1,0 +1,289 @@
+"""Resizing: each output pixel looks at a place of the input and mixes the pixels around it.
+
+    place p of output o     (o + 1/2) in / out - 1/2     pixels are squares, corners meet corners
+    with align_corners      o (in - 1) / (out - 1)       pixels are points, ends meet ends
+
+    y[o] = sum over i of k(p - i) x[i], x continued by its edge     k(s), with s = |p - i|:
+    linear    1 - s  for s < 1
+    cubic     (a + 2) s^3 - (a + 3) s^2 + 1      for s <= 1,    a = -3/4
+              a s^3 - 5a s^2 + 8a s - 4a         for 1 < s < 2
+    nearest         x[floor(o in / out)]         nearest-exact   x[floor((o + 1/2) in / out)]
+    area            the mean of x[floor(o in / out) : ceil((o + 1) in / out)]
+
+Where a scale factor is given, 1 / scale stands for in / out: they differ when in * scale is not a
+whole number. Two axes are two such sums, one after the other. One axis is therefore all there is to
+know, as a table of taps: which inputs each output reads, with which weights. The gradient is the
+table turned round: which outputs each input reached.
+
+Shapes: x (N, C, *size) -> y (N, C, *out), one to three dimensions of size
+Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 4 (the
+        kernel); the choice a = -3/4 is common to image libraries
+"""
+
+import math
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import check_tensor
+from minseg.ops.op import Op
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor, record
+
+Sizes = tuple[int, ...]
+Scales = tuple[float | None, ...]  # None: the ratio of the sizes
+
+BLOCK_BYTES = 2**19  # a block of images that is still in the cache when its second axis is resized
+
+# mode -> the numbers of dimensions it resizes, and how it treats each axis
+MODES = {
+    "nearest": ((1, 2, 3), "nearest"),
+    "nearest-exact": ((1, 2, 3), "nearest-exact"),
+    "linear": ((1,), "linear"),
+    "bilinear": ((2,), "linear"),
+    "trilinear": ((3,), "linear"),
+    "bicubic": ((2,), "cubic"),
+    "area": ((1, 2, 3), "area"),
+}
+
+
+def linear_kernel(s: Array) -> Array:
+    """k(s) of linear interpolation, 0 <= s < 1 from a tap on either side."""
+    return np.maximum(1 - s, 0)
+
+
+def cubic_kernel(s: Array, a: float = -0.75) -> Array:
+    """k(s) of cubic convolution, two taps to either side."""
+    near = ((a + 2) * s - (a + 3)) * s * s + 1
+    far = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+    return np.where(s <= 1, near, np.where(s >= 2, 0, far))
+
+
+def interpolate_definition(
+    x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool
+) -> Array:
+    """The formulas above, as loops: per output, the weight of every input, then their sum."""
+    for axis, scale in enumerate(scales):
+        x = np.moveaxis(x, axis + 2, 0)
+        y = np.zeros((out[axis], *x.shape[1:]), x.dtype)
+        for o in range(out[axis]):
+            for i, weight in _weights_by_definition(
+                o, len(x), out[axis], scale, how, align_corners
+            ):
+                y[o] += weight * x[i]
+        x = np.moveaxis(y, 0, axis + 2)
+    return x
+
+
+def _weights_by_definition(
+    o: int, size: int, out: int, scale: float | None, how: str, align_corners: bool
+) -> list[tuple[int, float]]:
+    step = 1 / scale if scale else size / out
+    if how == "nearest":
+        return [(o if out == size else min(math.floor(o * step), size - 1), 1.0)]
+    if how == "nearest-exact":
+        return [(min(math.floor((o + 0.5) * step), size - 1), 1.0)]
+    if how == "area":
+        window = range(o * size // out, -(-(o + 1) * size // out))
+        return [(i, 1 / len(window)) for i in window]
+    place = o * (size - 1) / max(out - 1, 1) if align_corners else (o + 0.5) * step - 0.5
+    if how == "linear" and out == size:
+        place = o
+    kernel = {"linear": linear_kernel, "cubic": cubic_kernel}[how]
+    near = range(math.floor(place) - 1, math.floor(place) + 3)
+    return [(min(max(i, 0), size - 1), float(kernel(abs(place - i)))) for i in near]
+
+
+@dataclass(frozen=True)
+class Taps:
+    """What one axis does: y[o] = sum over t of weight[t, o] * x[index[t, o]]."""
+
+    index: np.ndarray  # (T, out)
+    weight: np.ndarray  # (T, out)
+
+
+def _taps(
+    size: int, out: int, scale: float | None, how: str, align_corners: bool, dtype: np.dtype
+) -> Taps:
+    o = np.arange(out)
+    if how == "area":
+        return _area_taps(size, out, dtype)
+    if how in ("nearest", "linear") and out == size:  # whatever the scale, as PyTorch has it
+        return Taps(o[None], np.ones((1, out), dtype))
+    if how in ("nearest", "nearest-exact"):
+        # Rounding decides which pixel is taken. PyTorch's float32, so that the same one is.
+        step = np.float32(1 / scale) if scale else np.float32(size) / np.float32(out)
+        place = (o + (how == "nearest-exact") / 2).astype(np.float32) * step
+        return Taps(place.astype(np.intp).clip(0, size - 1)[None], np.ones((1, out), dtype))
+
+    step = 1 / scale if scale else size / out
+    place = o * ((size - 1) / max(out - 1, 1)) if align_corners else (o + 0.5) * step - 0.5
+    if how == "linear":
+        place = place.clip(0, size - 1)
+        tap = np.floor(place) + np.arange(2)[:, None]
+        weight = linear_kernel(abs(place - tap))
+    else:
+        tap = np.floor(place) + np.arange(-1, 3)[:, None]
+        weight = cubic_kernel(abs(place - tap))
+    return Taps(tap.astype(np.intp).clip(0, size - 1), weight.astype(dtype))
+
+
+def _area_taps(size: int, out: int, dtype: np.dtype) -> Taps:
+    """Windows may differ in length: a shorter one reads its last element in several equal parts.
+
+    (With weights of zero instead, an infinite element would give 0 * inf = NaN.)
+    """
+    start = np.arange(out) * size // out
+    length = -(-np.arange(1, out + 1) * size // out) - start
+    t = np.arange(length.max())[:, None]
+    parts = np.where(t < length - 1, 1, len(t) - length + 1)
+    return Taps(start + np.minimum(t, length - 1), (1 / (length * parts)).astype(dtype))
+
+
+def _turned(taps: Taps, size: int) -> Taps:
+    """The transposed table, of an axis with `size` inputs: which outputs did each input reach?"""
+    used = taps.weight != 0
+    source = taps.index[used]
+    order = np.argsort(source, kind="stable")
+    source, output = source[order], np.nonzero(used)[1][order]
+    count = np.bincount(source, minlength=size)
+    rank = np.arange(len(source)) - (np.cumsum(count) - count)[source]
+    index = np.zeros((count.max(), size), np.intp)  # where fewer outputs were reached: weight 0
+    weight = np.zeros((count.max(), size), taps.weight.dtype)
+    index[rank, source] = output
+    weight[rank, source] = taps.weight[used][order]
+    return Taps(index, weight)
+
+
+def _apply(x: Array, axes: list[Taps]) -> Array:
+    """Resize x (N, C, *size) along each axis of size."""
+    out = tuple(taps.index.shape[1] for taps in axes)
+    y = np.empty((*x.shape[:2], *out), x.dtype)
+    planes, results = x.reshape(-1, *x.shape[2:]), y.reshape(-1, *out)
+    # Rows are copied whole, columns element by element: columns when the image is small.
+    order = list(range(len(axes)))
+    if y.size > x.size:
+        order.reverse()
+    step = max(1, BLOCK_BYTES // (max(math.prod(out), planes[:1].size) * x.itemsize))
+
+    def one_block(index: int) -> None:
+        block = slice(index * step, (index + 1) * step)
+        part = planes[block]
+        for axis in order:
+            part = _apply_to_axis(part, axes[axis], axis + 1)
+        results[block] = part
+
+    parallel_for(one_block, -(-len(planes) // step))
+    return y
+
+
+def _apply_to_axis(x: Array, taps: Taps, axis: int) -> Array:
+    along = (-1,) + (1,) * (x.ndim - axis - 1)
+    total = None
+    for index, weight in zip(taps.index, taps.weight, strict=True):
+        part = x.take(index, axis=axis, mode="clip")  # "clip": without a second look at the index
+        part *= weight.reshape(along)
+        total = part if total is None else np.add(total, part, out=total)
+    return total
+
+
+def _forward_numpy(x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool) -> Array:
+    lines = zip(x.shape[2:], out, scales, strict=True)
+    return _apply(x, [_taps(*line, how, align_corners, x.dtype) for line in lines])
+
+
+def _grad_input_numpy(
+    grad: Array, size: Sizes, scales: Scales, how: str, align_corners: bool
+) -> Array:
+    lines = zip(size, grad.shape[2:], scales, strict=True)
+    axes = [_turned(_taps(*line, how, align_corners, grad.dtype), line[0]) for line in lines]
+    return _apply(grad, axes)
+
+
+op = Op(
+    "interpolate",
+    definition=interpolate_definition,
+    numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+)
+
+
+def interpolate(
+    input: Tensor,
+    size: int | Sequence[int] | None = None,
+    scale_factor: float | Sequence[float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Tensor:
+    """Resize input (N, C, *size) to `size`, or to floor(size * scale_factor).
+
+    `mode` is "nearest", "nearest-exact", "area" (one to three dimensions), "linear" (one),
+    "bilinear", "bicubic" (two) or "trilinear" (three). `recompute_scale_factor` takes the ratio of
+    the sizes in the place of the given scale factor; "area" always does.
+
+    Raises ValueError or TypeError for arguments that do not fit together, an empty image, a result
+    of size 0, and for `antialias`, which is not implemented.
+    """
+    check_tensor("interpolate", "input", input, ndim=None)
+    if mode not in MODES:
+        raise ValueError(f"interpolate: mode is {mode!r}, needs one of {', '.join(MODES)}")
+    ranks, how = MODES[mode]
+    if input.ndim - 2 not in ranks:
+        needed = " or ".join(f"{rank + 2}" for rank in ranks)
+        raise ValueError(
+            f"interpolate: input has shape {input.shape}; mode {mode!r} needs {needed} dimensions "
+            "(N, C, *size)"
+        )
+    if antialias:
+        raise ValueError("interpolate: antialias=True is not implemented")
+    if align_corners is not None and how not in ("linear", "cubic"):
+        raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
+    out, scales = _target(input.shape[2:], size, scale_factor, recompute_scale_factor)
+    if mode == "area":
+        scales = (None,) * len(out)
+
+    aligned = bool(align_corners)
+    y = op.forward(input.data, out, scales, how, aligned)
+
+    def backward(grad: Array) -> tuple[Array]:
+        return (op.grad_input(grad, input.shape[2:], scales, how, aligned),)
+
+    return record("interpolate", y, (input,), backward)
+
+
+def _target(
+    old: Sizes,
+    size: int | Sequence[int] | None,
+    scale_factor: float | Sequence[float] | None,
+    recompute: bool | None,
+) -> tuple[Sizes, Scales]:
+    """The new size, and the scale of each axis where it is not the ratio of the sizes."""
+    if (size is None) == (scale_factor is None):
+        raise ValueError("interpolate: needs either size or scale_factor, and not both")
+    if size is not None and recompute:
+        raise ValueError("interpolate: recompute_scale_factor needs scale_factor, got size")
+    name, value, kind = "scale_factor", scale_factor, "numbers"
+    if size is not None:
+        name, value, kind = "size", size, "ints"
+    values: tuple[Any, ...] = tuple(value) if isinstance(value, Sequence) else (value,) * len(old)
+    allowed = numbers.Real if kind == "numbers" else numbers.Integral
+    if not all(isinstance(v, allowed) for v in values):
+        raise TypeError(f"interpolate: {name} is {value!r}, needs {kind}")
+    if len(values) != len(old):
+        raise ValueError(f"interpolate: {name} is {value!r}, needs {len(old)} values")
+    if not all(0 < v < math.inf for v in values):
+        raise ValueError(f"interpolate: {name} is {value!r}, needs to be positive")
+    scales: Scales = (None,) * len(old)
+    if size is not None:
+        out = tuple(int(v) for v in values)
+    else:
+        out = tuple(math.floor(n * v) for n, v in zip(old, values, strict=True))
+        scales = scales if recompute else tuple(float(v) for v in values)
+    if min(old) < 1 or min(out) < 1:
+        raise ValueError(f"interpolate: an image of size {old} cannot become {out}")
+    return out, scales

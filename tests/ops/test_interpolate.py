@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+
+import minseg
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops.interpolate import MODES, op
+from tests.witness import assert_adjoint, assert_agree
+
+# size, new size or scale factors: up, down, both at once, whole and broken scales, 1x1, to 1x1
+CASES = [
+    ((4, 5), (7, 10), None),
+    ((7, 6), (3, 2), None),
+    ((6, 5), (4, 9), None),
+    ((5, 6), (5, 6), None),
+    ((1, 1), (4, 3), None),
+    ((5, 4), (1, 1), None),
+    ((5, 7), None, (1.7, 1.7)),
+    ((5, 7), None, (0.5, 0.5)),
+    ((4, 6), None, (2.0, 4.0)),
+    ((9, 4), None, (1.1, 0.6)),
+]
+MODES_2D = [
+    (mode, corners)
+    for mode, (ranks, how) in MODES.items()
+    if 2 in ranks
+    for corners in ((False, True) if how in ("linear", "cubic") else (False,))
+]
+
+
+def case_arguments(case, mode, corners, dtype=np.float64, batch=2):
+    size, out, scales = case
+    x = np.random.default_rng(0).standard_normal((batch, 3, *size)).astype(dtype)
+    if scales is not None:
+        out = tuple(int(n * s) for n, s in zip(size, scales, strict=True))
+    given = scales if scales is not None and mode != "area" else (None, None)
+    return x, (out, given, MODES[mode][1], corners)
+
+
+def arguments_of_function(case, mode, corners):
+    _, out, scales = case
+    arguments = {"size": out, "scale_factor": scales, "mode": mode}
+    return {**arguments, "align_corners": True} if corners else arguments
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("mode", "corners"), MODES_2D)
+@pytest.mark.parametrize("case", CASES)
+def test_forward_equals_the_definition(case, mode, corners, dtype):
+    x, how = case_arguments(case, mode, corners, dtype)
+    expected = op.definition(x.astype(np.float64), *how)
+    got = F.interpolate(Tensor(x), **arguments_of_function(case, mode, corners))
+    assert_agree(got.data, expected, dtype, length=16)
+
+
+@pytest.mark.parametrize(("mode", "corners"), MODES_2D)
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_is_adjoint_to_the_forward(case, mode, corners):
+    x, how = case_arguments(case, mode, corners)
+    assert_adjoint(
+        lambda x: op.forward(x, *how), lambda g: op.grad_input(g, x.shape[2:], *how[1:]), x
+    )
+
+
+@pytest.mark.parametrize(("mode", "corners"), MODES_2D)
+def test_gradients(mode, corners):
+    for case in (CASES[2], CASES[6]):
+        x, _ = case_arguments(case, mode, corners)
+        how = arguments_of_function(case, mode, corners)
+        assert gradcheck(lambda x, how=how: F.interpolate(x, **how), [Tensor(x, True)])
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear", "area", "trilinear"])
+def test_one_and_three_dimensions(mode):
+    ranks, how = MODES[mode]
+    for rank in set(ranks) - {2}:
+        x = np.random.default_rng(0).standard_normal((2, 3, 4, 3, 5)[: 2 + rank])
+        out = (7, 2, 4)[:rank]
+        y = F.interpolate(Tensor(x), size=out, mode=mode)
+        expected = op.definition(x, out, (None,) * rank, how, False)
+        assert_agree(y.data, expected, np.float64, length=8)
+        assert gradcheck(
+            lambda x, out=out: F.interpolate(x, size=out, mode=mode),
+            [Tensor(x, requires_grad=True)],
+        )
+
+
+def test_recompute_takes_the_ratio_of_the_sizes():
+    x = np.arange(5.0).reshape(1, 1, 1, 5)  # 5 -> floor(8.5) = 8 pixels: step 5/8, not 1 / 1.7
+    given, ratio = (
+        F.interpolate(Tensor(x), None, (1, 1.7), "bilinear", recompute_scale_factor=again).data
+        for again in (False, True)
+    )
+    np.testing.assert_allclose(given[0, 0, 0, 3], 3.5 / 1.7 - 0.5, rtol=1e-15)
+    np.testing.assert_allclose(ratio[0, 0, 0, 3], 3.5 * 5 / 8 - 0.5, rtol=1e-15)
+
+
+@pytest.mark.parametrize(("mode", "corners"), MODES_2D)
+def test_what_every_resize_keeps(mode, corners):
+    """A constant stays; linear interpolation keeps a ramp (cubic only would with a = -1/2)."""
+    arguments = {"mode": mode, **({"align_corners": True} if corners else {})}
+    flat = F.interpolate(Tensor(np.full((1, 2, 5, 6), 3.0)), (11, 4), **arguments).data
+    np.testing.assert_allclose(flat, 3, rtol=1e-14)
+    if mode == "bilinear":
+        ramp = np.broadcast_to(np.arange(12.0), (1, 1, 12, 12))
+        line = F.interpolate(Tensor(ramp), (12, 24), **arguments).data[0, 0, 6]
+        np.testing.assert_allclose(np.diff(line)[6:-6], 11 / 23 if corners else 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic", "area"])
+def test_empty_batch(mode):
+    x = Tensor(np.ones((0, 3, 4, 5), np.float32), requires_grad=True)
+    y = F.interpolate(x, scale_factor=2, mode=mode)
+    assert y.shape == (0, 3, 8, 10)
+    y.backward(np.ones(y.shape, np.float32))
+    assert x.grad.shape == x.shape
+
+
+def test_an_infinite_pixel_stays_where_it_is_seen():
+    x = np.zeros((1, 1, 1, 5))
+    x[..., 2] = np.inf
+    y = F.interpolate(Tensor(x), (1, 3), mode="area").data  # windows 0-1, 1-3, 3-4
+    np.testing.assert_array_equal(y[0, 0, 0], [0, np.inf, 0])
+
+
+def test_threads_strides_and_repetition_change_nothing():
+    x = np.random.default_rng(0).standard_normal((3, 40, 33, 29)).astype(np.float32)
+    how = ((64, 60), (None, None), "linear", False)
+    before = x.copy()
+    expected = op.forward(x, *how)
+    threads = minseg.get_num_threads()
+    try:
+        minseg.set_num_threads(3)
+        np.testing.assert_array_equal(op.forward(x, *how), expected)
+    finally:
+        minseg.set_num_threads(threads)
+    np.testing.assert_array_equal(op.forward(np.asfortranarray(x), *how), expected)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({}, ValueError, "either size or scale_factor"),
+        ({"size": 3, "scale_factor": 2}, ValueError, "either size or scale_factor"),
+        ({"size": 3, "mode": "cubic"}, ValueError, "mode is 'cubic'"),
+        ({"size": 3, "mode": "linear"}, ValueError, "mode 'linear' needs 3 dimensions"),
+        ({"size": 3, "align_corners": True}, ValueError, "align_corners has no meaning"),
+        ({"size": 3, "recompute_scale_factor": True}, ValueError, "recompute_scale_factor needs"),
+        ({"size": 3, "mode": "bilinear", "antialias": True}, ValueError, "antialias"),
+        ({"size": (3, 3, 3)}, ValueError, "needs 2 values"),
+        ({"size": 0}, ValueError, "needs to be positive"),
+        ({"size": 1.5}, TypeError, "size is 1.5, needs ints"),
+        ({"scale_factor": "2"}, TypeError, "scale_factor is '2'"),
+        ({"scale_factor": -1}, ValueError, "needs to be positive"),
+        ({"scale_factor": 0.1}, ValueError, "cannot become .0, 0."),
+        ({"size": 3, "input": Tensor(np.ones((1, 1, 4, 4), int))}, TypeError, "input is int64"),
+        ({"size": 3, "input": Tensor(np.ones((4, 4)))}, ValueError, "input has shape"),
+        ({"size": 3, "input": Tensor(np.ones((1, 1, 0, 4)))}, ValueError, "cannot become"),
+    ],
+)
+def test_errors_name_the_culprit(change, error, message):
+    with pytest.raises(error, match=f"interpolate: .*{message}"):
+        F.interpolate(**{"input": Tensor(np.ones((1, 1, 4, 4))), **change})
