@@ -1,0 +1,330 @@
+"""Sampling: each output looks up the input at a place that a grid names.
+
+    y[n, :, o] = sum over i, j of k(p_y - i) k(p_x - j) x[n, :, i, j],     p = place(grid[n, o])
+
+with k the kernel of linear or cubic interpolation (see interpolate.py), or the nearest pixel alone.
+A grid value of -1 is one end of the image and 1 the other: the centres of the border pixels with
+align_corners, else their outer edges. What lies outside is
+
+    zeros        0
+    border       the nearest place inside
+    reflection   mirrored at the ends of the image until it is inside
+
+Where a tap outside means 0, it reads one extra element that holds a zero; its gradient is dropped.
+The input gradient is a scatter. It is summed in float64 in the order of the outputs, so it comes
+out the same each time.
+
+Shapes: x (N, C, *size), grid (N, *out, D) -> y (N, C, *out), D = 2 or 3 dimensions of size; the
+        grid's last axis runs x, y(, z): the last dimension of size first
+Source: Jaderberg et al., "Spatial Transformer Networks", 2015, eq. 1, 5-7
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import check_tensor
+from minseg.ops.interpolate import cubic_kernel, linear_kernel
+from minseg.ops.op import Op
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor, record
+
+PADDINGS = ("zeros", "border", "reflection")
+
+
+def grid_sample_definition(
+    x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
+) -> Array:
+    """The formula, output by output."""
+    size = x.shape[2:]
+    y = np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+    pixels, results = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)  # (N, ..., C)
+    for o in np.ndindex(grid.shape[:-1]):
+        places = []
+        for g, length in zip(grid[o][::-1], size, strict=True):
+            places.append(
+                (g + 1) / 2 * (length - 1) if align_corners else ((g + 1) * length - 1) / 2
+            )
+        if mode != "bicubic":
+            places = [
+                _inside_by_definition(p, length, padding_mode, align_corners)
+                for p, length in zip(places, size, strict=True)
+            ]
+        if mode == "nearest":
+            places = [round(p) for p in places]  # halves to the even neighbour
+        kernel = cubic_kernel if mode == "bicubic" else linear_kernel
+        for taps in product(*(range(math.floor(p) - 1, math.floor(p) + 3) for p in places)):
+            weight = math.prod(float(kernel(abs(p - i))) for p, i in zip(places, taps, strict=True))
+            if mode == "bicubic":
+                taps = tuple(
+                    int(_inside_by_definition(i, length, padding_mode, align_corners))
+                    for i, length in zip(taps, size, strict=True)
+                )
+            if all(0 <= i < length for i, length in zip(taps, size, strict=True)):
+                results[o] += weight * pixels[o[0]][taps]
+    return y
+
+
+def _inside_by_definition(p: float, size: int, padding_mode: str, align_corners: bool) -> float:
+    if padding_mode == "zeros":
+        return p
+    low, high = (0, size - 1) if align_corners else (-0.5, size - 0.5)
+    while padding_mode == "reflection" and low < high and not low <= p <= high:
+        p = 2 * low - p if p < low else 2 * high - p
+    return min(max(p, 0), size - 1)
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Along one axis, for every output: which elements, their weights, and d weight / d grid."""
+
+    index: Array  # (T, outputs); `size` stands for outside
+    weight: Array  # (T, outputs)
+    slope: Array  # (T, outputs)
+
+
+def _taps(grid: Array, size: int, mode: str, padding_mode: str, align_corners: bool) -> Taps:
+    half = grid.dtype.type(((size - 1) if align_corners else size) / 2)
+    place = (grid + 1) * half if align_corners else (grid + 1) * half - grid.dtype.type(0.5)
+    slope = np.full_like(place, half)
+    if mode != "bicubic":
+        place, sign = _inside(place, size, padding_mode, align_corners)
+        slope *= sign
+    if mode == "nearest":
+        index = _index(np.rint(place)[None], size, "zeros", align_corners)
+        return Taps(index, np.ones_like(place)[None], np.zeros_like(place)[None])
+
+    first, number = (-1, 4) if mode == "bicubic" else (0, 2)
+    step = np.arange(first, first + number, dtype=grid.dtype)[:, None]
+    tap = np.floor(place) + step
+    with np.errstate(invalid="ignore"):  # an infinite place: NaN, as in PyTorch
+        s = (place - np.floor(place)) - step
+    if mode == "bicubic":
+        weight, d_weight = cubic_kernel(abs(s)), _cubic_slope(abs(s)) * np.sign(s)
+        index = _index(tap, size, padding_mode, align_corners)
+    else:
+        weight = np.stack([1 - s[0], s[0]])
+        d_weight = np.array([[-1], [1]], grid.dtype)
+        index = _index(tap, size, "zeros", align_corners)
+    return Taps(index, weight.astype(grid.dtype), (d_weight * slope).astype(grid.dtype))
+
+
+def _cubic_slope(s: Array, a: float = -0.75) -> Array:
+    """dk / ds of the cubic kernel."""
+    near = (3 * (a + 2) * s - 2 * (a + 3)) * s
+    far = (3 * a * s - 10 * a) * s + 8 * a
+    return np.where(s <= 1, near, np.where(s >= 2, 0, far))
+
+
+def _inside(place: Array, size: int, padding_mode: str, align_corners: bool) -> tuple[Array, Array]:
+    """The place that is looked up, and its derivative: 1, -1 where mirrored, 0 where held."""
+    sign = np.ones_like(place)
+    if padding_mode == "zeros":
+        return place, sign
+    if padding_mode == "reflection":
+        low, span = (0.0, size - 1.0) if align_corners else (-0.5, float(size))
+        if span == 0:
+            return np.zeros_like(place), np.zeros_like(place)
+        with np.errstate(invalid="ignore"):  # an infinite place has no mirror image: see below
+            distance = abs(place - place.dtype.type(low))
+            rest = np.fmod(distance, place.dtype.type(span))
+            odd = np.floor(distance / span) % 2 == 1
+        sign = np.where(odd, -1, 1) * np.where(place < low, -1, 1)
+        place = (np.where(odd, span - rest, rest) + low).astype(place.dtype)
+    held = ~((place > 0) & (place < size - 1))
+    place = np.nan_to_num(place, nan=0, posinf=np.inf, neginf=-np.inf)
+    return place.clip(0, size - 1), np.where(held, 0, sign).astype(place.dtype)
+
+
+def _index(tap: Array, size: int, padding_mode: str, align_corners: bool) -> Array:
+    """Whole places as indices; `size` for outside."""
+    tap, _ = _inside(tap, size, padding_mode, align_corners)
+    inside = (tap >= 0) & (tap < size)  # False for NaN
+    return np.where(inside, tap, size).astype(np.intp)
+
+
+def _samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[Array]]]:
+    """For each combination of taps: the index into a flat image, and the axes' tap numbers."""
+    outside = math.prod(size)
+    for taps in product(*(range(len(axis.index)) for axis in axes)):
+        flat, beyond = np.zeros_like(axes[0].index[0]), False
+        for axis, t, length in zip(axes, taps, size, strict=True):
+            flat = flat * length + axis.index[t]
+            beyond = beyond | (axis.index[t] == length)
+        yield np.where(beyond, outside, flat), list(taps)
+
+
+def _axes(
+    grid: Array, size: tuple[int, ...], mode: str, padding_mode: str, align_corners: bool
+) -> list[Taps]:
+    """The taps of one image's grid (*out, D), an axis of size after the other."""
+    flat = grid.reshape(-1, len(size))
+    return [
+        _taps(flat[:, -1 - d], length, mode, padding_mode, align_corners)
+        for d, length in enumerate(size)
+    ]
+
+
+def _weight(axes: list[Taps], taps: list[int], slope_of: int | None = None) -> Array:
+    """The product of the axes' weights, of one axis the slope instead."""
+    factors = [
+        axis.slope[t] if d == slope_of else axis.weight[t]
+        for d, (axis, t) in enumerate(zip(axes, taps, strict=True))
+    ]
+    return math.prod(factors[1:], start=factors[0])
+
+
+def _flat_with_zero(image: Array) -> Array:
+    """(C, *size) -> (C, places + 1): what lies outside is 0."""
+    flat = image.reshape(image.shape[0], -1)
+    return np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
+
+
+def _forward_numpy(
+    x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
+) -> Array:
+    size = x.shape[2:]
+    y = np.empty((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+
+    def one_image(n: int) -> None:
+        axes = _axes(grid[n], size, mode, padding_mode, align_corners)
+        image = _flat_with_zero(x[n])
+        total = np.zeros((x.shape[1], grid[n, ..., 0].size), x.dtype)
+        for index, taps in _samples(axes, size):
+            total += image.take(index, axis=1) * _weight(axes, taps)
+        y[n] = total.reshape(y.shape[1:])
+
+    parallel_for(one_image, x.shape[0])
+    return y
+
+
+def _grad_input_numpy(
+    grad: Array,
+    grid: Array,
+    x_shape: tuple[int, ...],
+    mode: str,
+    padding_mode: str,
+    align_corners: bool,
+) -> Array:
+    size = x_shape[2:]
+    places = math.prod(size)
+    dx = np.empty(x_shape, grad.dtype)
+
+    def one_image(n: int) -> None:
+        axes = _axes(grid[n], size, mode, padding_mode, align_corners)
+        total = np.zeros((x_shape[1], places + 1))
+        for index, taps in _samples(axes, size):
+            shares = grad[n].reshape(x_shape[1], -1) * _weight(axes, taps)
+            for channel, share in zip(total, shares, strict=True):
+                channel += np.bincount(index, share, minlength=places + 1)
+        dx[n] = total[:, :-1].reshape(x_shape[1:])
+
+    parallel_for(one_image, x_shape[0])
+    return dx
+
+
+def _grad_grid_numpy(
+    grad: Array, x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
+) -> Array:
+    """A grid value moves the weights: sum over channels and taps of grad * x * slope."""
+    size = x.shape[2:]
+    d_grid = np.zeros(grid.shape, grid.dtype)
+
+    def one_image(n: int) -> None:
+        axes = _axes(grid[n], size, mode, padding_mode, align_corners)
+        image, g = _flat_with_zero(x[n]), grad[n].reshape(x.shape[1], -1)
+        total = d_grid[n].reshape(-1, len(size))
+        for index, taps in _samples(axes, size):
+            value = (g * image.take(index, axis=1)).sum(axis=0)
+            for d in range(len(size)):
+                total[:, -1 - d] += value * _weight(axes, taps, slope_of=d)
+        d_grid[n] = total.reshape(grid.shape[1:])
+
+    if mode != "nearest":
+        parallel_for(one_image, x.shape[0])
+    return d_grid
+
+
+op = Op(
+    "grid_sample",
+    definition=grid_sample_definition,
+    numpy={
+        "forward": _forward_numpy,
+        "grad_input": _grad_input_numpy,
+        "grad_grid": _grad_grid_numpy,
+    },
+)
+
+
+def grid_sample(
+    input: Tensor,
+    grid: Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    align_corners: bool | None = None,
+) -> Tensor:
+    """Sample input (N, C, *size) at grid (N, *out, D); formula and shapes at the top of this file.
+
+    `mode` is "bilinear", "nearest" or, of images, "bicubic"; `padding_mode` is "zeros", "border" or
+    "reflection"; `align_corners` of None is False. Raises ValueError or TypeError for arguments
+    that do not fit together, or an input without pixels.
+    """
+    check_tensor("grid_sample", "input", input, ndim=None)
+    check_tensor("grid_sample", "grid", grid, ndim=None, like=input)
+    dims = input.ndim - 2
+    modes = ("bilinear", "nearest", "bicubic") if dims == 2 else ("bilinear", "nearest")
+    if dims not in (2, 3):
+        raise ValueError(
+            f"grid_sample: input has shape {input.shape}, needs 4 dimensions (N, C, H, W) or "
+            "5 (N, C, D, H, W)"
+        )
+    if mode not in modes:
+        raise ValueError(f"grid_sample: mode is {mode!r}, needs one of {', '.join(modes)}")
+    if padding_mode not in PADDINGS:
+        raise ValueError(
+            f"grid_sample: padding_mode is {padding_mode!r}, needs one of {', '.join(PADDINGS)}"
+        )
+    if grid.ndim != input.ndim or grid.shape[-1] != dims or grid.shape[0] != input.shape[0]:
+        raise ValueError(
+            f"grid_sample: grid has shape {grid.shape}; input {input.shape} needs "
+            f"({input.shape[0]}, {'..., ' * dims}{dims})"
+        )
+    if 0 in input.shape[2:]:
+        raise ValueError(f"grid_sample: input has shape {input.shape}: there is nothing to sample")
+
+    x, where, how = input.data, grid.data, (mode, padding_mode, bool(align_corners))
+    y = op.forward(x, where, *how)
+
+    def backward(grad: Array) -> tuple[Array | None, Array | None]:
+        dx = d_grid = None
+        if input.requires_grad:
+            dx = op.grad_input(grad, where, x.shape, *how)
+        if grid.requires_grad:
+            d_grid = op.grad_grid(grad, x, where, *how)
+        return dx, d_grid
+
+    return record("grid_sample", y, (input, grid), backward)
+
+
+def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
+    """The grid (N, H, W, 2) that moves an image (N, C, H, W) of `size` by theta (N, 2, 3).
+
+    grid[n, h, w] = theta[n] (x, y, 1), with x and y from -1 to 1 as in `grid_sample`. Raises
+    ValueError for another shape of theta or a size that is not (N, C, H, W), all positive.
+    """
+    check_tensor("affine_grid", "theta", theta, ndim=3)
+    if len(size) != 4 or min(size) < 1 or theta.shape != (size[0], 2, 3):
+        raise ValueError(
+            f"affine_grid: theta has shape {theta.shape} and size is {tuple(size)}, needs "
+            "(N, 2, 3) and (N, C, H, W)"
+        )
+    y, x = (
+        np.linspace(-1, 1, n) * (1 if align_corners and n > 1 else (n - 1) / n) for n in size[2:]
+    )
+    places = np.stack([*np.meshgrid(x, y), np.ones(size[2:])], axis=-1).astype(theta.dtype)
+    base = Tensor(places.reshape(1, -1, 3)).to(theta.device)
+    return (base @ theta.transpose(1, 2)).reshape(size[0], *size[2:], 2)

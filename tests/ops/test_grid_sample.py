@@ -1,0 +1,126 @@
+from itertools import product
+
+import numpy as np
+import pytest
+
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops.grid_sample import PADDINGS, op
+from tests.witness import assert_adjoint, assert_agree
+
+MODES = list(product(("bilinear", "nearest", "bicubic"), PADDINGS, (False, True)))
+
+
+def arguments(size=(4, 5), out=(3, 7), dtype=np.float64, batch=2):
+    """An input, and a grid that also looks well outside, and never at a kink of the gradient."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, 3, *size)).astype(dtype)
+    grid = rng.uniform(-2.5, 2.5, (batch, *out, len(size))).astype(dtype)
+    return x, grid
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("mode", "padding", "corners"), MODES)
+@pytest.mark.parametrize("size", [(4, 5), (1, 1), (1, 6)])
+def test_forward_equals_the_definition(size, mode, padding, corners, dtype):
+    x, grid = arguments(size, dtype=dtype)
+    how = (mode, padding, corners)
+    expected = op.definition(x.astype(np.float64), grid.astype(np.float64), *how)
+    got = F.grid_sample(Tensor(x), Tensor(grid), *how)
+    # A place is found to eps * size, and moves the cubic result by up to 3 slopes of 16 taps.
+    assert_agree(got.data, expected, dtype, length=16 * max(size) ** 2)
+
+
+@pytest.mark.parametrize(("mode", "padding", "corners"), MODES)
+def test_gradients(mode, padding, corners):
+    inputs = [Tensor(a, requires_grad=True) for a in arguments()]
+    assert gradcheck(lambda x, g: F.grid_sample(x, g, mode, padding, corners), inputs)
+
+
+@pytest.mark.parametrize(("mode", "padding", "corners"), MODES)
+def test_input_gradient_is_adjoint_to_the_forward(mode, padding, corners):
+    x, grid = arguments()
+    how = (mode, padding, corners)
+    assert_adjoint(
+        lambda x: op.forward(x, grid, *how), lambda g: op.grad_input(g, grid, x.shape, *how), x
+    )
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_three_dimensions(mode, padding):
+    x, grid = arguments((3, 2, 4), (2, 3, 2))
+    got = F.grid_sample(Tensor(x), Tensor(grid), mode, padding)
+    assert_agree(got.data, op.definition(x, grid, mode, padding, False), np.float64, length=64)
+    inputs = [Tensor(a, requires_grad=True) for a in (x, grid)]
+    assert gradcheck(lambda x, g: F.grid_sample(x, g, mode, padding), inputs)
+
+
+def test_input_gradient_repeats_bit_for_bit():
+    rng = np.random.default_rng(0)
+    grid = rng.uniform(-0.1, 0.1, (2, 60, 60, 2)).astype(np.float32)  # all meet in a few pixels
+    grad = rng.standard_normal((2, 3, 60, 60)).astype(np.float32)
+    how = ((2, 3, 20, 20), "bilinear", "zeros", False)
+    first = op.grad_input(grad, grid, *how)
+    for _ in range(3):
+        np.testing.assert_array_equal(op.grad_input(grad, grid, *how), first)
+
+
+def test_what_lies_outside_does_not_matter():
+    """An infinite border pixel is not felt through a weight of zero from outside."""
+    x = np.zeros((1, 1, 3, 3))
+    x[0, 0, 0, 0] = np.inf
+    outside = np.full((1, 1, 1, 2), -3.0)
+    assert F.grid_sample(Tensor(x), Tensor(outside)).item() == 0
+    assert F.grid_sample(Tensor(x), Tensor(outside), "nearest").item() == 0
+
+
+@pytest.mark.parametrize("place", [np.inf, -np.inf, np.nan, 1e30, -1e30])
+def test_wild_places(place):
+    x = np.arange(1.0, 13).reshape(1, 1, 3, 4)
+    grid = Tensor(np.array([[[[place, 0]]]]))
+    border = F.grid_sample(Tensor(x), grid, padding_mode="border").item()
+    assert border == (8 if place > 0 else 5)
+    zeros = F.grid_sample(Tensor(x), grid).item()
+    assert zeros == 0 if abs(place) == 1e30 else np.isnan(zeros)
+
+
+def test_empty_batch_and_empty_grid():
+    x, grid = arguments(batch=0)
+    assert F.grid_sample(Tensor(x), Tensor(grid)).shape == (0, 3, 3, 7)
+    x, _ = arguments()
+    grid = Tensor(np.zeros((2, 0, 7, 2)), requires_grad=True)
+    y = F.grid_sample(Tensor(x), grid)
+    y.backward(np.zeros(y.shape))
+    assert grid.grad.shape == grid.shape
+
+
+@pytest.mark.parametrize("corners", [False, True])
+def test_the_identity_of_affine_grid_returns_the_image(corners):
+    x, _ = arguments((5, 8))
+    theta = Tensor(np.tile(np.eye(2, 3), (2, 1, 1)), requires_grad=True)
+    grid = F.affine_grid(theta, x.shape, corners)
+    y = F.grid_sample(Tensor(x), grid, align_corners=corners)
+    np.testing.assert_allclose(y.data, x, rtol=0, atol=1e-13)
+    assert gradcheck(lambda t: F.affine_grid(t, x.shape, corners), [theta])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"mode": "cubic"}, ValueError, "mode is 'cubic'"),
+        ({"padding_mode": "reflect"}, ValueError, "padding_mode is 'reflect'"),
+        ({"grid": Tensor(np.zeros((2, 3, 3, 2)))}, ValueError, "grid has shape .2, 3, 3, 2."),
+        ({"grid": Tensor(np.zeros((1, 3, 3, 3)))}, ValueError, "grid has shape .1, 3, 3, 3."),
+        ({"grid": Tensor(np.zeros((1, 3, 3, 2), "f4"))}, TypeError, "grid is float32"),
+        ({"input": Tensor(np.ones((3, 4, 5)))}, ValueError, "input has shape .3, 4, 5."),
+        ({"input": Tensor(np.ones((1, 3, 0, 5)))}, ValueError, "nothing to sample"),
+        ({"input": Tensor(np.ones((1, 3, 4, 5), int))}, TypeError, "input is int64"),
+    ],
+)
+def test_errors_name_the_culprit(change, error, message):
+    given = {"input": Tensor(np.ones((1, 3, 4, 5))), "grid": Tensor(np.zeros((1, 3, 3, 2)))}
+    with pytest.raises(error, match=f"grid_sample: .*{message}"):
+        F.grid_sample(**{**given, **change})
+    with pytest.raises(ValueError, match="affine_grid: theta has shape"):
+        F.affine_grid(Tensor(np.zeros((1, 2, 3))), (2, 3, 4, 4))
