@@ -1,0 +1,367 @@
+"""Normalisation: subtract the mean, divide by the deviation, scale and shift.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias,      mean, var: over one group of elements
+
+The four layers differ only in what a group is. Seen as an array (B, G, K, L), with statistics over
+B, K and L, and a weight for every (g, k):
+
+    batch norm      a channel, over all images       (N, C, 1, H W)
+    instance norm   a channel of one image           (1, N C, 1, H W)
+    group norm      some channels of one image       (1, N groups, C / groups, H W)
+    layer norm      the last dimensions              (1, rest, last, 1)
+
+Gradient. Write xhat = (x - mean) r with r = 1 / sqrt(var + eps), and g for the upstream gradient
+times the weight, m for the size of a group. x acts on its group in three ways: directly, through
+the mean and through the variance,
+
+    dmean / dx = 1 / m,     dvar / dx = 2 (x - mean) / m,     dr / dvar = -r^3 / 2
+    dx = r g - r mean(g) - r^3 (x - mean) mean(g (x - mean)) = r (g - mean(g) - xhat mean(g xhat))
+
+With given statistics (batch norm in evaluation) only the first way is left: dx = r g.
+
+Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
+        2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import check_tensor
+from minseg.ops.op import Op
+from minseg.parallel import parallel_for
+from minseg.tensor import Tensor, record
+
+BLOCK_BYTES = 2**19  # groups that are worked on together; small, to stay in the cache
+AXES = (0, 2, 3)  # of (B, G, K, L)
+
+
+def normalization_definition(
+    x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> Array:
+    """The formula, group by group, with x as (B, G, K, L)."""
+    y = np.empty_like(x)
+    m = x[:, :1].size
+    for g in range(x.shape[1]):
+        mean = sum(x[:, g].flat) / m
+        var = sum((v - mean) ** 2 for v in x[:, g].flat) / m
+        for b, k, l in np.ndindex(x[:, g].shape):
+            xhat = (x[b, g, k, l] - mean) / math.sqrt(var + eps)
+            scaled = xhat if weight is None else xhat * weight[g, k]
+            y[b, g, k, l] = scaled if bias is None else scaled + bias[g, k]
+    return y
+
+
+def _moments_numpy(x: Array) -> tuple[Array, Array]:
+    """Mean and variance (divided by m) of each group, (G,), in float64.
+
+    In two passes: mean(x^2) - mean(x)^2 loses every digit when the mean is large. And in float64,
+    for a mean of 1000 rounded to float32 would move all of a group by 3e-5.
+    """
+    mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
+
+    def one_block(groups: slice) -> None:
+        mean[groups] = x[:, groups].mean(axis=AXES, dtype=np.float64)
+        deviation = _centred(x[:, groups], mean[groups])
+        var[groups] = np.square(deviation, out=deviation).mean(axis=AXES)
+
+    _for_each_block(one_block, x)
+    return mean, var
+
+
+def _forward_numpy(
+    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> Array:
+    y = np.empty(x.shape, x.dtype)
+    r = _inverse_deviation(var, eps)
+
+    def one_block(groups: slice) -> None:
+        part = _centred(x[:, groups], mean[groups])
+        scale = r[groups, None] if weight is None else r[groups, None] * weight[groups]
+        shift = 0 if bias is None else _over(bias[groups])
+        part *= _over(scale.astype(x.dtype))
+        np.add(part, shift, out=y[:, groups])
+
+    _for_each_block(one_block, x)
+    return y
+
+
+def _grad_numpy(
+    grad: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    eps: float,
+    constant: bool,
+) -> tuple[Array, Array, Array]:
+    """The gradients to x, weight and bias; `constant` statistics do not depend on x."""
+    dx = np.empty(x.shape, x.dtype)
+    dw, db = np.empty((2, *x.shape[1:3]), x.dtype)
+    r = _inverse_deviation(var, eps)
+    m = x[:, :1].size
+
+    def one_block(groups: slice) -> None:
+        g, inverse = grad[:, groups], r[groups, None].astype(x.dtype)
+        part = _centred(x[:, groups], mean[groups])
+        part *= _over(inverse)  # xhat
+        dw[groups] = (g * part).sum(axis=(0, 3))
+        db[groups] = g.sum(axis=(0, 3))
+        w = np.ones_like(dw[groups]) if weight is None else weight[groups]
+        if constant:
+            np.multiply(g, _over(w * inverse), out=dx[:, groups])
+            return
+        # mean(g) and mean(g xhat) with g = grad * weight: the sums over (B, L) are there already
+        part *= _over((w * dw[groups]).sum(axis=1, keepdims=True) / m)
+        part += _over((w * db[groups]).sum(axis=1, keepdims=True) / m)
+        np.subtract(g * _over(w), part, out=part)
+        np.multiply(part, _over(inverse), out=dx[:, groups])
+
+    _for_each_block(one_block, x)
+    return dx, dw, db
+
+
+def _centred(x: Array, mean: Array) -> Array:
+    """x - mean, to the last digit of a float64 mean: less its float32 first, then the rest."""
+    near = mean.astype(x.dtype)
+    part = x - _over(near[:, None])
+    part -= _over((mean - near).astype(x.dtype)[:, None])
+    return part
+
+
+def _inverse_deviation(var: Array, eps: float) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):  # eps = 0 on a constant, eps < 0
+        return 1 / np.sqrt(var + eps)
+
+
+def _over(values: Array) -> Array:
+    """Values for each (g, k) or (g, 1), to meet (B, G, K, L)."""
+    return values[None, :, :, None]
+
+
+def _for_each_block(body: Any, x: Array) -> None:
+    """Call body(slice of groups) for all groups, on all cores."""
+    step = max(1, BLOCK_BYTES // max(x[:, :1].nbytes, 1))
+    if x.size:
+        parallel_for(lambda i: body(slice(i * step, (i + 1) * step)), -(-x.shape[1] // step))
+
+
+_parts: dict[str, Callable[..., Any]] = {
+    "moments": _moments_numpy,
+    "forward": _forward_numpy,
+    "grad": _grad_numpy,
+}
+batch_norm_op, instance_norm_op, group_norm_op, layer_norm_op = (
+    Op(name, definition=normalization_definition, numpy=_parts)
+    for name in ("batch_norm", "instance_norm", "group_norm", "layer_norm")
+)
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of input (N, C, ...), over the batch and all places.
+
+    In training with the batch's own statistics, which the running ones (C,), Tensors or arrays, are
+    moved towards, in place: running = (1 - momentum) running + momentum * batch, with the variance
+    divided by m - 1. Else with the running ones.
+
+    Raises ValueError for shapes that do not fit, for running statistics that are missing in
+    evaluation, and in training for a single value a channel, whose variance says nothing.
+    """
+    op = batch_norm_op
+    channels = _check(op.name, input, weight, bias, running_mean, running_var)
+    count = input.numel() // channels if channels else 0
+    if training and count == 1:
+        raise ValueError(
+            f"batch_norm: input {input.shape} has one value a channel; training needs at least 2"
+        )
+    view = (input.shape[0], channels, 1, -1 if input.numel() else 0)
+    if training:
+        moments = op.moments(input.data.reshape(view)) if count else None
+        if moments is not None:
+            _update((running_mean, running_var), moments, count, momentum)
+    else:
+        moments = _running(op.name, running_mean, running_var)
+    return _normalize(op, input, view, weight, bias, moments, eps, constant=not training)
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise each channel of each image of input (N, C, ...) over its places.
+
+    Running statistics as in batch_norm (the mean of the images' own); they are used where
+    `use_input_stats` is False. Raises ValueError as batch_norm does.
+    """
+    op = instance_norm_op
+    channels = _check(op.name, input, weight, bias, running_mean, running_var)
+    count = math.prod(input.shape[2:])
+    if use_input_stats and count == 1:
+        raise ValueError(
+            f"instance_norm: input {input.shape} has one value a channel; needs at least 2"
+        )
+    view = (1, input.shape[0] * channels, 1, count)
+    moments: Any
+    if not use_input_stats:
+        moments = _running(op.name, running_mean, running_var)
+        moments = [np.tile(s, input.shape[0]) for s in moments]
+    else:
+        moments = op.moments(input.data.reshape(view)) if input.numel() else None
+        if moments is not None:
+            means = [s.reshape(-1, channels).mean(axis=0) for s in moments]
+            _update((running_mean, running_var), means, count, momentum)
+    return _normalize(op, input, view, weight, bias, moments, eps, constant=not use_input_stats)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise input (N, C, ...) over each of `num_groups` groups of channels of each image.
+
+    Raises ValueError where num_groups does not divide C.
+    """
+    op = group_norm_op
+    channels = _check(op.name, input, weight, bias)
+    if num_groups < 1 or channels % num_groups:
+        raise ValueError(
+            f"group_norm: num_groups is {num_groups}, needs to divide the {channels} channels"
+        )
+    places = math.prod(input.shape[2:])
+    view = (1, input.shape[0] * num_groups, channels // num_groups, places)
+    return _normalize(op, input, view, weight, bias, None, eps)
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: int | Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise over the last dimensions, which must be `normalized_shape`, as weight and bias are.
+
+    Raises ValueError where they are not.
+    """
+    op = layer_norm_op
+    check_tensor(op.name, "input", input, ndim=None)
+    last = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not last or input.shape[-len(last) :] != last:
+        raise ValueError(
+            f"layer_norm: input has shape {input.shape}, which does not end in "
+            f"normalized_shape {last}"
+        )
+    _check_affine(op.name, input, last, weight=weight, bias=bias)
+    view = (1, math.prod(input.shape[: -len(last)]), math.prod(last), 1)
+    return _normalize(op, input, view, weight, bias, None, eps)
+
+
+def _normalize(
+    op: Op,
+    input: Tensor,
+    view: tuple[int, ...],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    moments: Any,
+    eps: float,
+    constant: bool = False,
+) -> Tensor:
+    """The part that the four share; `view` is (B, G, K, L), `moments` None: of the input."""
+    x = input.data.reshape(view)
+    if moments is None:
+        moments = op.moments(x)
+    groups = view[1:3]
+
+    def for_each_group(values: Tensor | None) -> Array | None:
+        """(C,) or (last,) -> (G, K); the images repeat it."""
+        if values is None:
+            return None
+        repeats = math.prod(groups) // max(values.numel(), 1)
+        return np.broadcast_to(values.data.reshape(1, -1), (repeats, values.numel())).reshape(
+            groups
+        )
+
+    w, b = for_each_group(weight), for_each_group(bias)
+    y = op.forward(x, *moments, w, b, eps).reshape(input.shape)
+
+    def backward(grad: Array) -> list[Array | None]:
+        dx, *affine = op.grad(grad.reshape(x.shape), x, *moments, w, eps, constant)
+        gradients = [dx.reshape(input.shape)]
+        for values, d in zip((weight, bias), affine, strict=True):
+            if values is None:
+                gradients.append(None)
+            else:
+                gradients.append(d.reshape(-1, *values.shape).sum(axis=0))
+        return gradients
+
+    return record(op.name, y, (input, weight, bias), backward)
+
+
+def _running(op: str, mean: Any, var: Any) -> tuple[Array, Array]:
+    if mean is None or var is None:
+        raise ValueError(f"{op}: needs running_mean and running_var to do without the input's own")
+    return _array(mean).astype(np.float64), _array(var).astype(np.float64)
+
+
+def _update(
+    statistics: tuple[Any, Any], moments: Sequence[Array], count: int, momentum: float
+) -> None:
+    mean, var = moments
+    unbiased = var * (count / (count - 1))
+    for running, value in zip(statistics, (mean, unbiased), strict=True):
+        if running is not None:
+            array = _array(running)
+            array[...] = (1 - momentum) * array + momentum * value
+
+
+def _array(value: Any) -> Array:
+    return value.data if isinstance(value, Tensor) else value
+
+
+def _check(
+    op: str,
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Any = None,
+    running_var: Any = None,
+) -> int:
+    """Check everything that has one value a channel; return the number of channels."""
+    check_tensor(op, "input", input, ndim=None)
+    if input.ndim < 2:
+        raise ValueError(f"{op}: input has shape {input.shape}, needs (N, C, ...)")
+    shape = (input.shape[1],)
+    _check_affine(op, input, shape, weight=weight, bias=bias)
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None and np.shape(_array(running)) != shape:
+            raise ValueError(f"{op}: {name} has shape {np.shape(_array(running))}, needs {shape}")
+    return shape[0]
+
+
+def _check_affine(op: str, input: Tensor, shape: tuple[int, ...], **values: Tensor | None) -> None:
+    for name, value in values.items():
+        if value is not None:
+            check_tensor(op, name, value, ndim=None, like=input)
+            if value.shape != shape:
+                raise ValueError(f"{op}: {name} has shape {value.shape}, needs {shape}")

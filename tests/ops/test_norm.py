@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+
+import minseg.functional as F
+from minseg import Tensor, gradcheck
+from minseg.ops.norm import normalization_definition
+from tests.witness import assert_agree
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((3, 4, 5, 2)) * 2 + 1
+W, B = RNG.standard_normal((2, 4))
+W_LAST, B_LAST = RNG.standard_normal((2, 5, 2))
+
+# name -> the op on (x, weight, bias), its affine parameters, and x as (B, G, K, L) with (G, K)
+LAYERS = {
+    "batch_norm": (
+        lambda x, w, b: F.batch_norm(x, None, None, w, b, training=True),
+        (W, B),
+        (3, 4, 1, 10),
+        lambda v: v.reshape(4, 1),
+    ),
+    "instance_norm": (
+        lambda x, w, b: F.instance_norm(x, weight=w, bias=b),
+        (W, B),
+        (1, 12, 1, 10),
+        lambda v: np.tile(v, 3).reshape(12, 1),
+    ),
+    "group_norm": (
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        (W, B),
+        (1, 6, 2, 10),
+        lambda v: np.tile(v, 3).reshape(6, 2),
+    ),
+    "layer_norm": (
+        lambda x, w, b: F.layer_norm(x, (5, 2), w, b),
+        (W_LAST, B_LAST),
+        (1, 12, 10, 1),
+        lambda v: np.tile(v.ravel(), 12).reshape(12, 10),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", LAYERS)
+def test_forward_equals_the_definition(name, dtype):
+    function, (w, b), view, for_each_group = LAYERS[name]
+    x, w, b = (a.astype(dtype) for a in (X, w, b))
+    exact = [a.astype(np.float64) for a in (x.reshape(view), for_each_group(w), for_each_group(b))]
+    expected = normalization_definition(*exact, 1e-5).reshape(x.shape)
+    got = function(*(Tensor(a) for a in (x, w, b)))
+    assert_agree(got.data, expected, dtype, length=X[:, 0].size)
+    plain = normalization_definition(exact[0], None, None, 1e-5).reshape(x.shape)
+    assert_agree(function(Tensor(x), None, None).data, plain, dtype, length=X[:, 0].size)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients(name):
+    function, affine, _, _ = LAYERS[name]
+    assert gradcheck(function, [Tensor(a, requires_grad=True) for a in (X, *affine)])
+    assert gradcheck(lambda x: function(x, None, None), [Tensor(X, requires_grad=True)])
+
+
+@pytest.mark.parametrize("function", [F.batch_norm, F.instance_norm])
+def test_given_statistics(function):
+    """They are constants: used as they are, left as they are, and without part in the gradient."""
+    mean, var = RNG.standard_normal(4), RNG.random(4) + 0.5
+    kept = mean.copy(), var.copy()
+    mode = {"training": False} if function is F.batch_norm else {"use_input_stats": False}
+
+    def apply(x, w, b):
+        return function(x, mean, Tensor(var), w, b, eps=0.1, **mode)
+
+    inputs = [Tensor(a, requires_grad=True) for a in (X, W, B)]
+    over = (slice(None), None, None)
+    expected = (X - mean[over]) / np.sqrt(var[over] + 0.1) * W[over] + B[over]
+    assert_agree(apply(*inputs).data, expected, np.float64, length=4)
+    assert gradcheck(apply, inputs)
+    np.testing.assert_array_equal((mean, var), kept)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_running_statistics_move_in_place(dtype):
+    x = X.astype(dtype)
+    start = np.array([1, 2, 3, 4], dtype)
+    mean, var = Tensor(start.copy()), start.copy()
+    memory = mean.data
+    F.batch_norm(Tensor(x), mean, var, training=True, momentum=0.3)
+    assert mean.data is memory
+    exact = x.astype(np.float64)
+    moved = 0.7 * start + 0.3 * exact.mean(axis=(0, 2, 3))
+    assert_agree(mean.data, moved, dtype, length=30)
+    assert_agree(var, 0.7 * start + 0.3 * exact.var(axis=(0, 2, 3), ddof=1), dtype, length=30)
+
+    mean, var = start.copy(), start.copy()
+    F.instance_norm(Tensor(x), mean, var, momentum=0.3)
+    assert_agree(mean, moved, dtype, length=30)
+    images = exact.var(axis=(2, 3), ddof=1).mean(axis=0)
+    assert_agree(var, 0.7 * start + 0.3 * images, dtype, length=30)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_large_mean_costs_no_digits(name):
+    """Mean 1000, deviation 1, float32: the answer of float64 to the same numbers, to float32.
+
+    The inputs are exact, and so is x - mean but for one rounding of a value of about 4. One pass
+    over squares (1e6 * 6e-8 = 0.06) or a mean in float32 (3e-5) would both be far off.
+    """
+    function, *_ = LAYERS[name]
+    rng = np.random.default_rng(1)
+    size = (3, 4, 5, 2) if name == "layer_norm" else (3, 4, 40, 50)
+    x = (rng.standard_normal(size) + 1000).astype(np.float32)
+    g = rng.standard_normal(size).astype(np.float32)
+    results = []
+    for dtype in (np.float32, np.float64):
+        leaf = Tensor(x.astype(dtype), requires_grad=True)
+        y = function(leaf, None, None)
+        y.backward(g.astype(dtype))
+        results.append((y.data, leaf.grad.data))
+    for got, expected in zip(*results, strict=True):
+        assert_agree(got, expected, np.float32, length=4)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_inputs_may_be_non_contiguous_and_are_not_mutated(name):
+    function, affine, _, _ = LAYERS[name]
+    affine = [Tensor(a) for a in affine]
+    x = np.asfortranarray(X)
+    results = []
+    for data in (X, x):
+        leaf = Tensor(data, requires_grad=True)
+        y = function(leaf, *affine)
+        y.backward(np.asfortranarray(np.cos(X)))
+        results.append((y.data, leaf.grad.data))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(x, X)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_empty_batch(name):
+    function, affine, _, _ = LAYERS[name]
+    leaves = [Tensor(a, requires_grad=True) for a in (X[:0], *affine)]
+    y = function(*leaves)
+    assert y.shape == (0, 4, 5, 2)
+    y.backward(np.zeros(y.shape))
+    assert [leaf.grad.shape for leaf in leaves] == [y.shape, affine[0].shape, affine[1].shape]
+    mean, var = np.ones(4), np.full(4, 2.0)
+    F.batch_norm(leaves[0], mean, var, training=True)
+    np.testing.assert_array_equal((mean, var), (np.ones(4), np.full(4, 2.0)))
+
+
+def test_two_dimensions_and_a_constant_channel():
+    x = np.stack([np.full(6, 7.0), np.arange(6.0)], axis=1)  # (N, C)
+    y = F.batch_norm(Tensor(x), training=True).data
+    np.testing.assert_array_equal(y[:, 0], 0)
+    np.testing.assert_allclose(y[:, 1].std(), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda x: F.batch_norm(x), ValueError, "batch_norm: needs running_mean"),
+        (lambda x: F.batch_norm(x[:1, :, :1, :1], training=True), ValueError, "at least 2"),
+        (lambda x: F.batch_norm(x, np.ones(3), np.ones(4)), ValueError, "running_mean has shape"),
+        (lambda x: F.batch_norm(x, weight=Tensor(np.ones(3))), ValueError, "weight has shape"),
+        (lambda x: F.batch_norm(x[0, 0, 0]), ValueError, "batch_norm: input has shape"),
+        (lambda x: F.instance_norm(x[:, :, :1, :1]), ValueError, "instance_norm: .* at least 2"),
+        (lambda x: F.group_norm(x, 3), ValueError, "num_groups is 3, needs to divide the 4"),
+        (lambda x: F.group_norm(x, 2, x), ValueError, "group_norm: weight has shape"),
+        (lambda x: F.layer_norm(x, 5), ValueError, "layer_norm: input has shape"),
+        (lambda x: F.layer_norm(x, 2, bias=Tensor(np.ones(5))), ValueError, "bias has shape"),
+        (lambda x: F.layer_norm(x, 2, Tensor(np.ones(2, "f4"))), TypeError, "weight is float32"),
+        (lambda x: F.layer_norm(x.to(int), 2), TypeError, "layer_norm: input is int64"),
+    ],
+)
+def test_errors_name_the_culprit(call, error, message):
+    with pytest.raises(error, match=message):
+        call(Tensor(X))
