@@ -60,3 +60,23 @@ def classes_and_shape(input: Tensor) -> tuple[int, tuple[int, ...]]:
     if input.ndim == 1:
         return input.shape[0], ()
     return (input.shape[1], input.shape[:1] + input.shape[2:]) if input.ndim else (0, ())
+
+
+def check_segmentation(
+    op: str, input: Tensor, target: Tensor, ignore_index: int
+) -> tuple[Array, Array]:
+    """For scores (N, C, ...): which pixels are of which class (N, C, ...), which count (N, 1, ...).
+
+    Both are bool; an ignored pixel is of no class. Raises as check_labels does, and ValueError for
+    fewer than two classes: the softmax of one score is 1, whatever the score.
+    """
+    check_tensor(op, "input", input, ndim=None)
+    if input.ndim < 2 or input.shape[1] < 2:
+        raise ValueError(
+            f"{op}: input has shape {input.shape}, needs (N, C, ...) with at least 2 classes"
+        )
+    labels = check_labels(op, input, target, ignore_index)[:, None]
+    xp = array_module(labels)
+    classes = xp.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2))
+    valid = labels != ignore_index
+    return (labels == classes) & valid, valid
