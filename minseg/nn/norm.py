@@ -33,11 +33,12 @@ class _Norm2d(Module):
         momentum: float | None,
         affine: bool,
         track_running_stats: bool,
+        bias: bool,
     ) -> None:
         super().__init__()
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        self.weight, self.bias = _scale(num_features, affine), _shift(num_features, affine)
+        self.weight, self.bias = _scale(num_features, affine), _shift(num_features, affine and bias)
         for name, start in {
             "running_mean": np.zeros(num_features, np.float32),
             "running_var": np.ones(num_features, np.float32),
@@ -67,8 +68,10 @@ class BatchNorm2d(_Norm2d):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
@@ -103,8 +106,10 @@ class InstanceNorm2d(_Norm2d):
         momentum: float = 0.1,
         affine: bool = False,
         track_running_stats: bool = False,
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, bias)
 
     def forward(self, input: Tensor) -> Tensor:
         self._check(input)
@@ -128,7 +133,13 @@ class GroupNorm(Module):
     """
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if num_groups < 1 or num_channels % num_groups:
@@ -138,7 +149,7 @@ class GroupNorm(Module):
             )
         self.num_groups, self.num_channels = num_groups, num_channels
         self.eps, self.affine = eps, affine
-        self.weight, self.bias = _scale(num_channels, affine), _shift(num_channels, affine)
+        self.weight, self.bias = _scale(num_channels, affine), _shift(num_channels, affine and bias)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
