@@ -73,7 +73,7 @@ relu_op = Op(
     definition=elementwise_definition(lambda x: max(x, 0.0)),
     numpy={
         "forward": lambda x: array_module(x).maximum(x, 0),
-        "grad_input": lambda grad, y: _where(y <= 0, 0, grad),  # where x is NaN it shows
+        "grad_input": lambda grad, y: grad * ~(y <= 0),  # so written, a NaN shows
     },
 )
 
@@ -125,7 +125,7 @@ relu6_op = Op(
     definition=elementwise_definition(lambda x: min(max(x, 0.0), 6.0)),
     numpy={
         "forward": lambda x: x.clip(0, 6),
-        "grad_input": lambda grad, y: _where((y <= 0) | (y >= 6), 0, grad),
+        "grad_input": lambda grad, y: grad * ~((y <= 0) | (y >= 6)),
     },
 )
 
