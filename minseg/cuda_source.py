@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from minseg.cuda_expression import evaluate
@@ -56,14 +57,23 @@ class Source:
     """A `.cu` file with its quoted includes put in, and what was read from it."""
 
     path: Path
+    files: dict[Path, int]  # itself and what it includes, with the time of their last change
     text: str  # includes expanded; `#line` lines keep file names and line numbers right
     code: str  # the same, comments and strings blanked
     kernels: dict[str, Kernel] = field(default_factory=dict)
     bodies: dict[str, set[str]] = field(default_factory=dict)  # function or macro: names it uses
 
+    @cached_property
+    def _constants(self) -> tuple[dict[str, str], dict[str, str]]:
+        return _constants(self.code, {}), _constants(self.code, {"MINSEG_DOUBLE": "1"})
+
     def constants(self, double: bool) -> dict[str, str]:
         """The `#define`s and `constexpr`s that hold when `scalar` is float, or double."""
-        return _constants(self.code, {"MINSEG_DOUBLE": "1"} if double else {})
+        return self._constants[double]
+
+    def unchanged(self) -> bool:
+        """Is all that was read still as it was on disk?"""
+        return all(f.is_file() and f.stat().st_mtime_ns == t for f, t in self.files.items())
 
     def reaches(self, kernel: str) -> set[str]:
         """Every name that the kernel uses, itself or through a function or macro of this file."""
@@ -79,8 +89,9 @@ class Source:
 
 def read_source(path: Path) -> Source:
     """Read a `.cu` file. ValueError names file and line of what cannot be understood."""
-    text = _expand(path, set())
-    source = Source(path, text, blank(text))
+    files: dict[Path, int] = {}
+    text = _expand(path, files)
+    source = Source(path, files, text, blank(text))
     _read_bodies(source)
     end = 0
     for match in re.finditer(r"__global__\b", source.code):
@@ -137,9 +148,9 @@ def place(source: Source, position: int) -> tuple[str, int]:
     return name, line
 
 
-def _expand(path: Path, seen: set[Path]) -> str:
+def _expand(path: Path, seen: dict[Path, int]) -> str:
     """The file's text, each `#include "..."` replaced by that file's, once."""
-    seen.add(path.resolve())
+    seen[path.resolve()] = path.stat().st_mtime_ns
     out = [f'#line 1 "{path.name}"']
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         include = re.match(r'\s*#\s*include\s+"([^"]+)"', line)

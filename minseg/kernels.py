@@ -87,41 +87,46 @@ def kernel_info(name: str) -> Kernel:
     """
     path, _, bare = name.rpartition(":")
     bare = bare.split("<")[0].strip()
-    if path:
-        files = [Path(path) if Path(path).is_file() else kernels_folder() / path]
-        if not files[0].is_file():
-            raise ValueError(f"kernel {name!r}: no file {path}")
-    else:
-        files = [f for f in sorted(kernels_folder().glob("*.cu")) if bare in _names(f)]
-    if len(files) > 1:
-        raise ValueError(f"kernel {bare!r} is in {' and in '.join(f.name for f in files)}")
-    if not files or bare not in _names(files[0]):
-        known = _names(files[0]) if files else list_kernels()
-        raise ValueError(f"there is no kernel {bare!r}; known: {', '.join(sorted(known))}")
-    return load(files[0]).kernels[bare]
+    if not path:
+        return _find(kernels_folder(), bare)
+    file = Path(path) if Path(path).is_file() else kernels_folder() / path
+    if not file.is_file():
+        raise ValueError(f"kernel {name!r}: no file {path}")
+    found = load(file).kernels
+    if bare not in found:
+        raise ValueError(f"{path} has no kernel {bare!r}; it has {', '.join(found)}")
+    return found[bare]
 
 
 def load(path: str | Path) -> Source:
-    """Read a `.cu` file; cached until it, or a `.cuh` beside it or above it, changes."""
+    """Read a `.cu` file; kept until it, or a file that it includes, changes."""
     path = Path(path).resolve()
-    headers = [f for folder in list(path.parents)[:3] for f in folder.glob("*.cuh")]
-    return _load(path, tuple((f, f.stat().st_mtime_ns) for f in (path, *headers)))
+    known = _sources.get(path)
+    if known is None or not known.unchanged():
+        known = _sources[path] = read_source(path)
+    return known
 
 
-@lru_cache(maxsize=512)
-def _load(path: Path, stamps: tuple[tuple[Path, int], ...]) -> Source:
-    return read_source(path)
+_sources: dict[Path, Source] = {}
+_homes: dict[tuple[Path, str], Path] = {}  # (kernel folder, kernel): the file where it was found
 
 
-def _names(path: Path) -> frozenset[str]:
-    return _names_at(path, path.stat().st_mtime_ns)
+def _find(folder: Path, name: str) -> Kernel:
+    home = _homes.get((folder, name))
+    if home is None or not home.is_file() or name not in load(home).kernels:
+        files = [f for f in sorted(folder.glob("*.cu")) if name in _names(f)]
+        if len(files) > 1:
+            raise ValueError(f"kernel {name!r} is in {' and in '.join(f.name for f in files)}")
+        if not files:
+            raise ValueError(f"there is no kernel {name!r}; known: {', '.join(list_kernels())}")
+        home = _homes[folder, name] = files[0]
+    return load(home).kernels[name]
 
 
-@lru_cache(maxsize=512)
-def _names_at(path: Path, stamp: int) -> frozenset[str]:
+def _names(path: Path) -> set[str]:
     """Names of the kernels in a file, without reading more of it: a fault in it harms no other."""
     code = re.sub(r"__launch_bounds__\s*\([^;{]*?\)\s*(?=\w)", "", blank(path.read_text("utf-8")))
-    return frozenset(re.findall(r"__global__\b[^;{(]*?(\w+)\s*\(", code))
+    return set(re.findall(r"__global__\b[^;{(]*?(\w+)\s*\(", code))
 
 
 observers: list[Callable[[Launch], None]] = []  # each is told of every launch before it runs

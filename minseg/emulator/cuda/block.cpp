@@ -74,29 +74,47 @@ void Block::fiber_main(unsigned high, unsigned low) {
     }
 }
 
-__attribute__((noinline)) void Block::switch_away() {
-    if (_setjmp(current().context) == 0) _longjmp(scheduler, 1);
+// Let the next thread run that can; when each had its turn, the scheduler looks again.
+void Block::run_next() {
+    while (++turn < threads) {
+        const int thread = order ? order[turn] : turn;
+        if (fibers[thread].state == State::READY) enter(thread);
+    }
+    _longjmp(scheduler, 1);
 }
 
-__attribute__((noinline)) void Block::resume(int thread) {
+void Block::enter(int thread) {
     running = thread;
+    moved = true;
     here.thread = fibers[thread].index;
-    if (_setjmp(scheduler)) return;
     if (fibers[thread].started) _longjmp(fibers[thread].context, 1);
     fibers[thread].started = true;
     getcontext(&start);
     start.uc_stack.ss_sp = stacks + thread * STACK;
     start.uc_stack.ss_size = STACK - thread % 32 * 512;
     start.uc_link = nullptr;
-    uint64_t self = (uint64_t)this;
+    const uint64_t self = (uint64_t)this;
     makecontext(&start, (void (*)())fiber_main, 2, (unsigned)(self >> 32), (unsigned)self);
     setcontext(&start);
+    __builtin_unreachable();
+}
+
+__attribute__((noinline)) void Block::switch_away() {
+    if (_setjmp(current().context) == 0) run_next();
+}
+
+// All threads from where they are to where they wait or end.
+__attribute__((noinline)) void Block::run_round() {
+    turn = -1;
+    moved = false;
+    if (_setjmp(scheduler) == 0) run_next();
 }
 
 bool Block::run(Entry entry, void** arguments, int threads, const int* order) {
     this->entry = entry;
     this->arguments = arguments;
     this->threads = live = threads;
+    this->order = order;
     at_barrier = yes_votes = 0;
     failed = false;
     running_block = this;
@@ -112,13 +130,7 @@ bool Block::run(Entry entry, void** arguments, int threads, const int* order) {
         warps[i / WARP_SIZE].present |= 1u << i % WARP_SIZE;
     }
     while (live && !failed) {
-        bool moved = false;
-        for (int i = 0; i < threads && !failed; ++i) {
-            int thread = order ? order[i] : i;
-            if (fibers[thread].state != State::READY) continue;
-            moved = true;
-            resume(thread);
-        }
+        run_round();
         if (!moved) {
             on_deadlock(*this);
             if (_setjmp(scheduler) == 0) fail_deadlocked();

@@ -58,11 +58,16 @@ struct Block {
     char* stacks = nullptr;
     int stack_count = 0;
     ucontext_t start;
+    const int* order = nullptr;
+    int turn = 0;  // position in `order` of the running thread
+    bool moved = false;
 
     static void fiber_main(unsigned high, unsigned low);
     void make_stacks(int count);
-    void resume(int thread);
+    [[noreturn]] void run_next();
+    [[noreturn]] void enter(int thread);
     void switch_away();
+    void run_round();
     void finish_thread();
     void fail_deadlocked();
 };

@@ -99,7 +99,7 @@ static int run(const char* request, const char* report_path, const char* arrays,
     struct sigaction action = {};
     action.sa_handler = on_signal;
     action.sa_flags = SA_ONSTACK;
-    for (int signal : {SIGALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) sigaction(signal, &action, nullptr);
+    for (int signal : {SIGALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigaction(signal, &action, nullptr);
     alarm(seconds);
 
     here.grid_size = {header.grid[0], header.grid[1], header.grid[2]};
