@@ -78,8 +78,8 @@ def _demo(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--data", choices=("street", "shapes"), default="street",
                         help="street scenes, or circles, rectangles and triangles")  # fmt: skip
-    parser.add_argument("--seconds", type=_positive(float), default=30.0, metavar="S",
-                        help="how long to train (default: 30)")  # fmt: skip
+    parser.add_argument("--seconds", type=_positive(float), default=45.0, metavar="S",
+                        help="train no longer than this (default: 45)")  # fmt: skip
     parser.add_argument("--out", default="out/demo", metavar="DIR",
                         help="where the figure goes (default: out/demo)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N")
@@ -107,6 +107,7 @@ def _train(commands: argparse._SubParsersAction) -> None:
     add("--depth", type=_positive(int), metavar="N", help="how deep: see `minseg models`")
     add("--norm", choices=("batch", "none"), help="normalisation after the convolutions")
 
+    add("--option", action="append", metavar="NAME=VALUE", help="another option of the network")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--epochs", type=_positive(int), metavar="N", help="train N epochs")
     budget.add_argument("--steps", type=_positive(int), metavar="N", help="train N batches")

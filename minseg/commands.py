@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from minseg.checkpoint import write_atomically
 from minseg.evaluate import Evaluation, evaluate
 
-console = Console(highlight=False)
+# Plain text: what is printed holds paths and names, which may look like markup or like numbers.
+# On no terminal (a pipe, a file) the lines are as long as they are.
+console = Console(
+    highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
+)
 
 
 def train(resume: str | None, out: str | None, **options: Any) -> int:
@@ -27,6 +32,7 @@ def train(resume: str | None, out: str | None, **options: Any) -> int:
         console.print(f"going on with {resume} at step {trainer.step}")
     else:
         model, data = given.pop("model", "unet"), given.pop("data", "shapes")
+        given["options"] = _network_options(given)
         if given.get("data_root"):
             given["data_root"] = os.path.abspath(given["data_root"])
         if data.startswith("folder:"):
@@ -47,7 +53,7 @@ def demo(data: str, seconds: float, out: str, seed: int) -> int:
         figure = Path(out) / "demo.png"
         viz.save(demo_figure(trainer), figure)
         _print_scores(trainer.last_evaluation)
-        console.print(f"\nfigure: [bold]{figure}[/]")
+        console.print(f"\nfigure: {figure}", style="bold")
         console.print(f"next:   minseg predict PICTURE --weights {out} --out {out}")
     return code
 
@@ -130,7 +136,7 @@ def doctor() -> int:
 
     table = Table("", "part", "found", "what it gives", box=None, pad_edge=False)
     for part, found, gives in findings():
-        mark = "[green]yes[/]" if found else "[yellow]no[/]"
+        mark = Text("yes", "green") if found else Text("no", "yellow")
         table.add_row(mark, part, found or "-", gives)
     console.print(table)
     return 0
@@ -156,11 +162,26 @@ def _fit(trainer: Any) -> int:
     return 0
 
 
+# What `--resume` may change: how long to train, and what has no influence on the weights.
 _CHANGEABLE = ("epochs", "steps", "minutes", "workers", "data_root", "device", "save_every")
 
 
+def _network_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes --width, --depth, --norm and --option NAME=VALUE out of what was given."""
+    options = {name: given.pop(name) for name in ("width", "depth", "norm") if name in given}
+    for text in given.pop("option", []):
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"--option {text}: needs NAME=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return {name: None if value == "none" else value for name, value in options.items()}
+
+
 def _changes(given: dict[str, Any]) -> dict[str, Any]:
-    """What `--resume` may change: how long to train, and what has no influence on the weights."""
+    """The fields of the record that `--resume` is to change. Raises ValueError for any other."""
     fixed = [name for name in given if name not in _CHANGEABLE]
     if fixed:
         option = "--" + fixed[0].replace("_", "-")

@@ -3,7 +3,7 @@
 A run folder keeps the record, so that evaluation, prediction and `--resume` need no options again.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,13 @@ AUGMENTATIONS = ("none", "flip", "scene", "cells")
 class Config:
     """The choices of a run; `minseg train --help` explains each.
 
-    Exactly one of epochs, steps and minutes is set: how long to train.
+    How long to train: epochs, steps or minutes; whichever of those set is over first ends it.
     """
 
     model: str = "unet"
     data: str = "shapes"
     data_root: str | None = None
-    width: int | None = None  # None: the network's own
-    depth: int | None = None
-    norm: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)  # of the network: width, depth, ...
     size: Size | None = None  # (H, W) that whole images are scaled to; None: as they are
     crop: Size | None = None  # (H, W) of the random crops to train on; None: whole images
     images: int | None = None  # of a synthetic data set: how many to draw for training
@@ -67,8 +65,8 @@ class Config:
     save_every: float = 30.0  # seconds from one checkpoint to the next
 
     def __post_init__(self) -> None:
-        if sum(budget is not None for budget in (self.epochs, self.steps, self.minutes)) != 1:
-            raise ValueError("config: set one of epochs, steps and minutes: how long to train")
+        if self.epochs is self.steps is self.minutes is None:
+            raise ValueError("config: set epochs, steps or minutes: how long to train")
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES,
                    "class_weights": CLASS_WEIGHTS, "augment": AUGMENTATIONS}  # fmt: skip
         for name, allowed in choices.items():
@@ -98,9 +96,17 @@ class Config:
         return asdict(self)
 
 
-# From scratch, on a CPU: narrower than in the papers, and with batch norm, which trains faster.
-_MODELS: dict[str, dict[str, Any]] = {
-    "unet": {"width": 16, "depth": 4, "norm": "batch"},
+# From scratch, on a CPU: narrower and shallower than in the papers, and with batch norm, which
+# trains faster. An output stride of 8 suits images that are small already.
+_FCN = {"width": 16, "norm": "batch", "padding": "same"}
+_DEEPLAB = {"width": 16, "depth": 18, "output_stride": 8}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "unet": {"width": 16, "norm": "batch"},
+    "fcn32s": _FCN,
+    "fcn16s": _FCN,
+    "fcn8s": _FCN,
+    "deeplabv3": _DEEPLAB,
+    "deeplabv3plus": _DEEPLAB,
 }
 _DATA: dict[str, dict[str, Any]] = {
     "shapes": {"size": (64, 64), "images": 400, "epochs": 10, "batch_size": 16},
@@ -117,16 +123,15 @@ _DATA: dict[str, dict[str, Any]] = {
 _CACHED = 1000  # drawn images that are kept: drawing one takes longer than training on it
 
 
-def configure(model: str, data: str, **given: Any) -> Config:
-    """The record for a network on a data set: its defaults, and over them what is given.
+def configure(model: str, data: str, options: dict[str, Any] | None = None, **given: Any) -> Config:
+    """The record for a network on a data set: the defaults of both, and over them what is given.
 
-    An option that is None counts as not given.
+    options: of the network; those left out keep their defaults.
     """
-    given = {name: value for name, value in given.items() if value is not None}
-    chosen = {**_MODELS.get(model, {}), **_DATA.get(data.partition(":")[0], {"epochs": 20})}
+    chosen = {**_DATA.get(data.partition(":")[0], {"epochs": 20}), **given}
     if {"epochs", "steps", "minutes"} & set(given):
-        chosen.pop("epochs")
-    return Config(model=model, data=data, **{**chosen, **given})
+        chosen["epochs"] = given.get("epochs")
+    return Config(model, data, options={**_OPTIONS.get(model, {}), **(options or {})}, **chosen)
 
 
 def open_split(config: Config, split: str, full_labels: bool = False) -> Dataset:

@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import minseg.functional as F
 from minseg import models, nn, optim
+from minseg.class_weights import inverse_log_weights, median_frequency_weights
 from minseg.config import Config
 from minseg.data import IGNORE_INDEX, Dataset
+from minseg.ops.weighted_sum import WeightedSum
 from minseg.tensor import Tensor
 
 LossFunction = Callable[[Any, np.ndarray], Tensor]
@@ -19,11 +22,9 @@ AUXILIARY_WEIGHT = 0.4  # of the loss at an auxiliary head (Zhao et al. 2017, PS
 
 def build_model(config: Config, num_classes: int, channels: int) -> nn.Module:
     """The network with fresh weights. Raises ValueError and TypeError for what does not exist."""
-    options: dict[str, Any] = {"width": config.width, "depth": config.depth, "norm": config.norm}
-    given = {name: value for name, value in options.items() if value is not None}
-    if given.get("norm") == "none":
-        given["norm"] = None
-    model = models.build(config.model, num_classes=num_classes, in_channels=channels, **given)
+    model = models.build(
+        config.model, num_classes=num_classes, in_channels=channels, **config.options
+    )
     return model.to(config.device)
 
 
@@ -64,11 +65,12 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-_TERMS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
-    "cross_entropy": lambda x, t, w: F.cross_entropy(x, t, w, ignore_index=IGNORE_INDEX),
-    "dice": lambda x, t, w: F.dice_loss(x, t, ignore_index=IGNORE_INDEX),
-    "focal": lambda x, t, w: F.focal_loss(x, t, weight=w, ignore_index=IGNORE_INDEX),
-    "lovasz": lambda x, t, w: F.lovasz_softmax(x, t, ignore_index=IGNORE_INDEX),
+# The terms that a loss can be made of, and the argument that takes the classes' weights.
+_TERMS: dict[str, tuple[Callable[..., Tensor], str | None]] = {
+    "cross_entropy": (F.cross_entropy, "weight"),
+    "focal": (F.focal_loss, "alpha"),
+    "dice": (F.dice_loss, None),
+    "lovasz": (F.lovasz_softmax, None),
 }
 
 
@@ -80,27 +82,30 @@ def build_loss(config: Config, weights: np.ndarray | None = None) -> LossFunctio
 
     Raises ValueError for a term that does not exist.
     """
+    on_device = None if weights is None else Tensor(weights).to(config.device)
     terms = []
     for text in config.loss.replace(" ", "").split("+"):
         factor, _, name = text.rpartition("*")
         try:
-            terms.append((float(factor or 1), _TERMS[name]))
+            function, takes_weights = _TERMS[name]
+            terms.append((float(factor or 1), function))
         except (ValueError, KeyError):
             raise ValueError(
                 f"loss: got {config.loss!r}, needs a sum of {', '.join(_TERMS)}, each with a "
                 f'factor if wanted: "cross_entropy + 0.5 * dice"'
             ) from None
-    on_device = None if weights is None else Tensor(weights).to(config.device)
+        if takes_weights and on_device is not None:
+            terms[-1] = (terms[-1][0], partial(function, **{takes_weights: on_device}))
+    of_head = WeightedSum(*terms, ignore_index=IGNORE_INDEX)
 
     def loss(out: Any, masks: np.ndarray) -> Tensor:
-        heads = out if isinstance(out, dict) else {"out": out}
-        total: Any = 0.0
-        for head, share in (("out", 1.0), ("aux", AUXILIARY_WEIGHT)):
-            if head in heads:
-                target = Tensor(centre(masks, heads[head].shape[2:])).to(config.device)
-                for factor, term in terms:
-                    total = term(heads[head], target, on_device) * (share * factor) + total
-        return total
+        def part(logits: Tensor) -> Tensor:
+            return of_head(logits, Tensor(centre(masks, logits.shape[2:])).to(config.device))
+
+        if not isinstance(out, dict):
+            return part(out)
+        total = part(out["out"])
+        return total + AUXILIARY_WEIGHT * part(out["aux"]) if "aux" in out else total
 
     return loss
 
@@ -114,24 +119,8 @@ def centre(masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 def count_class_weights(dataset: Dataset, kind: str) -> np.ndarray:
     """A weight for each class, (K,) float32, the rarer the larger, from all masks of a data set.
 
-    "median": median frequency / frequency, a class's frequency being its share of the pixels of
-    those images that show it (Eigen, Fergus 2015, section 5). "invlog": 1 / log(1.02 + share of all
-    pixels) (Paszke et al. 2016, ENet, section 5.2). A class that no image shows gets 0.
+    kind: "median" or "invlog", see `minseg.class_weights`.
     """
-    count = len(dataset.classes)
-    pixels, shown_in = np.zeros(count), np.zeros(count)
-    for index in range(len(dataset)):
-        mask = dataset[index].mask
-        valid = mask[mask != IGNORE_INDEX]
-        found = np.bincount(valid, minlength=count)
-        pixels += found
-        shown_in += (found > 0) * valid.size
-    present = pixels > 0
-    if kind == "median":
-        frequency = pixels[present] / shown_in[present]
-        values = np.median(frequency) / frequency
-    else:
-        values = 1 / np.log(1.02 + pixels[present] / pixels.sum())
-    weights = np.zeros(count, np.float32)
-    weights[present] = values
-    return weights
+    weigh = median_frequency_weights if kind == "median" else inverse_log_weights
+    masks = (dataset[index].mask for index in range(len(dataset)))
+    return weigh(masks, len(dataset.classes), IGNORE_INDEX).numpy()

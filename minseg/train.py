@@ -198,12 +198,13 @@ class Trainer:
 
     def progress(self) -> float:
         """How much of the training is done, 0..1: the schedule's clock."""
-        if self.config.minutes is not None:
-            return min(self.seconds / (60 * self.config.minutes), 1.0)
-        return min(self.step / self.total_steps(), 1.0)
-
-    def total_steps(self) -> int:
-        return self.config.steps or (self.config.epochs or 0) * len(self.loader)
+        c = self.config
+        done = [
+            0.0 if c.epochs is None else self.step / (c.epochs * len(self.loader)),
+            0.0 if c.steps is None else self.step / c.steps,
+            0.0 if c.minutes is None else self.seconds / (60 * c.minutes),
+        ]
+        return min(max(done), 1.0)
 
     def finished(self) -> bool:
         return self.progress() >= 1

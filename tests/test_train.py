@@ -14,11 +14,12 @@ from minseg.config import Config, configure
 from minseg.data import Sample
 from minseg.train import Diverged, Trainer
 
-SMALL = {"size": (16, 24), "images": 12, "width": 3, "depth": 1, "batch_size": 4, "epochs": 3}
+SMALL = {"size": (16, 24), "images": 12, "batch_size": 4, "epochs": 3}
 
 
-def small(**changes):
-    return configure("unet", "shapes", **{**SMALL, **changes})
+def small(width=3, **changes):
+    options = {"width": width, "depth": 1}
+    return configure("unet", "shapes", options, **{**SMALL, **changes})
 
 
 def state(run):
@@ -165,8 +166,11 @@ def test_steps_and_minutes_are_budgets_too(tmp_path):
     assert trainer.history[-1]["step"] == trainer.step
     again = Trainer.resume(tmp_path / "minutes", minutes=0.02)
     assert 0.3 < again.progress() < 1  # the time spent counts
-    with pytest.raises(ValueError, match="one of epochs, steps and minutes"):
-        Config(epochs=1, steps=1)
+    with pytest.raises(ValueError, match="epochs, steps or minutes"):
+        Config()
+    both = Trainer(small(epochs=50, steps=4), tmp_path / "both")
+    both.step = 3
+    assert both.progress() == 3 / 4
 
 
 # -- what goes wrong -------------------------------------------------------------------------------
@@ -270,8 +274,8 @@ def test_class_weights_by_hand():
     median = recipe.count_class_weights(data, "median")
     np.testing.assert_allclose(median, [0.75, 2, 1, 0], rtol=1e-6)
     invlog = recipe.count_class_weights(data, "invlog")
-    expected = [1 / np.log(1.02 + share) for share in (4 / 6, 1 / 6, 1 / 6)]
-    np.testing.assert_allclose(invlog, [*expected, 0], rtol=1e-6)
+    expected = [1 / np.log(1.02 + share) for share in (4 / 6, 1 / 6, 1 / 6, 0)]
+    np.testing.assert_allclose(invlog, expected, rtol=1e-6)
 
 
 def test_losses_add_up():
@@ -304,7 +308,8 @@ def test_a_choice_that_does_not_exist(name):
 
 
 def test_options_over_defaults():
-    config = configure("unet", "camvid", lr=0.5, minutes=3.0, depth=None)
+    config = configure("unet", "camvid", lr=0.5, minutes=3.0, options={"depth": 2})
+    assert config.options == {"width": 16, "norm": "batch", "depth": 2}
     assert (config.lr, config.minutes, config.epochs, config.size) == (0.5, 3.0, None, (120, 160))
     assert configure("unet", "folder:x").crop == (256, 256)
     assert Config.from_dict(config.to_dict()) == config
