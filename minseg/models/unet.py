@@ -128,11 +128,11 @@ class UNet(nn.Module):
 
 
 def join(upsampled: Tensor, skip: Tensor) -> Tensor:
-    """Both beside each other, (N, C1, ..) and (N, C2, ..) -> (N, C1 + C2, h, w).
+    """The skip, then the upsampled map, (N, C2, ..) and (N, C1, ..) -> (N, C2 + C1, h, w).
 
     The upsampled map is at most one pixel too large (its level was rounded up): its last row or
     column goes. The skip is too large where convolutions were valid: its centre stays.
     """
     h, w = (min(pair) for pair in zip(upsampled.shape[2:], skip.shape[2:], strict=True))
     top, left = (skip.shape[2] - h) // 2, (skip.shape[3] - w) // 2
-    return cat([upsampled[:, :, :h, :w], skip[:, :, top : top + h, left : left + w]], dim=1)
+    return cat([skip[:, :, top : top + h, left : left + w], upsampled[:, :, :h, :w]], dim=1)
