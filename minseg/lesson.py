@@ -1,0 +1,92 @@
+"""What every lesson script shares: its command line, its random seed, and the look of its figures.
+
+lesson = start()                         # reads --fast --seed --device --out
+steps = 20 if lesson.fast else 300
+figure = lesson.figure(9, 4)             # inches
+lesson.save(figure, "02_convolution")    # out/02_convolution.png; shown, too, in a notebook
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minseg import viz
+from minseg.random import manual_seed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's colours, which readers with any colour vision can tell apart, the darkest first.
+BLUE, ORANGE, GREEN, PINK, SKY, AMBER = (
+    f"#{r:02x}{g:02x}{b:02x}" for r, g, b in viz.OKABE_ITO[[5, 6, 3, 7, 2, 1]]
+)
+# Large enough to be read at half size.
+_STYLE: dict[Any, Any] = {
+    "font.size": 13,
+    "axes.titlesize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": f"cycler('color', {[BLUE, ORANGE, GREEN, PINK, SKY, AMBER]})",
+    "lines.linewidth": 2.2,
+    "image.cmap": "cividis",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How this run was asked for.
+
+    fast: small sizes, for a quick check; a lesson then asserts only what holds even there.
+    seed: `minseg.manual_seed` has it already. device: "cpu", "cuda". out: where figures go.
+    """
+
+    fast: bool
+    seed: int
+    device: str
+    out: Path
+
+    def figure(self, width: float, height: float) -> "Figure":
+        """An empty figure of this size in inches, in the style of the lessons."""
+        import matplotlib
+        from matplotlib.figure import Figure
+
+        matplotlib.rcParams.update(_STYLE)
+        return Figure(figsize=(width, height), layout="constrained")
+
+    def save(self, figure: "Figure", name: str) -> None:
+        """Write the figure as `out`/name.png and say so; in a notebook, show it as well."""
+        path = self.out / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        viz.save(figure, path)
+        print(f"figure: {path}")
+        if _in_notebook():
+            from IPython.display import Image, display
+
+            display(Image(filename=str(path)))
+
+
+def start(arguments: Sequence[str] | None = None) -> Lesson:
+    """Read the command line (or `arguments`) and seed minseg's random numbers.
+
+    In a notebook the command line belongs to the notebook, and the defaults hold.
+    """
+    # No abbreviations: a notebook passes --f=connection.json, which is not short for --fast.
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--fast", action="store_true", help="small sizes: a check in seconds")
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the figures")
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown and not _in_notebook():
+        parser.error(f"unknown argument {unknown[0]!r}")
+    manual_seed(options.seed)
+    return Lesson(options.fast, options.seed, options.device, options.out)
+
+
+def _in_notebook() -> bool:
+    return "ipykernel" in sys.modules

@@ -1,0 +1,118 @@
+"""The form that all lessons share. That they run, and that their claims hold, CI checks apart."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from minseg import lesson
+from minseg.viz import OKABE_ITO
+
+FOLDER = Path(__file__).parents[1] / "lessons"
+LESSONS = sorted(FOLDER.glob("*.py"))
+SECTIONS = ["What goes wrong", "Now change this", "Check yourself", "Answers"]
+
+each_lesson = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def cells(path: Path) -> list[tuple[str, str]]:
+    """The cells of a percent-format script, as (head line, text)."""
+    parts = re.split(r"^(# %%.*)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert parts[0] == "", "a lesson starts with a cell"
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_there_are_lessons() -> None:
+    assert len(LESSONS) >= 5
+
+
+@each_lesson
+def test_name_and_size(path: Path) -> None:
+    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 250
+    assert [(number, line) for number, line in enumerate(lines, 1) if len(line) > 100] == []
+
+
+@each_lesson
+def test_first_cell_is_the_title(path: Path) -> None:
+    head, text = cells(path)[0]
+    assert head == "# %% [markdown]"
+    assert re.match(rf"\n# # {path.stem[:2]} · \S", text)
+
+
+@each_lesson
+def test_cells_are_well_formed(path: Path) -> None:
+    for head, text in cells(path):
+        assert head in ("# %%", "# %% [markdown]")
+        assert text.strip(), "an empty cell"
+        lines = text.strip("\n").splitlines()
+        if head == "# %%":
+            ast.parse(text)  # each cell alone, as a notebook runs it
+        else:
+            assert [line for line in lines if not re.match(r"#( |$)", line)] == []
+
+
+@each_lesson
+def test_sections(path: Path) -> None:
+    """Mistakes shown, things to change, questions, and their answers last, in this order."""
+    prose = "".join(text for head, text in cells(path) if head.endswith("[markdown]"))
+    headings = re.findall(r"^# ## (.+)$", prose, flags=re.MULTILINE)
+    assert [heading for heading in headings if heading in SECTIONS] == SECTIONS
+    assert headings[-1] == "Answers"
+
+
+@each_lesson
+def test_code(path: Path) -> None:
+    """It compiles, starts by `lesson.start()`, knows --fast, saves a figure, asserts its claim."""
+    source = path.read_text(encoding="utf-8")
+    compile(source, str(path), "exec", flags=0, dont_inherit=True)
+    tree = ast.parse(source)
+    used = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert {"lesson.fast", "lesson.save"} <= used
+    assert [node for node in tree.body if ast.unparse(node) == "lesson = start()"]
+    assert any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+
+
+def test_start_reads_the_command_line(tmp_path: Path) -> None:
+    got = lesson.start(["--fast", "--seed", "3", "--device", "cuda", "--out", str(tmp_path)])
+    assert (got.fast, got.seed, got.device, got.out) == (True, 3, "cuda", tmp_path)
+    assert lesson.start([]) == lesson.Lesson(False, 0, "cpu", Path("out"))
+
+
+def test_start_refuses_a_typing_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lesson.start(["--fats"])
+    assert "--fats" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("passed", [["--f=/tmp/kernel.json"], ["-f", "/tmp/kernel.json"]])
+def test_start_in_a_notebook(passed: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notebook's kernel has a command line of its own, which must not be taken for --fast."""
+    monkeypatch.setitem(sys.modules, "ipykernel", lesson)
+    assert lesson.start(passed) == lesson.Lesson(False, 0, "cpu", Path("out"))
+
+
+def test_seed_is_set() -> None:
+    from minseg.random import default_generator
+
+    lesson.start(["--seed", "5"])
+    first = default_generator().random(3)
+    lesson.start(["--seed", "5"])
+    assert (default_generator().random(3) == first).all()
+
+
+def test_save_writes_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    run = lesson.start(["--out", str(tmp_path / "new")])
+    figure = run.figure(4, 3)
+    figure.subplots().plot([0, 1])
+    run.save(figure, "line")
+    assert str(tmp_path / "new" / "line.png") in capsys.readouterr().out
+    with Image.open(tmp_path / "new" / "line.png") as picture:
+        assert picture.size == (440, 330)
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6)}
+    assert tuple(OKABE_ITO[5].tolist()) in colours  # the first line is drawn in lesson.BLUE
