@@ -78,8 +78,8 @@ def _demo(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--data", choices=("street", "shapes"), default="street",
                         help="street scenes, or circles, rectangles and triangles")  # fmt: skip
-    parser.add_argument("--seconds", type=_positive(float), default=45.0, metavar="S",
-                        help="train no longer than this (default: 45)")  # fmt: skip
+    parser.add_argument("--seconds", type=_positive(float), default=40.0, metavar="S",
+                        help="train no longer than this (default: 40)")  # fmt: skip
     parser.add_argument("--out", default="out/demo", metavar="DIR",
                         help="where the figure goes (default: out/demo)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N")

@@ -43,17 +43,13 @@ def train(resume: str | None, out: str | None, **options: Any) -> int:
 
 def demo(data: str, seconds: float, out: str, seed: int) -> int:
     """Train for `seconds` on drawn images; figure and IoU."""
-    from minseg import viz
-    from minseg.demo import demo_config, demo_figure
-    from minseg.train import Trainer
+    from minseg.demo import Demo
 
-    trainer = Trainer(demo_config(data, seconds, seed), out)
+    trainer = Demo(data, seconds, seed, out)
     code = _fit(trainer)
-    if code == 0 and trainer.last_evaluation is not None:
-        figure = Path(out) / "demo.png"
-        viz.save(demo_figure(trainer), figure)
+    if trainer.last_evaluation is not None:
         _print_scores(trainer.last_evaluation)
-        console.print(f"\nfigure: {figure}", style="bold")
+        console.print(f"\nfigure: {trainer.figure}", style="bold")
         console.print(f"next:   minseg predict PICTURE --weights {out} --out {out}")
     return code
 

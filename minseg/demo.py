@@ -1,38 +1,32 @@
 """`minseg demo`: a U-Net that learns to read drawn street scenes within half a minute."""
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from minseg import viz
-from minseg.config import Config, configure
-from minseg.evaluate import predict_labels
+from minseg.config import configure
+from minseg.data.files import PathLike
 from minseg.train import Trainer
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
+class Demo(Trainer):
+    """The demo's run: 160 steps, or on a slow machine as many as fit into `seconds`.
 
-def demo_config(data: str, seconds: float, seed: int) -> Config:
-    """The demo's run: 180 steps, or on a slow machine as many as fit into `seconds`."""
-    size = {"street": (72, 96), "shapes": (64, 64)}[data]
-    return configure(
-        "unet", data, size=size, images=200, steps=180, minutes=seconds / 60, batch_size=8,
-        lr=1e-2, class_weights="invlog", seed=seed, options={"width": 8, "depth": 3},
-    )  # fmt: skip
+    data: "street" or "shapes". The figure is `out`/demo.png.
+    """
 
+    def __init__(self, data: str, seconds: float, seed: int, out: PathLike) -> None:
+        config = configure(
+            "unet", data, {"width": 8, "depth": 3}, images=160, steps=160, minutes=seconds / 60,
+            batch_size=8, lr=1e-2, class_weights="invlog", seed=seed,
+            size={"street": (72, 96), "shapes": (64, 64)}[data],
+        )  # fmt: skip
+        super().__init__(config, out)
+        self.figure = self.run / "demo.png"
 
-def demo_figure(trainer: Trainer) -> "Figure":
-    """Image, truth, prediction, errors for three unseen scenes, and the curves."""
-    indices = np.linspace(0, len(trainer.val_data) - 1, 3).astype(int)
-    samples = [trainer.val_data[int(index)] for index in indices]
-    return viz.samples_figure(
-        [sample.image for sample in samples],
-        [sample.mask for sample in samples],
-        [predict_labels(trainer.model, sample, trainer.normalise) for sample in samples],
-        trainer.data.classes,
-        trainer.data.palette,
-        trainer.history,
-        f"U-Net after {trainer.seconds:.0f} s and {trainer.step} steps, on scenes it never saw: "
-        f"mean IoU {trainer.history[-1]['val_mIoU']:.3f}",
-    )
+    def draw(self) -> None:
+        """Image, truth, prediction, errors for three unseen scenes, and the curves."""
+        if not self.history:
+            return
+        title = (
+            f"U-Net after {self.seconds:.0f} s and {self.step} steps, on scenes it never saw: "
+            f"mean IoU {self.history[-1]['val_mIoU']:.3f}"
+        )
+        viz.save(self.samples_figure(title, with_curves=True), self.figure)

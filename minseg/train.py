@@ -155,7 +155,8 @@ class Trainer:
             kind = self.config.class_weights
             self._set_class_weights(recipe.count_class_weights(self.data, kind))
         self.model.train()
-        started, saved, drawn = time.monotonic() - self.seconds, time.monotonic(), 0.0
+        saved = drawn = time.monotonic()
+        started = saved - self.seconds
         with self._signals():
             while True:
                 for batch in () if self.finished() else self.loader.epoch(self.epoch, self.batch):
@@ -267,23 +268,28 @@ class Trainer:
             tree = {**self.description(), "model": self.model.state_dict(), "step": self.step}
             checkpoint.save(self.run / "best.safetensors", {**tree, "scores": self.history[-1]})
 
-    def draw(self, count: int = 3) -> None:
-        """Write curves.png and samples.png."""
+    def draw(self) -> None:
+        """Write curves.png and samples.png, once there is something to show."""
         if not self.history:
             return
         title = f"{self.config.model} on {self.config.data}, step {self.step}"
         viz.save(viz.curves_figure(self.history, title), self.run / "curves.png")
-        chosen = np.linspace(0, len(self.val_data) - 1, min(count, len(self.val_data)))
-        samples = [self.val_data[int(index)] for index in chosen]
-        figure = viz.samples_figure(
+        title += f": mean IoU {self.history[-1]['val_mIoU']:.3f} on the validation set"
+        viz.save(self.samples_figure(title), self.run / "samples.png")
+
+    def samples_figure(self, title: str, with_curves: bool = False) -> Any:
+        """Up to three images of the validation set with what the network says of them."""
+        indices = np.linspace(0, len(self.val_data) - 1, min(3, len(self.val_data)))
+        samples = [self.val_data[int(index)] for index in indices]
+        return viz.samples_figure(
             [sample.image for sample in samples],
             [sample.mask for sample in samples],
             [predict_labels(self.model, sample, self.normalise) for sample in samples],
             self.data.classes,
             self.data.palette,
-            title=f"{title}: mean IoU {self.history[-1]['val_mIoU']:.3f} on the validation set",
+            self.history if with_curves else (),
+            title,
         )
-        viz.save(figure, self.run / "samples.png")
 
     # -- small parts -------------------------------------------------------------------------------
     def _set_class_weights(self, weights: np.ndarray | None) -> None:

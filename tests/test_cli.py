@@ -1,0 +1,176 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minseg.cli import main
+
+SMALL = ["--width", "2", "--depth", "1", "--images", "8", "--size", "24x32", "--batch-size", "4"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", *SMALL, "--epochs", "1", "--out", str(folder)]) == 0
+    return folder
+
+
+def fails(capsys, *arguments, code=1):
+    """Runs a command that has to fail; its message, one line."""
+    assert main([str(argument) for argument in arguments]) == code
+    message = capsys.readouterr().err
+    assert message.startswith("minseg: error: ")
+    assert "Traceback" not in message
+    return message
+
+
+def test_no_arguments_and_help(capsys):
+    assert main([]) == 0
+    assert "minseg demo" in capsys.readouterr().out
+    for command in ("demo", "train", "eval", "predict", "models", "doctor"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0
+        assert f"examples:\n  minseg {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["trian"],
+        ["train", "--epochs", "0"],
+        ["train", "--epochs", "1", "--minutes", "2"],
+        ["train", "--size", "1x2x3"],
+        ["train", "--lr", "inf"],
+        ["train", "--out", "a", "--resume", "b"],
+        ["predict", "a.png"],
+        ["predict", "a.png", "--weights", "W", "--out", "o", "--scales", "1,0"],
+    ],
+)
+def test_a_wrong_command_line_is_exit_code_2(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_train_then_resume(run, capsys):
+    assert "a run already" in fails(capsys, "train", *SMALL, "--epochs", "1", "--out", run)
+    assert "--lr: a resumed run keeps" in fails(capsys, "train", "--resume", run, "--lr", "1")
+    assert main(["train", "--resume", str(run), "--epochs", "2"]) == 0
+    out = capsys.readouterr().out
+    assert f"going on with {run} at step 2" in out
+    assert "best mean IoU" in out
+    assert "\x1b" not in out  # no colours in a pipe
+
+
+def test_eval_prints_and_writes_the_same(run, capsys, tmp_path):
+    scores = tmp_path / "scores.json"
+    assert main(["eval", "--weights", str(run), "--boundaries", "--json", str(scores)]) == 0
+    out = capsys.readouterr().out
+    tree = json.loads(scores.read_text())
+    assert f"{tree['IoU']['mean']:.4f}" in out
+    assert "circle" in out
+    assert "boundary F" in out
+    assert set(tree["boundary IoU"]["classes"]) == {"background", "circle", "rectangle", "triangle"}
+    assert "knows the classes background, circle" in fails(
+        capsys, "eval", "--weights", run, "--data", "street"
+    )
+
+
+def test_predict_goes_on_after_a_broken_picture(run, capsys, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 31, 3), np.uint8)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "good.png")
+    data = (tmp_path / "a" / "good.png").read_bytes()
+    (tmp_path / "broken.png").write_bytes(data[: len(data) // 2])
+    images = [tmp_path / "broken.png", tmp_path / "a" / "good.png", tmp_path / "b" / "good.png"]
+    out = tmp_path / "out"
+    command = ["predict", *images, "--weights", run, "--out", out]
+    command += ["--scales", ".5,1", "--flip", "--features", "contract.0"]
+    assert "broken.png" in fails(capsys, *command)
+    kinds = ["confidence", "features_contract.0", "figure", "mask", "overlay"]
+    expected = [f"{name}_{kind}.png" for name in ("good", "good_2") for kind in kinds]
+    assert {path.name for path in out.iterdir()} == set(expected)
+    with Image.open(out / "good_mask.png") as mask:
+        assert mask.size == (31, 20)
+
+
+def test_errors_are_one_line(run, capsys, tmp_path):
+    assert "known: shapes, street" in fails(capsys, "train", "--data", "nope")
+    assert "unet" in fails(capsys, "train", "--model", "nope", "--epochs", "1")
+    assert "needs NAME=VALUE" in fails(capsys, "train", "--option", "x", "--epochs", "1")
+    assert "no such checkpoint" in fails(capsys, "eval", "--weights", tmp_path / "nothing")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes((run / "last.safetensors").read_bytes()[:-1])
+    assert str(broken) in fails(capsys, "eval", "--weights", broken)
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
+    command = ["predict", tmp_path / "x.png", "--weights", run, "--out", tmp_path / "o"]
+    assert "there are: contract" in fails(capsys, *command, "--features", "nope")
+
+
+def test_missing_data_says_what_to_do(capsys, monkeypatch):
+    monkeypatch.delenv("MINSEG_DATA", raising=False)
+    assert "--data-root" in fails(capsys, "train", "--data", "camvid", "--epochs", "1")
+
+
+def test_network_options():
+    from minseg.commands import _network_options
+
+    given = {"width": 4, "norm": "none", "option": ["padding=valid", "dropout=0.25"], "lr": 1}
+    expected = {"width": 4, "norm": None, "padding": "valid", "dropout": 0.25}
+    assert _network_options(given) == expected
+    assert given == {"lr": 1}
+
+
+def test_models_and_doctor(capsys):
+    assert main(["models"]) == 0
+    assert "unet" in capsys.readouterr().out
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for part in ("BLAS", "threads", "GPU", "CuPy", "C++ compiler", "PyTorch", "minseg[cuda12]"):
+        assert part in out
+
+
+def test_demo(capsys, tmp_path):
+    out = str(tmp_path / "demo")
+    assert main(["demo", "--data", "shapes", "--seconds", "1", "--out", out]) == 0
+    assert "triangle" in capsys.readouterr().out
+    with Image.open(tmp_path / "demo" / "demo.png") as figure:
+        assert min(figure.size) > 600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+def test_ctrl_c_is_130_and_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minseg", "train", *SMALL, "--epochs", "5000", "--out", "run"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.getcwd()},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with: minseg train --resume run" in out
+    assert err == ""
+
+
+def test_starting_up_imports_nothing_heavy():
+    code = (
+        "import sys, minseg.cli\n"
+        "try: minseg.cli.main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = ('matplotlib', 'PIL', 'rich', 'safetensors')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,207 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from minseg import Tensor, checkpoint, nn
+from minseg.config import Config, configure, resize_image
+from minseg.data import Sample
+from minseg.evaluate import evaluate, forward
+from minseg.models import UNet
+from minseg.predict import (
+    Network,
+    feature_maps,
+    in_windows,
+    load_network,
+    segment,
+    working_size,
+    write_prediction,
+)
+from minseg.train import Trainer
+
+PALETTE = np.array([[0, 0, 0], [230, 159, 0], [86, 180, 233]], np.uint8)
+
+
+class PerPixel(nn.Module):
+    """Logits that depend on a pixel's own colour alone, so that windows must not matter."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.head(x)
+
+
+class BrightLeft(nn.Module):
+    """Class 1 where the image is bright; class 2 in the left half, wherever that is looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(np.ones(1, np.float32))
+
+    def forward(self, x):
+        logits = np.zeros((len(x.data), 3, *x.shape[2:]), np.float32)
+        logits[:, 1] = 4 * x.data.mean(1)
+        logits[:, 2, :, : x.shape[3] // 2] = 1
+        return Tensor(logits)
+
+
+def network(model, size=None):
+    config = Config(epochs=1, size=size)
+    return Network(model, config, ("a", "b", "c"), PALETTE, 3)
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).random((height, width, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 52), (16, 16), (5, 70), (1, 1)])
+def test_windows_of_a_network_without_context_change_nothing(height, width):
+    net, image = network(PerPixel()), picture(height, width)
+    whole = in_windows(net, image)
+    np.testing.assert_allclose(whole.sum(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(in_windows(net, image, window=16), whole, rtol=1e-4, atol=1e-6)
+
+
+def test_a_large_picture_is_cut_by_itself(monkeypatch):
+    from minseg import predict
+
+    monkeypatch.setattr(predict, "PIXEL_BUDGET", 1000)
+    monkeypatch.setattr(predict, "_WINDOW", 16)
+    sizes = []
+    inner = predict._probabilities
+
+    def probabilities(net, image):
+        sizes.append(image.shape[:2])
+        return inner(net, image)
+
+    monkeypatch.setattr(predict, "_probabilities", probabilities)
+    in_windows(network(PerPixel()), picture(30, 40))
+    assert len(sizes) == 3 * 3  # at 0, 7, 14 and 0, 12, 24
+    assert set(sizes) == {(16, 16)}
+
+
+def test_flip_and_scales_average_probabilities():
+    net = network(BrightLeft())
+    image = np.full((8, 10, 3), 0.5, np.float32)
+    _, plain = segment(net, image)
+    labels, flipped = segment(net, image, flip=True)
+    # Left wins on one side only; with the mirror image both sides see the same.
+    np.testing.assert_allclose(flipped, flipped[:, ::-1], rtol=1e-5)
+    assert (labels == labels[0, 0]).all()
+    assert not np.allclose(plain[:, 0], plain[:, -1])
+    _, scaled = segment(net, image, scales=(0.5, 1, 2))
+    assert scaled.shape == (8, 10)
+
+
+def test_a_picture_is_seen_at_the_scale_of_the_training():
+    net = network(PerPixel(), size=(12, 16))
+    assert working_size(net, (120, 160)) == (12, 16)
+    assert working_size(net, (160, 120)) == (16, 12)
+    assert working_size(network(PerPixel()), (7, 9)) == (7, 9)
+    labels, confidence = segment(net, picture(61, 83))
+    assert labels.shape == confidence.shape == (61, 83)
+    assert labels.dtype == np.uint8
+
+
+def test_a_picture_with_nan():
+    image = picture(8, 8)
+    image[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        segment(network(PerPixel()), image)
+
+
+def test_resizing_averages_what_it_shrinks():
+    checks = np.indices((40, 40)).sum(0) % 2  # fine black and white squares
+    image = np.repeat(checks[:, :, None], 3, axis=2).astype(np.float32)
+    small = resize_image(image, (10, 10))
+    np.testing.assert_allclose(small[1:-1, 1:-1], 0.5, atol=0.03)
+    assert resize_image(image, (40, 40)) is image
+
+
+def test_the_files(tmp_path):
+    net = network(PerPixel())
+    image = picture(20, 30)
+    paths = write_prediction(net, image, tmp_path / "x")
+    assert [path.name for path in paths] == [
+        "x_mask.png", "x_overlay.png", "x_confidence.png", "x_figure.png"]  # fmt: skip
+    labels, confidence = segment(net, image)
+    with Image.open(paths[0]) as mask:
+        assert mask.mode == "P"
+        np.testing.assert_array_equal(np.asarray(mask), labels)
+        np.testing.assert_array_equal(np.asarray(mask.convert("RGB")), PALETTE[labels])
+    with Image.open(paths[2]) as grey:
+        np.testing.assert_array_equal(np.asarray(grey), np.rint(255 * confidence))
+
+
+def test_feature_maps_are_the_layer_s_output():
+    model = UNet(3, width=2, depth=1)
+    net = network(model)
+    image = picture(8, 12)
+    maps = feature_maps(net, image, "contract.1")
+    assert maps.shape == (4, 4, 6)
+    assert not model.contract[1]._forward_hooks
+    with pytest.raises(ValueError, match=r"no layer 'nope'; there are: .*contract\.0\.0.*head"):
+        feature_maps(net, image, "nope")
+
+
+# -- a valid network, and masks larger than the images ---------------------------------------------
+@pytest.mark.parametrize(("height", "width"), [(20, 30), (33, 17)])
+def test_valid_convolutions_see_a_mirrored_frame(height, width):
+    model = UNet(3, width=2, depth=2, padding="valid", dropout=0.0).eval()
+    images = picture(height, width).transpose(2, 0, 1)[None]
+    logits = forward(model, images, (height, width)).numpy()
+    assert logits.shape == (1, 3, height, width)
+    # Far from the border the frame has no say: what a larger mirrored frame gives is the same.
+    other = np.pad(images, [(0, 0), (0, 0), (48, 48), (48, 48)], mode="reflect")
+    wide = forward(model, other, other.shape[2:]).numpy()[:, :, 48:-48, 48:-48]
+    assert logits.shape == wide.shape
+
+
+def test_masks_larger_than_images_score_upsampled_logits():
+    class Data(list):
+        classes = ("a", "b", "c")
+        ignore_index = 255
+
+    image = picture(6, 8)
+    model = PerPixel()
+    logits = forward(model, image.transpose(2, 0, 1)[None], (18, 24))
+    mask = logits.argmax(1).numpy()[0].astype(np.int64)
+    mask[0, 0] = 255
+    result = evaluate(model, Data([Sample(image, mask, None, "x")]), lambda s, g: s)
+    assert result.confusion.matrix.sum() == 18 * 24 - 1
+    assert result.confusion.pixel_accuracy() == 1
+
+
+# -- weights ---------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    options = {"width": 2, "depth": 1}
+    config = configure("unet", "shapes", options, size=(16, 16), images=8, steps=1)
+    Trainer(config, folder).fit()
+    return folder
+
+
+def test_load_network(run):
+    best, file = load_network(run), load_network(run / "last.safetensors")
+    assert best.classes == file.classes == ("background", "circle", "rectangle", "triangle")
+    image = picture(16, 16)
+    np.testing.assert_array_equal(segment(best, image)[1], segment(file, image)[1])
+
+
+def test_load_network_errors(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no best"):
+        load_network(tmp_path)
+    tree = checkpoint.load(run / "best.safetensors")
+    for change, says in (
+        ({"classes": ["a"]}, "no checkpoint of a network"),
+        ({"palette": [[999, 0, 0]] * 4}, "no checkpoint of a network"),
+        ({"config": {}}, "config"),
+        ({"config": {**tree["config"], "model": "nope"}}, "nope"),
+        ({"config": {**tree["config"], "options": {"depth": 2}}}, "missing"),
+        ({"channels": "3"}, "no checkpoint of a network"),
+    ):
+        checkpoint.save(tmp_path / "evil.safetensors", {**tree, **change})
+        with pytest.raises(ValueError, match=rf"(?s)evil\.safetensors.*{says}"):
+            load_network(tmp_path / "evil.safetensors")
