@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minseg.array import Array, array_module
+from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.columns import Box, Window, boxes, gather, scatter_add
 from minseg.ops.op import Op, launch
@@ -53,6 +54,8 @@ def _forward_numpy(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Array:
     """Patches as columns, then one matrix product a group: (O/G, C/G kh kw) @ (C/G kh kw, L)."""
+    if is_depthwise(w.shape, groups):
+        return depthwise.forward(x, w, b, stride, padding, dilation)
     window = Window(w.shape[2:], stride, padding, dilation)
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
@@ -86,6 +89,8 @@ def _grad_input_numpy(
     and its channel axes swapped. Otherwise the gradient of the columns, w^T @ grad, is added to the
     places that the columns came from.
     """
+    if is_depthwise(w.shape, groups):
+        return depthwise.grad_input(grad, w, x_shape, stride, padding, dilation)
     window = Window(w.shape[2:], stride, padding, dilation)
     full_h, full_w = (
         d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True)
@@ -122,6 +127,8 @@ def _grad_weight_numpy(
 
     Threads share the work by input channels: each weight is summed by one thread, in a fixed order.
     """
+    if is_depthwise(w_shape, groups):
+        return depthwise.grad_weight(grad, x, w_shape, stride, padding, dilation)
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     dw = np.empty(w_shape, x.dtype)
     blocks = boxes(x.shape[0], grad.shape[2:], _bytes_a_column(dw, x))
@@ -161,6 +168,11 @@ def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, sl
         )
         for a, b in ranges
     ]
+
+
+def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
+    """Has every channel a kernel of its own? Then there is no sum over channels: depthwise.py."""
+    return groups > 1 and w_shape[:2] == (groups, 1)
 
 
 def _by_group(grad: Array, box: Box, groups: int) -> Array:

@@ -1,0 +1,166 @@
+"""Depthwise convolution on NumPy: a kernel of its own for every channel, no sum over channels.
+
+Without that sum the matrix product of conv2d.py shrinks to a vector times a matrix, and copying the
+patches costs more than the arithmetic. So no patches: for each of the few kernel elements (taps)
+the image is shifted, multiplied by the tap, and added up.
+
+An image whose rows are padded at their end lies in memory as one long row, and a tap is a shift of
+it. What the shift carries from one row into the next lands in the padding and is cut off. With
+stride s the image is first dealt out into s x s smaller ones, its phases:
+
+    phase a, b at (p, q)  =  x at (p s + a - padding, q s + b - padding)
+
+Tap i reads output r's input at r s + i dilation - padding: row r + q of phase a, where
+q s + a = i dilation. So within a phase every tap is a shift again.
+
+Shapes: x (N, C, H, W), w (C, 1, kh, kw), b (C,) -> y (N, C, H', W'), as in conv2d.py
+Source: Chollet, "Xception", 2017, section 2; Howard et al., "MobileNets", 2017, section 3.1
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.checks import Pair
+from minseg.ops.columns import Window, overlap
+from minseg.ops.pool import as_planes, plane_blocks
+from minseg.parallel import parallel_for
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What of the image lies in a phase, and the taps that read it: (i, j, shift)."""
+
+    image: tuple[slice, slice, slice]
+    places: tuple[slice, slice, slice]
+    taps: list[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a plane is dealt out: the size of a phase, and the outputs in rows of a phase's width."""
+
+    phases: list[Phase]
+    size: Pair
+    out: Pair
+
+    @property
+    def length(self) -> int:
+        """From the first output to the last, when each row is as wide as the phase."""
+        return (self.out[0] - 1) * self.size[1] + self.out[1]
+
+
+def _layout(window: Window, image: Pair, out: Pair) -> Layout:
+    axes, reach = [], []  # of each axis: phase -> (tap, shift) pairs; the largest shift
+    for k, s, d in zip(window.kernel, window.stride, window.dilation, strict=True):
+        shifts = defaultdict(list)
+        for i in range(k):
+            shifts[i * d % s].append((i, i * d // s))
+        axes.append(shifts)
+        reach.append((k - 1) * d // s)
+    height, width = (n + r for n, r in zip(out, reach, strict=True))
+    phases = []
+    for a, rows in axes[0].items():
+        for b, cols in axes[1].items():
+            (row_source, row_target), (col_source, col_target) = (
+                overlap(slice(0, length), phase - p, s, n)
+                for length, phase, p, s, n in zip(
+                    (height, width), (a, b), window.padding, window.stride, image, strict=True
+                )
+            )
+            phases.append(
+                Phase(
+                    (slice(None), row_source, col_source),
+                    (slice(None), row_target, col_target),
+                    [(i, j, down * width + right) for i, down in rows for j, right in cols],
+                )
+            )
+    return Layout(phases, (height, width), out)
+
+
+def forward(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    """conv2d's forward, for groups = C."""
+    window = Window(w.shape[2:], stride, padding, dilation)
+    size = window.output_size(*x.shape[2:])
+    layout = _layout(window, x.shape[2:], size)
+    y = np.empty((x.shape[0] * x.shape[1], *size), x.dtype)
+    planes, weights = as_planes(x)[:, 0], np.tile(w[:, 0], (x.shape[0], 1, 1))
+    blocks = plane_blocks(planes)
+
+    def one_block(index: int) -> None:
+        block = blocks[index]
+        weight = weights[block, :, :, None]
+        total = np.zeros((len(weight), size[0] * layout.size[1]), x.dtype)
+        inside = total[:, : layout.length]
+        product = np.empty_like(inside)
+        for phase in layout.phases:
+            part = np.zeros((len(weight), *layout.size), x.dtype)
+            part[phase.places] = planes[block][phase.image]
+            flat = part.reshape(len(part), -1)
+            for i, j, shift in phase.taps:
+                shifted = flat[:, shift : shift + layout.length]
+                inside += np.multiply(shifted, weight[:, i, j], out=product)
+        y[block] = total.reshape(len(weight), size[0], -1)[:, :, : size[1]]
+
+    parallel_for(one_block, len(blocks))
+    y = y.reshape(*x.shape[:2], *size)
+    return y if b is None else np.add(y, b[:, None, None], out=y)
+
+
+def grad_input(
+    grad: Array, w: Array, x_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    """The same way back: the outputs' gradients, times a tap, are added where the tap had read."""
+    window = Window(w.shape[2:], stride, padding, dilation)
+    layout = _layout(window, (x_shape[2], x_shape[3]), grad.shape[2:])
+    planes, weights = as_planes(grad)[:, 0], np.tile(w[:, 0], (x_shape[0], 1, 1))
+    dx = np.zeros((len(planes), *x_shape[2:]), grad.dtype)
+    blocks = plane_blocks(dx)
+
+    def one_block(index: int) -> None:
+        block = blocks[index]
+        weight = weights[block, :, :, None]
+        wide = np.zeros((len(weight), layout.out[0], layout.size[1]), grad.dtype)
+        wide[:, :, : layout.out[1]] = planes[block]
+        inside = wide.reshape(len(weight), -1)[:, : layout.length]
+        product = np.empty_like(inside)
+        for phase in layout.phases:
+            part = np.zeros((len(weight), *layout.size), grad.dtype)
+            flat = part.reshape(len(part), -1)
+            for i, j, shift in phase.taps:
+                shifted = flat[:, shift : shift + layout.length]
+                shifted += np.multiply(inside, weight[:, i, j], out=product)
+            dx[block][phase.image] = part[phase.places]
+
+    parallel_for(one_block, len(blocks))
+    return dx.reshape(x_shape)
+
+
+def grad_weight(
+    grad: Array, x: Array, w_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    """A tap's gradient: the dot product of the outputs' gradients with what the tap has read."""
+    rows, cols = (
+        [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]
+        for n, count, k, s, p, d in zip(
+            x.shape[2:], grad.shape[2:], w_shape[2:], stride, padding, dilation, strict=True
+        )
+    )
+    planes, grads = as_planes(x)[:, 0], as_planes(grad)[:, 0]
+    dw = np.empty((len(planes), *w_shape[2:]), x.dtype)  # of each image
+    blocks = plane_blocks(planes)
+
+    def one_block(index: int) -> None:
+        block = blocks[index]
+        for i, (row_source, row_target) in enumerate(rows):
+            for j, (col_source, col_target) in enumerate(cols):
+                read = planes[block, row_source, col_source]
+                lines = np.vecdot(grads[block, row_target, col_target], read)
+                dw[block, i, j] = lines.sum(axis=1)
+
+    parallel_for(one_block, len(blocks))
+    return dw.reshape(x.shape[0], *w_shape).sum(axis=0)
