@@ -18,11 +18,8 @@ import csv
 import io
 import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from minseg.config import Config, normalisation, open_split, training_loader
 from minseg.data import IGNORE_INDEX, Batch
 from minseg.data.files import PathLike
 from minseg.evaluate import Evaluation, evaluate, predict_labels
+from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
 from minseg.random import get_rng_state, manual_seed, set_rng_state
 from minseg.tensor import Tensor
@@ -47,7 +45,7 @@ class Diverged(RuntimeError):
 
 
 class Stopped(Exception):
-    """The user asked to stop in the middle of a validation."""
+    """The user asked to stop."""
 
 
 class Trainer:
@@ -78,7 +76,7 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self.last_evaluation: Evaluation | None = None
         self.confusion = ConfusionMatrix(self.data.classes)  # of the training batches: for show
-        self.stop_asked = False
+        self.stop = StopRequest()
 
     # -- stopping and going on ---------------------------------------------------------------------
     @classmethod
@@ -155,47 +153,49 @@ class Trainer:
             kind = self.config.class_weights
             self._set_class_weights(recipe.count_class_weights(self.data, kind))
         self.model.train()
+        finished = True
+        with self.stop.listening():
+            try:
+                self._loop(progress)
+            except Stopped:
+                finished = False
+            self.save()
+            self.draw()
+        return finished
+
+    def _loop(self, progress: Any) -> None:
+        """Train to the end. Raises Stopped when the user asks to stop, the state being whole."""
         saved = drawn = time.monotonic()
         started = saved - self.seconds
-        with self._signals():
-            while True:
-                for batch in () if self.finished() else self.loader.epoch(self.epoch, self.batch):
-                    self._train_on(batch)
-                    self.seconds = time.monotonic() - started
-                    if progress is not None:
-                        progress.step(self, len(batch))
-                    if self.stop_asked or self.finished():
-                        break
-                    if time.monotonic() - saved >= self.config.save_every:
-                        self.save()
-                        saved = time.monotonic()
-                if self.stop_asked:
-                    self.save()
-                    self.draw()
-                    return False
-                epoch_done = self.batch == len(self.loader)
-                if self.finished() or (
-                    epoch_done and (self.epoch + 1) % self.config.eval_every == 0
-                ):
-                    try:
-                        self._validate()
-                    except Stopped:
-                        self.save()
-                        self.draw()
-                        return False
-                    self.seconds = time.monotonic() - started
-                    if progress is not None:
-                        progress.evaluated(self)
-                if epoch_done:
-                    self.epoch, self.batch = self.epoch + 1, 0
-                    self.confusion.reset()
-                self.save()
-                saved = time.monotonic()
-                if self.finished() or saved - drawn >= _DRAW_EVERY:
-                    self.draw()
-                    drawn = time.monotonic()
+        while True:
+            for batch in () if self.finished() else self.loader.epoch(self.epoch, self.batch):
+                self._train_on(batch)
+                self.seconds = time.monotonic() - started
+                if progress is not None:
+                    progress.step(self, len(batch))
+                if self.stop.asked:
+                    raise Stopped
                 if self.finished():
-                    return True
+                    break
+                if time.monotonic() - saved >= self.config.save_every:
+                    self.save()
+                    saved = time.monotonic()
+            epoch_done = self.batch == len(self.loader)
+            if self.finished() or (epoch_done and (self.epoch + 1) % self.config.eval_every == 0):
+                self._validate()
+                self.seconds = time.monotonic() - started
+                if progress is not None:
+                    progress.evaluated(self)
+            if epoch_done:
+                self.epoch, self.batch = self.epoch + 1, 0
+                self.confusion.reset()
+            if self.finished():
+                return
+            self.save()
+            saved = time.monotonic()
+            if saved - drawn >= _DRAW_EVERY:
+                self.draw()
+                drawn = time.monotonic()
 
     def progress(self) -> float:
         """How much of the training is done, 0..1: the schedule's clock."""
@@ -222,7 +222,7 @@ class Trainer:
                 raise Diverged(f"step {self.step}: the loss is {value}: {self._too_fast()}")
             self.optimizer.zero_grad()
             loss.backward()
-            optim.clip_grad_norm_(self.model.parameters(), 10.0)
+            optim.clip_grad_norm_(self.model.parameters(), _MAX_NORM)
             self.optimizer.step()
             self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
             self._show(out, batch.masks)
@@ -240,7 +240,7 @@ class Trainer:
             return  # a finished run that is resumed
 
         def on_batch(batch: Batch, prediction: np.ndarray) -> None:
-            if self.stop_asked:
+            if self.stop.asked:
                 raise Stopped
 
         result = evaluate(
@@ -302,25 +302,6 @@ class Trainer:
             f"the images and labels are in order, so the likely cause is the learning rate "
             f"({rate:.2g} at this step); try --lr {self.config.lr / 10:.2g}"
         )
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM end the run after the step; a second Ctrl-C ends it at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(number: int, frame: Any) -> None:
-            if self.stop_asked:
-                raise KeyboardInterrupt
-            self.stop_asked = True
-
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def as_csv(rows: Sequence[Mapping[str, float]]) -> str:

@@ -69,7 +69,7 @@ class StopAt:
         self.at = step
 
     def step(self, trainer, images):
-        trainer.stop_asked = trainer.step == self.at
+        trainer.stop.asked = trainer.step == self.at
 
     def evaluated(self, trainer):
         pass
@@ -94,7 +94,7 @@ def test_a_stop_in_the_middle_of_a_validation(whole, tmp_path, monkeypatch):
     evaluate = trainer._validate
 
     def interrupted():
-        trainer.stop_asked = True
+        trainer.stop.asked = True
         evaluate()
 
     monkeypatch.setattr(trainer, "_validate", interrupted)
@@ -247,8 +247,8 @@ def test_ctrl_c_saves_and_a_second_one_leaves(tmp_path):
     trainer = Trainer(small(), tmp_path)
     assert not trainer.fit(Press())
     assert Trainer.resume(tmp_path).step == 1
-    trainer.stop_asked = True
-    with trainer._signals(), pytest.raises(KeyboardInterrupt):
+    trainer.stop.asked = True
+    with trainer.stop.listening(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 

@@ -1,0 +1,113 @@
+import io
+
+import numpy as np
+from PIL import Image
+
+from minseg import viz
+
+PALETTE = np.array([[10, 20, 30], [200, 100, 0], [0, 90, 180]], np.uint8)
+MASK = np.array([[0, 0, 1], [2, 2, 255]])
+HISTORY = [
+    {"step": 10.0 * i, "train_loss": 1 / i, "val_loss": 2 / i, "val_mIoU": 0.1 * i,
+     "val_pixel_accuracy": 0.2 * i}
+    for i in (1, 2, 3)
+]  # fmt: skip
+
+
+def pixels(figure, tmp_path):
+    viz.save(figure, tmp_path / "figure.png", dpi=50)
+    with Image.open(tmp_path / "figure.png") as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
+def has(picture, colour):
+    return (picture == np.array(colour)).all(axis=-1).any()
+
+
+def test_colourise():
+    picture = viz.colourise(MASK, PALETTE)
+    np.testing.assert_array_equal(picture[0, 2], PALETTE[1])
+    np.testing.assert_array_equal(picture[1, 2], [255, 255, 255])
+
+
+def test_rgb_of_grey():
+    grey = np.array([[[0.0], [0.5], [1.5]]])
+    np.testing.assert_array_equal(viz.rgb(grey), [[[0] * 3, [128] * 3, [255] * 3]])
+
+
+def test_outlines():
+    np.testing.assert_array_equal(viz.outlines(MASK), [[1, 1, 1], [0, 1, 0]])
+
+
+def test_overlay_mixes_and_leaves_void_alone():
+    image = np.full((4, 6, 3), 0.4)
+    mask = np.zeros((4, 6), int)
+    mask[:, 3:] = 255
+    picture = viz.overlay(image, mask, PALETTE, opacity=0.25)
+    np.testing.assert_array_equal(picture[0, 0], np.rint(0.75 * 102 + 0.25 * PALETTE[0]))
+    np.testing.assert_array_equal(picture[0, 5], [102, 102, 102])
+    np.testing.assert_array_equal(picture[0, 2], [255, 255, 255])
+
+
+def test_error_map():
+    picture = viz.error_map(np.zeros((2, 3, 1)), np.array([[0, 1, 1], [2, 2, 0]]), MASK)
+    wrong = np.array([[0, 1, 0], [0, 0, 0]], bool)
+    np.testing.assert_array_equal((picture == viz.OKABE_ITO[6]).all(axis=2), wrong)
+    np.testing.assert_array_equal(picture[1, 2], [255, 255, 255])
+    np.testing.assert_array_equal(picture[0, 0], [150, 150, 150])
+
+
+def test_palette_png_keeps_the_labels():
+    with Image.open(io.BytesIO(viz.palette_png(MASK, PALETTE))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), MASK)
+        shown = np.asarray(picture.convert("RGB"))
+    np.testing.assert_array_equal(shown, viz.colourise(MASK, PALETTE))
+
+
+def test_samples_figure_shows_classes_errors_and_curves(tmp_path):
+    image = np.full((8, 12, 3), 0.5)
+    target = np.zeros((8, 12), int)
+    target[:, 6:] = 1
+    prediction = np.where(np.arange(12) < 9, 0, 1) * np.ones((8, 1), int)
+    figure = viz.samples_figure(
+        [image] * 2, [target] * 2, [prediction] * 2, ["a", "b", "c"], PALETTE, HISTORY, "title"
+    )
+    picture = pixels(figure, tmp_path)
+    for colour in (*PALETTE, viz.OKABE_ITO[6]):  # c is in the legend alone
+        assert has(picture, colour)
+    texts = [
+        text.get_text() for part in figure.subfigs for axis in part.axes for text in axis.texts
+    ]
+    assert texts == ["25.0% wrong"] * 2  # three of twelve columns
+
+
+def test_samples_of_different_sizes(tmp_path):
+    sizes = [(8, 12), (14, 7)]
+    masks = [np.zeros(size, int) for size in sizes]
+    images = [np.zeros((*size, 1)) for size in sizes]
+    pixels(viz.samples_figure(images, masks, masks, ["a"], PALETTE[:1]), tmp_path)
+
+
+def test_curves_start_with_a_single_point(tmp_path):
+    assert pixels(viz.curves_figure(HISTORY[:1], "one"), tmp_path).std() > 0
+
+
+def test_prediction_figure_lists_the_classes_it_found(tmp_path):
+    mask = np.zeros((6, 8), int)
+    mask[:, 6:] = 2
+    figure = viz.prediction_figure(
+        np.zeros((6, 8, 3)), mask, np.full((6, 8), 0.7), ["a", "b", "c"], PALETTE
+    )
+    pixels(figure, tmp_path)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a (75.0%)", "c (25.0%)"]
+
+
+def test_features_figure(tmp_path):
+    maps = np.random.default_rng(0).standard_normal((70, 5, 6))
+    maps[3] = 2
+    figure = viz.features_figure(maps, "head", most=9)
+    pixels(figure, tmp_path)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["0", "1", "2", "3 dead", "4", "5", "6", "7", "8"]
+    assert figure.get_suptitle() == "head: 70 x 5 x 6, the first 9 of 70 channels"
