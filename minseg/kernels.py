@@ -259,8 +259,9 @@ def _check_scalar(kernel: Kernel, parameter: Parameter, ctype: str, value: Any) 
     with np.errstate(over="ignore"):
         if issubclass(kind, np.floating):
             cast = kind(value)
-            exact = int(value) == cast if isinstance(value, (int, np.integer)) else True
-            fits = exact and (np.isfinite(cast) or not np.isfinite(value))
+            fits = bool(np.isfinite(cast)) or not np.isfinite(value)
+            if fits and isinstance(value, (int, np.integer)):
+                fits = int(cast) == int(value)
         elif kind is np.bool_:
             cast, fits = kind(bool(value)), value in (0, 1)
         else:
