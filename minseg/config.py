@@ -114,6 +114,8 @@ _DATA: dict[str, dict[str, Any]] = {
     "camvid": {"size": (120, 160), "crop": (120, 160), "epochs": 40, "augment": "scene"},
     "cityscapes": {"size": (256, 512), "crop": (256, 256), "epochs": 30, "augment": "scene"},
     "voc": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
+    "coco": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
+    "coco-panoptic": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
     "isbi": {"crop": (256, 256), "batch_size": 4, "epochs": 150, "augment": "cells",
              "eval_every": 10},
     "nuclei": {"crop": (192, 192), "epochs": 40, "augment": "cells"},
