@@ -50,7 +50,7 @@ class VGGFeatures(nn.Module):
             names = [f"{stage + 1}_{i + 1}" for i in range(count)]
             for name in names:
                 frame = padding if name == "1_1" else 1
-                conv = nn.Conv2d(channels, width * multiple, 3, padding=frame, bias=norm is None)
+                conv = nn.Conv2d(channels, width * multiple, 3, padding=frame)
                 self.add_module(f"conv{name}", he(conv, "fan_out"))
                 if norm is not None:
                     self.add_module(f"bn{name}", nn.BatchNorm2d(width * multiple))

@@ -17,7 +17,7 @@ KEPT = np.s_[:, ::3, ::3, ::3]  # of the outputs, (1, 21, 65, 49)
 
 
 def formula(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The array called `name`: any, but the same everywhere, and of a scale that signals survive."""
+    """The array called `name`: the same everywhere, and of a scale that signals survive."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if dtype.kind == "i":
         return np.zeros(shape, dtype)

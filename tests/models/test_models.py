@@ -1,0 +1,147 @@
+"""What holds for every network that `build` makes."""
+
+import numpy as np
+import pytest
+
+import minseg
+import minseg.functional as F
+from minseg import Tensor, no_grad, optim
+from minseg.models import build, list_models
+
+NAMES = list(list_models())
+QUICK = [name for name in NAMES if "101" not in name]  # the others differ in depth only
+
+
+def options_of(name):
+    """A width at which a test takes no time, and same padding, so that sizes are kept."""
+    if name in ("fcn32s", "fcn16s", "fcn8s"):
+        return {"width": 4, "depth": 11, "padding": "same"}
+    if name in ("deeplabv3", "deeplabv3plus", "fcn_resnet50", "deeplabv3_resnet50"):
+        return {"width": 4, "depth": 18}
+    return {"width": 4}
+
+
+def small(name, seed=0, **options):
+    minseg.manual_seed(seed)
+    return build(name, num_classes=3, **{**options_of(name), **options})
+
+
+def logits(output):
+    return output["out"] if isinstance(output, dict) else output
+
+
+def image(*shape, dtype=np.float32):
+    return Tensor(np.random.default_rng(0).standard_normal(shape).astype(dtype))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_image_size_gives_logits_of_that_size(name):
+    network = small(name).eval()
+    with no_grad():
+        for size in [(1, 1), (1, 9), (33, 17), (31, 64), (50, 3)]:
+            output = logits(network(image(1, 3, *size)))
+            assert output.shape == (1, 3, *size)
+            assert output.dtype == np.float32
+            assert np.isfinite(output.data).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_channels_and_an_empty_batch(name):
+    network = small(name, in_channels=5).eval()
+    with no_grad():
+        assert logits(network(image(2, 5, 20, 24))).shape == (2, 3, 20, 24)
+        assert logits(network(image(0, 5, 20, 24))).shape == (0, 3, 20, 24)
+    with pytest.raises(ValueError, match=r"conv2d: .*channels"):
+        network(image(1, 3, 20, 24))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_state_goes_round_and_evaluation_repeats(name):
+    network, x = small(name).eval(), image(1, 3, 33, 20)
+    other = small(name, seed=1).eval()
+    assert list(other.state_dict()) == list(network.state_dict())
+    other.load_state_dict(network.state_dict())
+    with no_grad():
+        expected = logits(network(x)).data
+        np.testing.assert_array_equal(logits(network(x)).data, expected)
+        np.testing.assert_array_equal(logits(other(x)).data, expected)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_gradients(name):
+    """Of the image and all parameters at once, along random directions, in float64."""
+    network = small(name, width=2).to(np.float64).eval()
+    rng = np.random.default_rng(2)
+    for parameter in network.parameters():  # scores that start at zero would hide what is below
+        parameter.data += 0.1 * rng.standard_normal(parameter.shape)
+    x = image(2, 3, 9, 14, dtype=np.float64).requires_grad_()
+    upstream = rng.standard_normal((2, 3, 9, 14))
+    logits(network(x)).backward(upstream)
+
+    tensors = [x, *(p for p in network.parameters() if p.requires_grad)]
+    values = [tensor.data for tensor in tensors]
+    eps = 1e-6
+    for _ in range(3):
+        directions = [rng.standard_normal(value.shape) for value in values]
+        sums = []
+        for step in (eps, -eps):
+            for tensor, value, direction in zip(tensors, values, directions, strict=True):
+                tensor.data = value + step * direction
+            with no_grad():
+                sums.append((logits(network(x)).data * upstream).sum())
+        numeric = (sums[0] - sums[1]) / (2 * eps)
+        claimed = sum((t.grad.data * d).sum() for t, d in zip(tensors, directions, strict=True))
+        rounding = 64 * 2.2e-16 * max(abs(sums[0]), 1) / eps
+        assert abs(claimed - numeric) <= 1e-5 * abs(numeric) + rounding
+
+
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in ("fcn32s", "fcn16s")])
+def test_a_few_steps_reduce_the_loss(name):
+    options = {} if "resnet" in name or "deeplab" in name else {"norm": "batch"}
+    network = small(name, **options)
+    rng = np.random.default_rng(3)
+    labels = np.zeros((2, 32, 40), np.int64)
+    labels[:, 8:24, 4:20], labels[:, 16:, 24:] = 1, 2
+    x = Tensor(
+        (np.eye(3)[labels].transpose(0, 3, 1, 2) + 0.1 * rng.random((2, 3, 32, 40))).astype("f4")
+    )
+    optimizer = optim.Adam([p for p in network.parameters() if p.requires_grad], lr=5e-3)
+    losses = []
+    for _ in range(8):
+        loss = F.cross_entropy(logits(network(x)), Tensor(labels))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[-3:]) < 0.75 * losses[0], losses
+
+
+def test_build_lists_what_exists():
+    assert all(description for description in list_models().values())
+    with pytest.raises(ValueError, match=r"no model is called 'u-net'; there are: .*unet"):
+        build("u-net", num_classes=2)
+    with pytest.raises(TypeError, match=r"unet has no option stride; its options: width, depth, p"):
+        build("unet", num_classes=2, stride=2)
+    with pytest.raises(TypeError, match=r"fcn8s has no option stride"):
+        build("fcn8s", num_classes=2, stride=32)
+    with pytest.raises(ValueError, match="num_classes 0"):
+        build("unet", num_classes=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("unet", {"padding": "full"}, "UNet: padding is 'full'"),
+        ("unet", {"norm": "layer"}, "UNet: norm is 'layer'"),
+        ("unet", {"depth": 0}, "UNet: width 64, depth 0"),
+        ("fcn8s", {"padding": 50}, "FCN: padding is 50"),
+        ("fcn8s", {"depth": 12}, "VGG: depth is 12, needs one of 11, 13, 16, 19"),
+        ("fcn8s", {"norm": "group"}, "VGG: norm is 'group'"),
+        ("deeplabv3", {"depth": 51}, "ResNet: depth is 51, needs one of 18, 34, 50, 101"),
+        ("deeplabv3", {"output_stride": 4}, "ResNet: output_stride is 4"),
+        ("fcn_resnet50", {"width": 0}, "ResNet: width is 0"),
+    ],
+)
+def test_wrong_options_are_named(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, num_classes=2, **options)

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minseg import Tensor, no_grad
+from minseg.backbones import VGG, ResNet
+from minseg.hub import adapt
+from minseg.models import DeepLabV3Plus, build
+from tests.golden.make_models import IMAGE, KEPT, NETWORKS, formula, shapes_of
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(Path(__file__).parent.parent / "golden" / "models.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def shapes(golden):
+    return json.loads(golden["shapes"].tobytes())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_equal_to_torchvision(name, golden, shapes):
+    """Names, shapes, and the outputs for weights made by a formula."""
+    network = build(name, num_classes=21, aux_loss=True).eval()
+    state = network.state_dict()
+    assert shapes_of(state) == shapes[name]
+    weights = {key: formula(key, value.shape, value.dtype) for key, value in state.items()}
+    network.load_state_dict(adapt(name, weights))
+    with no_grad():
+        outputs = network(Tensor(IMAGE))
+    assert list(outputs) == ["out", "aux"]
+    for key, output in outputs.items():
+        expected = golden[f"{name}.{key}"]
+        assert output.shape == (1, 21, *IMAGE.shape[2:])
+        error = abs(output.data[KEPT] - expected).max()
+        assert error <= 1e-4 * max(abs(expected).max(), 1)
+
+
+def test_without_an_auxiliary_head():
+    network = build("fcn_resnet50", num_classes=2, width=4, depth=18).eval()
+    with no_grad():
+        assert list(network(Tensor(IMAGE))) == ["out"]
+    assert not any("aux" in name for name in network.state_dict())
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+def test_a_published_classifier_is_a_backbone(depth, shapes):
+    published = adapt(f"resnet{depth}", shapes[f"resnet{depth}"])
+    assert published == shapes_of(ResNet(depth).state_dict())
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg16_bn", "vgg19"])
+def test_a_published_vgg_has_all_that_ours_has(name, shapes):
+    """At width 1, every number of channels is 64 times smaller."""
+    network = VGG(width=1, depth=int(name[3:5]), norm="batch" if "bn" in name else None)
+    ours, published = shapes_of(network.state_dict()), adapt(name, shapes[name])
+    assert list(ours) == list(published)
+    for key, shape in ours.items():
+        for own, theirs in zip(shape, published[key], strict=True):
+            assert theirs in (own, 64 * own), key
+
+
+@pytest.mark.parametrize(
+    ("output_stride", "expected"), [(32, (4, 8, 16, 32)), (16, (4, 8, 16, 16)), (8, (4, 8, 8, 8))]
+)
+@pytest.mark.parametrize("depth", [18, 50])
+def test_output_stride(depth, output_stride, expected):
+    network = ResNet(depth, width=2, output_stride=output_stride).eval()
+    with no_grad():
+        maps = network(Tensor(np.zeros((1, 3, 97, 64), np.float32)))
+    for stride, channels, x in zip(expected, network.channels, maps, strict=True):
+        assert x.shape == (1, channels, -(-97 // stride), 64 // stride)
+
+
+def rates(network):
+    blocks = [b for i in (3, 4) for b in getattr(network, f"layer{i}")]
+    return [block.conv2.dilation[0] for block in blocks]
+
+
+def test_dilation_of_the_blocks():
+    assert rates(ResNet(50, width=1, output_stride=8)) == [1, 2, 2, 2, 2, 2, 2, 4, 4]
+    assert rates(ResNet(50, width=1, output_stride=16)) == [1] * 6 + [1, 2, 2]
+    # Section 3.2 of DeepLabV3: 2 * (1, 2, 4) at output stride 16
+    assert rates(ResNet(50, width=1, output_stride=16, multi_grid=(1, 2, 4)))[6:] == [2, 4, 8]
+    with pytest.raises(ValueError, match=r"multi_grid is \(1, 2, 4\), needs 2 rates"):
+        ResNet(18, multi_grid=(1, 2, 4))
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_rates_of_the_pyramid(output_stride):
+    network = DeepLabV3Plus(2, width=1, depth=50, output_stride=output_stride)
+    found = [branch[0].dilation[0] for branch in list(network.aspp.convs)[1:4]]
+    assert found == [rate * 16 // output_stride for rate in (6, 12, 18)]
+    assert DeepLabV3Plus(2, width=64, depth=18).low_level[0].out_channels == 48

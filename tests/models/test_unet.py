@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from minseg import Tensor, nn, no_grad
+from minseg.models import UNet
+from minseg.models.unet import join
+
+
+def test_the_paper_s_network():
+    network = UNet(2, in_channels=1, padding="valid")
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    assert len(convolutions) == 23  # section 2
+    assert [m.out_channels for m in convolutions[:10:2]] == [64, 128, 256, 512, 1024]
+    assert network.output_size(572, 572) == (388, 388)  # figure 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(572, 204), (173, 205), (190, 221)])
+def test_valid_convolutions_give_the_size_that_is_announced(height, width):
+    network = UNet(2, in_channels=1, width=1, padding="valid").eval()
+    with no_grad():
+        output = network(Tensor(np.zeros((1, 1, height, width), np.float32)))
+    assert output.shape[2:] == network.output_size(height, width)
+
+
+def test_an_image_too_small_for_valid_convolutions():
+    network = UNet(2, in_channels=1, width=1, padding="valid")
+    with pytest.raises(ValueError, match=r"image of 172x300 pixels is too small: .* at least 173"):
+        network(Tensor(np.zeros((1, 1, 172, 300), np.float32)))
+
+
+def test_a_logit_of_valid_convolutions_sees_no_padding():
+    """Where every convolution is valid, an image is a window of a larger one."""
+    network = UNet(2, in_channels=1, width=2, depth=2, padding="valid").eval()
+    image = np.random.default_rng(0).standard_normal((1, 1, 76, 84)).astype(np.float32)
+    with no_grad():
+        whole = network(Tensor(image)).data
+        part = network(Tensor(image[:, :, 8:72, 4:68])).data  # moved by multiples of 2^depth
+    np.testing.assert_allclose(part, whole[:, :, 8 : 8 + part.shape[2], 4 : 4 + part.shape[3]],
+                               rtol=0, atol=1e-5)  # fmt: skip
+
+
+def test_join_crops_the_upsampled_map_and_centres_the_skip():
+    row = Tensor(np.arange(5.0).reshape(1, 1, 1, 5))
+    assert join(Tensor(np.zeros((1, 1, 1, 6))), row).data[0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    cropped = join(Tensor(np.full((1, 1, 1, 3), 9.0)), row)
+    assert cropped.data[0, :, 0].tolist() == [[1, 2, 3], [9, 9, 9]]
