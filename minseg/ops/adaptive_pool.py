@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.max_pool import add_at_indices
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.ops.pool import as_planes, plane_blocks
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
@@ -80,10 +80,27 @@ def _avg_grad_input_numpy(grad: Array, x_shape: tuple[int, ...]) -> Array:
     return dx.reshape(x_shape)
 
 
+def _avg_forward_cuda(x: Array, size: Pair) -> Array:
+    """kernels/pool.cu: a warp sums a window, which may be the whole image."""
+    xp = array_module(x)
+    y = xp.empty((*x.shape[:2], *size), x.dtype)
+    launch("adaptive_avg_pool2d_forward", xp.ascontiguousarray(x), y, *x.shape, *size)
+    return y
+
+
+def _avg_grad_input_cuda(grad: Array, x_shape: tuple[int, ...]) -> Array:
+    xp = array_module(grad)
+    dx = xp.empty(x_shape, grad.dtype)
+    grad = xp.ascontiguousarray(grad)
+    launch("adaptive_avg_pool2d_grad_input", grad, dx, *x_shape, *grad.shape[2:])
+    return dx
+
+
 avg_op = Op(
     "adaptive_avg_pool2d",
     definition=adaptive_avg_pool2d_definition,
     numpy={"forward": _avg_forward_numpy, "grad_input": _avg_grad_input_numpy},
+    cuda={"forward": _avg_forward_cuda, "grad_input": _avg_grad_input_cuda},
 )
 
 
@@ -146,10 +163,28 @@ def _argmax(values: Array) -> Array:
     return np.where(nan.any(axis=1), last_nan, flat.argmax(axis=1))
 
 
+def _max_forward_cuda(x: Array, size: Pair) -> tuple[Array, Array]:
+    """kernels/pool.cu: a thread looks through a window."""
+    xp = array_module(x)
+    y = xp.empty((*x.shape[:2], *size), x.dtype)
+    indices = xp.empty(y.shape, np.int64)
+    launch("adaptive_max_pool2d_forward", xp.ascontiguousarray(x), y, indices, *x.shape, *size)
+    return y, indices
+
+
+def _max_grad_input_cuda(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Array:
+    xp = array_module(grad)
+    dx = xp.empty(x_shape, grad.dtype)
+    grad, indices = xp.ascontiguousarray(grad), xp.ascontiguousarray(indices)
+    launch("adaptive_max_pool2d_grad_input", grad, indices, dx, *x_shape, *grad.shape[2:])
+    return dx
+
+
 max_op = Op(
     "adaptive_max_pool2d",
     definition=adaptive_max_pool2d_definition,
     numpy={"forward": _max_forward_numpy, "grad_input": add_at_indices},
+    cuda={"forward": _max_forward_cuda, "grad_input": _max_grad_input_cuda},
 )
 
 

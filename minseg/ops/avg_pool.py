@@ -18,10 +18,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, overlap
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
@@ -156,10 +156,46 @@ def _shares(grad: Array, x_shape: tuple[int, ...], rows: Terms, cols: Terms) -> 
     return dx.reshape(x_shape)
 
 
+def _forward_cuda(
+    x: Array,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    """kernels/pool.cu: a thread sums a window."""
+    xp = array_module(x)
+    size = _size(x.shape, kernel, stride, padding, ceil_mode)
+    y = xp.empty((*x.shape[:2], *size), x.dtype)
+    how = (*kernel, *stride, *padding, count_include_pad, divisor_override or 0)
+    launch("avg_pool2d_forward", xp.ascontiguousarray(x), y, *x.shape, *size, *how)
+    return y
+
+
+def _grad_input_cuda(
+    grad: Array,
+    x_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    xp = array_module(grad)
+    dx = xp.empty(x_shape, grad.dtype)
+    how = (*kernel, *stride, *padding, count_include_pad, divisor_override or 0)
+    grad = xp.ascontiguousarray(grad)
+    launch("avg_pool2d_grad_input", grad, dx, *x_shape, *grad.shape[2:], *how)
+    return dx
+
+
 op = Op(
     "avg_pool2d",
     definition=avg_pool2d_definition,
     numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+    cuda={"forward": _forward_cuda, "grad_input": _grad_input_cuda},
 )
 
 

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, overlap
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
@@ -109,7 +109,8 @@ def add_at_indices(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Arr
     """Add each gradient at its index; windows that overlap may share one."""
     N, C, H, W = x_shape
     dx = np.empty((N * C, H * W), grad.dtype)
-    flat_grad, flat_indices = grad.reshape(N * C, -1), indices.reshape(N * C, -1)
+    outputs = grad.shape[2] * grad.shape[3]  # a batch may be empty: -1 could not be told
+    flat_grad, flat_indices = grad.reshape(N * C, outputs), indices.reshape(N * C, outputs)
 
     def one_plane(p: int) -> None:
         dx[p] = np.bincount(flat_indices[p], flat_grad[p], minlength=H * W)
@@ -118,10 +119,55 @@ def add_at_indices(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Arr
     return dx.reshape(x_shape)
 
 
+def _grad_input_numpy(
+    grad: Array,
+    indices: Array,
+    x_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Array:
+    """A scatter by the indices; a kernel that gathers also needs to know the windows."""
+    return add_at_indices(grad, indices, x_shape)
+
+
+def _forward_cuda(
+    x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Array, Array]:
+    """kernels/pool.cu: a thread looks through a window."""
+    xp = array_module(x)
+    size = number_of_windows(Window(kernel, stride, padding, dilation), x.shape[2:], ceil_mode)
+    y = xp.empty((*x.shape[:2], *size), x.dtype)
+    indices = xp.empty(y.shape, np.int64)
+    how = (*kernel, *stride, *padding, *dilation)
+    launch("max_pool2d_forward", xp.ascontiguousarray(x), y, indices, *x.shape, *size, *how)
+    return y, indices
+
+
+def _grad_input_cuda(
+    grad: Array,
+    indices: Array,
+    x_shape: tuple[int, ...],
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+) -> Array:
+    """kernels/pool.cu: a thread looks at the windows that hold its input."""
+    xp = array_module(grad)
+    dx = xp.empty(x_shape, grad.dtype)
+    how = (*kernel, *stride, *padding, *dilation)
+    grad, indices = xp.ascontiguousarray(grad), xp.ascontiguousarray(indices)
+    launch("max_pool2d_grad_input", grad, indices, dx, *x_shape, *grad.shape[2:], *how)
+    return dx
+
+
 op = Op(
     "max_pool2d",
     definition=max_pool2d_definition,
-    numpy={"forward": _forward_numpy, "grad_input": add_at_indices},
+    numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+    cuda={"forward": _forward_cuda, "grad_input": _grad_input_cuda},
 )
 
 
@@ -142,12 +188,11 @@ def max_pool2d(
     window = check_window("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     _check_no_window_is_empty(window, input.shape[2:], ceil_mode)
     x = input.data
-    y, indices = op.forward(
-        x, window.kernel, window.stride, window.padding, window.dilation, ceil_mode
-    )
+    how = (window.kernel, window.stride, window.padding, window.dilation)
+    y, indices = op.forward(x, *how, ceil_mode)
 
     def backward(grad: Array) -> tuple[Array]:
-        return (op.grad_input(grad, indices, x.shape),)
+        return (op.grad_input(grad, indices, x.shape, *how),)
 
     pooled = record("max_pool2d", y, (input,), backward)
     return (pooled, Tensor(indices)) if return_indices else pooled

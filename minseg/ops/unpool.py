@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
@@ -50,10 +50,33 @@ def _grad_input_numpy(grad: Array, indices: Array) -> Array:
     return np.take_along_axis(flat, places, axis=1).reshape(indices.shape)
 
 
+def _forward_cuda(x: Array, indices: Array, size: Pair) -> Array:
+    """kernels/unpool.cu: first find out which value wins each place, then fetch the winners."""
+    xp = array_module(x)
+    y = xp.empty((*x.shape[:2], *size), x.dtype)
+    winner = xp.zeros(y.shape, np.int32)
+    sizes = (x.shape[0] * x.shape[1], x.shape[2] * x.shape[3], size[0] * size[1])
+    launch("max_unpool2d_claim", xp.ascontiguousarray(indices, np.int64), winner, *sizes)
+    launch("max_unpool2d_forward", xp.ascontiguousarray(x), winner, y, *sizes)
+    return y
+
+
+def _grad_input_cuda(grad: Array, indices: Array) -> Array:
+    xp = array_module(grad)
+    dx = xp.empty(indices.shape, grad.dtype)
+    N, C, H, W = indices.shape
+    grad, indices = xp.ascontiguousarray(grad), xp.ascontiguousarray(indices, np.int64)
+    launch(
+        "max_unpool2d_grad_input", grad, indices, dx, N * C, H * W, grad.shape[2] * grad.shape[3]
+    )
+    return dx
+
+
 op = Op(
     "max_unpool2d",
     definition=max_unpool2d_definition,
     numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+    cuda={"forward": _forward_cuda, "grad_input": _grad_input_cuda},
 )
 
 

@@ -1,11 +1,14 @@
 """max_pool2d, avg_pool2d, the adaptive pools and max_unpool2d."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
 import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.emulator.sanitize import sanitized
 from minseg.ops import adaptive_pool, avg_pool, max_pool, unpool
 from tests.witness import assert_adjoint, assert_agree
 
@@ -132,14 +135,15 @@ def test_max_unpool2d_puts_the_maxima_back():
 def test_pooling_and_unpooling_are_adjoint():
     """With the places held: unpooling is max-pooling's gradient, and the other way round."""
     x = image((2, 3, 6, 9))
-    y, indices = max_pool.op.forward(x, (2, 3), (2, 3), (0, 0), (1, 1), False)
+    how = ((2, 3), (2, 3), (0, 0), (1, 1))
+    y, indices = max_pool.op.forward(x, *how, False)
     assert_adjoint(
         lambda y: unpool.op.forward(y, indices, (6, 9)),
         lambda g: unpool.op.grad_input(g, indices),
         y,
     )
     np.testing.assert_array_equal(
-        max_pool.op.grad_input(y, indices, x.shape), unpool.op.forward(y, indices, (6, 9))
+        max_pool.op.grad_input(y, indices, x.shape, *how), unpool.op.forward(y, indices, (6, 9))
     )
 
 
@@ -150,6 +154,96 @@ def test_max_unpool2d_the_last_of_several_values_stays():
     np.testing.assert_array_equal(y.data.ravel(), [2, 0, 0, 0, 0, 4] + [0] * 9)
     y.backward(np.arange(15.0).reshape(y.shape))
     np.testing.assert_array_equal(x.grad.data.ravel(), [5, 0, 5, 5])  # as in PyTorch
+
+
+def through_kernels(function, *inputs):
+    """An op's result and input gradients, by NumPy and by the kernels in the emulator."""
+    results = []
+    for kernels in (False, True):
+        tensors = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in inputs]
+        with minseg.use_kernels("emulator") if kernels else nullcontext():
+            y = function(*tensors)
+            outputs = y if isinstance(y, tuple) else (y,)
+            grad = np.random.default_rng(1).standard_normal(outputs[0].shape)
+            outputs[0].backward(grad.astype(inputs[0].dtype))
+        results.append([*(o.data for o in outputs), tensors[0].grad.data])
+    return results
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", MAX_CASES)
+def test_max_kernels_equal_numpy(case, dtype):
+    x, how = (image(case[0], dtype) * 3).round() / 3, case[1:]
+    (y, indices, dx), got = through_kernels(
+        lambda x: F.max_pool2d(x, *how, return_indices=True), x.astype(dtype)
+    )
+    np.testing.assert_array_equal(got[0], y)
+    np.testing.assert_array_equal(got[1], indices)
+    assert (got[0].dtype, got[1].dtype) == (dtype, np.int64)
+    assert_agree(got[2], dx, dtype, length=np.prod(how[0]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", AVG_CASES)
+def test_average_kernels_equal_numpy(case, dtype):
+    expected, got = through_kernels(lambda x: F.avg_pool2d(x, *case[1:]), image(case[0], dtype))
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, dtype, length=np.prod(case[1]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("shape", "size"), [*ADAPTIVE_CASES, ((0, 2, 3, 4), (2, 2))])
+def test_adaptive_kernels_equal_numpy(shape, size, dtype):
+    x = image(shape, dtype)
+    expected, got = through_kernels(lambda x: F.adaptive_avg_pool2d(x, size), x)
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, dtype, length=shape[2] * shape[3])
+    expected, got = through_kernels(
+        lambda x: F.adaptive_max_pool2d(x, size, return_indices=True), x
+    )
+    np.testing.assert_array_equal(got[0], expected[0])
+    np.testing.assert_array_equal(got[1], expected[1])
+    assert_agree(got[2], expected[2], dtype, length=np.prod(size))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_unpool_kernels_equal_numpy(dtype):
+    """Indices at random: many places are named several times, some never."""
+    x = image((2, 3, 6, 5), dtype)
+    indices = np.random.default_rng(2).integers(0, 11 * 9, x.shape)
+    expected, got = through_kernels(
+        lambda x, i: F.max_unpool2d(x, i, 2, output_size=(11, 9)), x, indices
+    )
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == dtype
+
+
+def test_kernels_take_the_first_maximum_the_last_nan_and_minus_infinity():
+    x = np.array([[[[np.nan, 3, -np.inf, -np.inf, 1, 3], [np.nan, 2, -np.inf, -np.inf, 3, 0]]]])
+    for pool in (
+        lambda x: F.max_pool2d(x, 2, return_indices=True),
+        lambda x: F.adaptive_max_pool2d(x, (1, 3), return_indices=True),
+    ):
+        _, (y, indices, _) = through_kernels(pool, x)
+        np.testing.assert_array_equal(y.ravel(), [np.nan, -np.inf, 3])
+        np.testing.assert_array_equal(indices.ravel(), [6, 2, 5])
+
+
+def test_sanitizer_finds_nothing():
+    x = image((2, 2, 9, 8), np.float32)
+    with sanitized() as findings, minseg.use_kernels("emulator"):
+        t = Tensor(x, requires_grad=True)
+        y, indices = F.max_pool2d(t, 3, 2, 1, ceil_mode=True, return_indices=True)
+        results = [
+            y,
+            F.max_unpool2d(y, indices, 3, 2, 1, output_size=(9, 8)),
+            F.avg_pool2d(t, (3, 2), 2, 1, count_include_pad=False),
+            F.adaptive_avg_pool2d(t, (4, 11)),
+            F.adaptive_max_pool2d(t, (4, 11)),
+        ]
+        sum(r.sum() for r in results).backward()
+    assert not findings
 
 
 def test_threads_and_strides_change_nothing():
