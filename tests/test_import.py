@@ -19,7 +19,7 @@ def test_import_loads_no_heavy_library():
 
 
 def test_import_takes_at_most_half_as_long_again_as_numpy():
-    # The fastest of several, in turn: what is left is the work itself, not the machine's other load.
+    # The fastest of several, in turn: the work itself, without the machine's other load.
     pairs = [(seconds("import numpy"), seconds("import minseg")) for _ in range(7)]
     numpy, minseg = (min(times) for times in zip(*pairs, strict=True))
     assert minseg <= 1.5 * numpy
