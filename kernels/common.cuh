@@ -97,39 +97,40 @@ __device__ __forceinline__ T block_max(T value, T* scratch) {
 }
 
 // --- A tile of a matrix product ----------------------------------------------------------------
-// What matmul and the convolutions share. A block of SIDE x SIDE threads computes TILE x TILE elements
-// of A @ B; per STEP along the sum, both operands' tiles are brought to shared memory, where each
-// element is read TILE times instead of from global memory.
-#define TILE 64  // rows and columns of the result a block computes
-#define STEP 16  // how far along the sum a tile in shared memory reaches
-#define SIDE 16  // the block is SIDE x SIDE threads
-#define EACH 4   // a thread computes EACH x EACH elements: TILE / SIDE
+// What matmul and the convolutions share. A block of GEMM_SIDE x GEMM_SIDE threads computes
+// GEMM_TILE x GEMM_TILE elements of A @ B; per GEMM_STEP along the sum, both operands' tiles are
+// brought to shared memory, where each element is read GEMM_TILE times instead of from global memory.
+#define GEMM_TILE 64  // rows and columns of the result a block computes
+#define GEMM_STEP 16  // how far along the sum a tile in shared memory reaches
+#define GEMM_SIDE 16  // the block is GEMM_SIDE x GEMM_SIDE threads
+#define GEMM_EACH 4   // a thread computes GEMM_EACH x GEMM_EACH elements: GEMM_TILE / GEMM_SIDE
 
-// The tile of A @ B whose upper left element is (row0, col0), over k in [k0, k1). a(row, k) and b(k, col)
-// return 0 outside their matrices. Thread (x, y) gets the elements (row0 + y + SIDE r, col0 + x + SIDE c).
+// The tile of A @ B whose upper left element is (row0, col0), over k in [k0, k1). a(row, k) and
+// b(k, col) return 0 outside their matrices. Thread (x, y) gets the elements
+// (row0 + y + GEMM_SIDE r, col0 + x + GEMM_SIDE c).
 template <class A, class B>
-__device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1, scalar sum[EACH][EACH]) {
-    __shared__ scalar a_tile[STEP][TILE + 1];  // + 1: a column of it lies in different banks
-    __shared__ scalar b_tile[STEP][TILE];
-    const int thread = threadIdx.y * SIDE + threadIdx.x;
+__device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1, scalar sum[GEMM_EACH][GEMM_EACH]) {
+    __shared__ scalar a_tile[GEMM_STEP][GEMM_TILE + 1];  // + 1: a column of it lies in different banks
+    __shared__ scalar b_tile[GEMM_STEP][GEMM_TILE];
+    const int thread = threadIdx.y * GEMM_SIDE + threadIdx.x;
 
-    for (int r = 0; r < EACH; r++)
-        for (int c = 0; c < EACH; c++) sum[r][c] = 0;
+    for (int r = 0; r < GEMM_EACH; r++)
+        for (int c = 0; c < GEMM_EACH; c++) sum[r][c] = 0;
 
-    for (int k = k0; k < k1; k += STEP) {
-        for (int e = thread; e < STEP * TILE; e += SIDE * SIDE) {
-            int ka = e % STEP, row = e / STEP;  // neighbours along k: the order in which A lies
+    for (int k = k0; k < k1; k += GEMM_STEP) {
+        for (int e = thread; e < GEMM_STEP * GEMM_TILE; e += GEMM_SIDE * GEMM_SIDE) {
+            int ka = e % GEMM_STEP, row = e / GEMM_STEP;  // neighbours along k: the order in which A lies
             a_tile[ka][row] = k + ka < k1 ? a(row0 + row, k + ka) : scalar(0);
-            int kb = e / TILE, col = e % TILE;  // neighbours along the columns of B
+            int kb = e / GEMM_TILE, col = e % GEMM_TILE;  // neighbours along the columns of B
             b_tile[kb][col] = k + kb < k1 ? b(k + kb, col0 + col) : scalar(0);
         }
         __syncthreads();  // both tiles are complete
-        for (int s = 0; s < STEP; s++) {
-            scalar from_a[EACH], from_b[EACH];
-            for (int r = 0; r < EACH; r++) from_a[r] = a_tile[s][threadIdx.y + SIDE * r];
-            for (int c = 0; c < EACH; c++) from_b[c] = b_tile[s][threadIdx.x + SIDE * c];
-            for (int r = 0; r < EACH; r++)
-                for (int c = 0; c < EACH; c++) sum[r][c] += from_a[r] * from_b[c];
+        for (int s = 0; s < GEMM_STEP; s++) {
+            scalar from_a[GEMM_EACH], from_b[GEMM_EACH];
+            for (int r = 0; r < GEMM_EACH; r++) from_a[r] = a_tile[s][threadIdx.y + GEMM_SIDE * r];
+            for (int c = 0; c < GEMM_EACH; c++) from_b[c] = b_tile[s][threadIdx.x + GEMM_SIDE * c];
+            for (int r = 0; r < GEMM_EACH; r++)
+                for (int c = 0; c < GEMM_EACH; c++) sum[r][c] += from_a[r] * from_b[c];
         }
         __syncthreads();  // all have read them: the next step may overwrite
     }

@@ -41,26 +41,26 @@ struct Patches {
     }
 };
 
-// launch: grid=(ceil_div(N * H_out * W_out, TILE), ceil_div(O / groups, TILE), groups) block=(SIDE, SIDE)  in: x w b  out: y
-extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+// launch: grid=(ceil_div(N * H_out * W_out, GEMM_TILE), ceil_div(O / groups, GEMM_TILE), groups) block=(GEMM_SIDE, GEMM_SIDE)  in: x w b  out: y
+extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
                const scalar* __restrict__ b, scalar* __restrict__ y, int N, int C, int H, int W,
                int O, int H_out, int W_out, int kh, int kw, int sh, int sw, int ph, int pw, int dh,
                int dw, int groups) {
     const int rows = O / groups, count = C / groups, length = count * kh * kw;
     const int positions = N * H_out * W_out, group = blockIdx.z;
-    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+    const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
 
     const scalar* weights = w + (long long)group * rows * length;
     auto a = [=](int o, int k) { return o < rows ? weights[(long long)o * length + k] : scalar(0); };
     Patches patches{x, {kh, kw, sh, sw, ph, pw, dh, dw}, {H, W}, {H_out, W_out},
                     C, group * count, count, positions};
-    scalar sum[EACH][EACH];
+    scalar sum[GEMM_EACH][GEMM_EACH];
     tile_product(a, patches, row0, col0, 0, length, sum);
 
-    for (int r = 0; r < EACH; r++)
-        for (int c = 0; c < EACH; c++) {
-            int o = row0 + threadIdx.y + SIDE * r, p = col0 + threadIdx.x + SIDE * c;
+    for (int r = 0; r < GEMM_EACH; r++)
+        for (int c = 0; c < GEMM_EACH; c++) {
+            int o = row0 + threadIdx.y + GEMM_SIDE * r, p = col0 + threadIdx.x + GEMM_SIDE * c;
             if (o >= rows || p >= positions) continue;
             int channel = group * rows + o, n = p / (H_out * W_out), place = p % (H_out * W_out);
             y[((long long)n * O + channel) * H_out * W_out + place] =
@@ -70,14 +70,14 @@ conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
 
 // dy[o, p] as input q sees it through kernel element (i, j): the output p with p * s - pad + (i, j) * d = q,
 // if there is one. So the stride becomes a division that must leave no rest: a gather, no atomics.
-// launch: grid=(ceil_div(N * H * W, TILE), ceil_div(C / groups, TILE), groups) block=(SIDE, SIDE)  in: dy w  out: dx
-extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+// launch: grid=(ceil_div(N * H * W, GEMM_TILE), ceil_div(C / groups, GEMM_TILE), groups) block=(GEMM_SIDE, GEMM_SIDE)  in: dy w  out: dx
+extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
                   scalar* __restrict__ dx, int N, int C, int H, int W, int O, int H_out, int W_out,
                   int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
     const int rows = C / groups, count = O / groups, taps = kh * kw, length = count * taps;
     const int positions = N * H * W, group = blockIdx.z;
-    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+    const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
 
     const scalar* weights = w + (long long)group * count * rows * taps;
     auto a = [=](int c, int k) {
@@ -91,12 +91,12 @@ conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
         if (y / sh >= H_out || x / sw >= W_out) return scalar(0);
         return dy[at(n, o, y / sh, x / sw, O, H_out, W_out)];
     };
-    scalar sum[EACH][EACH];
+    scalar sum[GEMM_EACH][GEMM_EACH];
     tile_product(a, b, row0, col0, 0, length, sum);
 
-    for (int r = 0; r < EACH; r++)
-        for (int c = 0; c < EACH; c++) {
-            int channel = row0 + threadIdx.y + SIDE * r, q = col0 + threadIdx.x + SIDE * c;
+    for (int r = 0; r < GEMM_EACH; r++)
+        for (int c = 0; c < GEMM_EACH; c++) {
+            int channel = row0 + threadIdx.y + GEMM_SIDE * r, q = col0 + threadIdx.x + GEMM_SIDE * c;
             if (channel >= rows || q >= positions) continue;
             int n = q / (H * W), place = q % (H * W);
             dx[((long long)n * C + group * rows + channel) * H * W + place] = sum[r][c];
@@ -105,8 +105,8 @@ conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
 
 // The sum runs over all outputs of the batch, the result is small: too few blocks to fill a GPU. So the
 // outputs are split into `splits` ranges, each with a partial sum of its own, added up afterwards in order.
-// launch: grid=(ceil_div(C / groups * kh * kw, TILE), ceil_div(O / groups, TILE), groups * splits) block=(SIDE, SIDE)  in: dy x  out: partial
-extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+// launch: grid=(ceil_div(C / groups * kh * kw, GEMM_TILE), ceil_div(O / groups, GEMM_TILE), groups * splits) block=(GEMM_SIDE, GEMM_SIDE)  in: dy x  out: partial
+extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
                    scalar* __restrict__ partial, int N, int C, int H, int W, int O, int H_out,
                    int W_out, int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw,
@@ -114,7 +114,7 @@ conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
     const int rows = O / groups, count = C / groups, cols = count * kh * kw;
     const int area = H_out * W_out, positions = N * area;
     const int group = blockIdx.z % groups, split = blockIdx.z / groups;
-    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+    const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
     const int share = ceil_div(positions, splits);
     const int first = min(split * share, positions), last = min(first + share, positions);
 
@@ -125,13 +125,13 @@ conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
     Patches patches{x, {kh, kw, sh, sw, ph, pw, dh, dw}, {H, W}, {H_out, W_out},
                     C, group * count, count, positions};
     auto b = [=](int p, int k) { return patches(k, p); };
-    scalar sum[EACH][EACH];
+    scalar sum[GEMM_EACH][GEMM_EACH];
     tile_product(a, b, row0, col0, first, last, sum);
 
     scalar* result = partial + (long long)split * O * cols;
-    for (int r = 0; r < EACH; r++)
-        for (int c = 0; c < EACH; c++) {
-            int o = row0 + threadIdx.y + SIDE * r, k = col0 + threadIdx.x + SIDE * c;
+    for (int r = 0; r < GEMM_EACH; r++)
+        for (int c = 0; c < GEMM_EACH; c++) {
+            int o = row0 + threadIdx.y + GEMM_SIDE * r, k = col0 + threadIdx.x + GEMM_SIDE * c;
             if (o < rows && k < cols) result[(long long)(group * rows + o) * cols + k] = sum[r][c];
         }
 }

@@ -8,23 +8,23 @@
 // one gets here, and beyond.
 #include "common.cuh"
 
-// launch: grid=(ceil_div(L, TILE), ceil_div(M, TILE), N) block=(SIDE, SIDE)  in: a b  out: c
-extern "C" __global__ void __launch_bounds__(SIDE * SIDE)
+// launch: grid=(ceil_div(L, GEMM_TILE), ceil_div(M, GEMM_TILE), N) block=(GEMM_SIDE, GEMM_SIDE)  in: a b  out: c
+extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 matmul(const scalar* __restrict__ a, const scalar* __restrict__ b, scalar* __restrict__ c, int N,
        int M, int K, int L) {
     const scalar* left = a + (long long)blockIdx.z * M * K;
     const scalar* right = b + (long long)blockIdx.z * K * L;
     scalar* result = c + (long long)blockIdx.z * M * L;
-    const int row0 = blockIdx.y * TILE, col0 = blockIdx.x * TILE;
+    const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
 
     auto from_left = [=](int m, int k) { return m < M ? left[(long long)m * K + k] : scalar(0); };
     auto from_right = [=](int k, int l) { return l < L ? right[(long long)k * L + l] : scalar(0); };
-    scalar sum[EACH][EACH];
+    scalar sum[GEMM_EACH][GEMM_EACH];
     tile_product(from_left, from_right, row0, col0, 0, K, sum);
 
-    for (int i = 0; i < EACH; i++)
-        for (int j = 0; j < EACH; j++) {
-            int m = row0 + threadIdx.y + SIDE * i, l = col0 + threadIdx.x + SIDE * j;
+    for (int i = 0; i < GEMM_EACH; i++)
+        for (int j = 0; j < GEMM_EACH; j++) {
+            int m = row0 + threadIdx.y + GEMM_SIDE * i, l = col0 + threadIdx.x + GEMM_SIDE * j;
             if (m < M && l < L) result[(long long)m * L + l] = sum[i][j];
         }
 }
