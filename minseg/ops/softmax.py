@@ -10,13 +10,14 @@ Source: Bridle, "Probabilistic interpretation of feedforward classification netw
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.tensor import Tensor, record
 
 
@@ -80,15 +81,42 @@ def _log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
     return grad - array_module(y).exp(y) * grad.sum(axis=axis, keepdims=True)
 
 
+def _cuda(logarithm: bool) -> dict[str, Callable[..., Array]]:
+    """kernels/softmax.cu, for softmax or for its logarithm."""
+
+    def forward(x: Array, axis: int) -> Array:
+        xp = array_module(x)
+        y, x = xp.empty(x.shape, x.dtype), xp.ascontiguousarray(x)
+        launch("softmax_forward", x, y, *_shape_and_lanes(x, axis), logarithm)
+        return y
+
+    def grad_input(grad: Array, y: Array, axis: int) -> Array:
+        xp = array_module(grad)
+        dx = xp.empty(y.shape, y.dtype)
+        grad, y = xp.ascontiguousarray(grad), xp.ascontiguousarray(y)
+        launch("softmax_grad_input", grad, y, dx, *_shape_and_lanes(y, axis), logarithm)
+        return dx
+
+    return {"forward": forward, "grad_input": grad_input}
+
+
+def _shape_and_lanes(x: Array, axis: int) -> tuple[int, int, int, int]:
+    """`x` as (outer, C, inner), and how many threads share a line: a warp if it is in one piece."""
+    inner = math.prod(x.shape[axis + 1 :])
+    return math.prod(x.shape[:axis]), x.shape[axis], inner, 32 if inner == 1 else 1
+
+
 softmax_op = Op(
     "softmax",
     definition=softmax_definition,
     numpy={"forward": softmax_of, "grad_input": softmax_grad},
+    cuda=_cuda(logarithm=False),
 )
 log_softmax_op = Op(
     "log_softmax",
     definition=log_softmax_definition,
     numpy={"forward": log_softmax_of, "grad_input": _log_softmax_grad},
+    cuda=_cuda(logarithm=True),
 )
 
 

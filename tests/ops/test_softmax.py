@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.emulator.sanitize import sanitized
 from minseg.ops.op import get_op
 from tests.witness import assert_agree
 
@@ -64,3 +66,40 @@ def test_errors_name_the_culprit(x, dim, error, message):
     for name in ("softmax", "log_softmax"):
         with pytest.raises(error, match=f"^{name}: {message}"):
             getattr(F, name)(Tensor(x), dim)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("shape", "dim"), [*CASES, ((300, 3), 1), ((2, 70), 1), ((3, 0), 1)])
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_kernels_equal_numpy(name, shape, dim, dtype):
+    rng = np.random.default_rng(0)
+    x = Tensor((rng.standard_normal(shape) * 5).astype(dtype), requires_grad=True)
+    y = getattr(F, name)(x, dim)
+    grad = rng.standard_normal(shape).astype(dtype)
+    expected = get_op(name).grad_input(np.atleast_1d(grad), np.atleast_1d(y.data), dim)
+    with minseg.use_kernels("emulator"):
+        got = getattr(F, name)(x, dim)
+        got.backward(grad)
+    assert_agree(got.data, y.data, dtype, length=70)
+    assert_agree(x.grad.data, expected.reshape(shape), dtype, length=70)
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+def test_kernels_take_what_is_not_finite_as_numpy_does(name):
+    inf, nan = np.inf, np.nan
+    x = np.array([[-inf, 1, 2], [-inf, -inf, -inf], [inf, 1, 2], [nan, 1, 2], [1e4, 1e4, -1e4]])
+    for line, dim in ((x, 1), (x.T, 0)):
+        with np.errstate(invalid="ignore"):
+            expected = getattr(F, name)(Tensor(line), dim).data
+        with minseg.use_kernels("emulator"):
+            got = getattr(F, name)(Tensor(line), dim).data
+        np.testing.assert_allclose(got, expected, rtol=1e-15)
+
+
+def test_kernels_are_sound():
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        for shape, dim in [((2, 3, 70), 1), ((9, 40), 1)]:
+            x = Tensor(np.ones(shape, np.float32), requires_grad=True)
+            F.softmax(x, dim).backward(np.ones(shape, np.float32))
+            F.log_softmax(x, dim).backward(np.ones(shape, np.float32))
+    assert not findings
