@@ -10,152 +10,26 @@ B, K and L, and a weight for every (g, k):
     group norm      some channels of one image       (1, N groups, C / groups, H W)
     layer norm      the last dimensions              (1, rest, last, 1)
 
-Gradient. Write xhat = (x - mean) r with r = 1 / sqrt(var + eps), and g for the upstream gradient
-times the weight, m for the size of a group. x acts on its group in three ways: directly, through
-the mean and through the variance,
-
-    dmean / dx = 1 / m,     dvar / dx = 2 (x - mean) / m,     dr / dvar = -r^3 / 2
-    dx = r g - r mean(g) - r^3 (x - mean) mean(g (x - mean)) = r (g - mean(g) - xhat mean(g xhat))
-
-With given statistics (batch norm in evaluation) only the first way is left: dx = r g.
+normalization.py holds the computation and its gradient.
 
 Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
         2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import check_tensor
+from minseg.ops.normalization import PARTS, normalization_definition
 from minseg.ops.op import Op
-from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
-BLOCK_BYTES = 2**19  # groups that are worked on together; small, to stay in the cache
-AXES = (0, 2, 3)  # of (B, G, K, L)
-
-
-def normalization_definition(
-    x: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
-    """The formula, group by group, with x as (B, G, K, L)."""
-    y = np.empty_like(x)
-    m = x[:, :1].size
-    for g in range(x.shape[1]):
-        mean = sum(x[:, g].flat) / m
-        var = sum((v - mean) ** 2 for v in x[:, g].flat) / m
-        for b, k, l in np.ndindex(x[:, g].shape):
-            xhat = (x[b, g, k, l] - mean) / math.sqrt(var + eps)
-            scaled = xhat if weight is None else xhat * weight[g, k]
-            y[b, g, k, l] = scaled if bias is None else scaled + bias[g, k]
-    return y
-
-
-def _moments_numpy(x: Array) -> tuple[Array, Array]:
-    """Mean and variance (divided by m) of each group, (G,), in float64.
-
-    In two passes: mean(x^2) - mean(x)^2 loses every digit when the mean is large. And in float64,
-    for a mean of 1000 rounded to float32 would move all of a group by 3e-5.
-    """
-    mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
-
-    def one_block(groups: slice) -> None:
-        mean[groups] = x[:, groups].mean(axis=AXES, dtype=np.float64)
-        deviation = _centred(x[:, groups], mean[groups])
-        var[groups] = np.square(deviation, out=deviation).mean(axis=AXES)
-
-    _for_each_block(one_block, x)
-    return mean, var
-
-
-def _forward_numpy(
-    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
-    y = np.empty(x.shape, x.dtype)
-    r = _inverse_deviation(var, eps)
-
-    def one_block(groups: slice) -> None:
-        part = _centred(x[:, groups], mean[groups])
-        scale = r[groups, None] if weight is None else r[groups, None] * weight[groups]
-        shift = 0 if bias is None else _over(bias[groups])
-        part *= _over(scale.astype(x.dtype))
-        np.add(part, shift, out=y[:, groups])
-
-    _for_each_block(one_block, x)
-    return y
-
-
-def _grad_numpy(
-    grad: Array,
-    x: Array,
-    mean: Array,
-    var: Array,
-    weight: Array | None,
-    eps: float,
-    constant: bool,
-) -> tuple[Array, Array, Array]:
-    """The gradients to x, weight and bias; `constant` statistics do not depend on x."""
-    dx = np.empty(x.shape, x.dtype)
-    dw, db = np.empty((2, *x.shape[1:3]), x.dtype)
-    r = _inverse_deviation(var, eps)
-    m = x[:, :1].size
-
-    def one_block(groups: slice) -> None:
-        g, inverse = grad[:, groups], r[groups, None].astype(x.dtype)
-        part = _centred(x[:, groups], mean[groups])
-        part *= _over(inverse)  # xhat
-        dw[groups] = (g * part).sum(axis=(0, 3))
-        db[groups] = g.sum(axis=(0, 3))
-        w = np.ones_like(dw[groups]) if weight is None else weight[groups]
-        if constant:
-            np.multiply(g, _over(w * inverse), out=dx[:, groups])
-            return
-        # mean(g) and mean(g xhat) with g = grad * weight: the sums over (B, L) are there already
-        part *= _over((w * dw[groups]).sum(axis=1, keepdims=True) / m)
-        part += _over((w * db[groups]).sum(axis=1, keepdims=True) / m)
-        np.subtract(g * _over(w), part, out=part)
-        np.multiply(part, _over(inverse), out=dx[:, groups])
-
-    _for_each_block(one_block, x)
-    return dx, dw, db
-
-
-def _centred(x: Array, mean: Array) -> Array:
-    """x - mean, to the last digit of a float64 mean: less its float32 first, then the rest."""
-    near = mean.astype(x.dtype)
-    part = x - _over(near[:, None])
-    part -= _over((mean - near).astype(x.dtype)[:, None])
-    return part
-
-
-def _inverse_deviation(var: Array, eps: float) -> Array:
-    with np.errstate(invalid="ignore", divide="ignore"):  # eps = 0 on a constant, eps < 0
-        return 1 / np.sqrt(var + eps)
-
-
-def _over(values: Array) -> Array:
-    """Values for each (g, k) or (g, 1), to meet (B, G, K, L)."""
-    return values[None, :, :, None]
-
-
-def _for_each_block(body: Any, x: Array) -> None:
-    """Call body(slice of groups) for all groups, on all cores."""
-    step = max(1, BLOCK_BYTES // max(x[:, :1].nbytes, 1))
-    if x.size:
-        parallel_for(lambda i: body(slice(i * step, (i + 1) * step)), -(-x.shape[1] // step))
-
-
-_parts: dict[str, Callable[..., Any]] = {
-    "moments": _moments_numpy,
-    "forward": _forward_numpy,
-    "grad": _grad_numpy,
-}
 batch_norm_op, instance_norm_op, group_norm_op, layer_norm_op = (
-    Op(name, definition=normalization_definition, numpy=_parts)
+    Op(name, definition=normalization_definition, **PARTS)
     for name in ("batch_norm", "instance_norm", "group_norm", "layer_norm")
 )
 

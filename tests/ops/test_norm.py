@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
 
+import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
-from minseg.ops.norm import normalization_definition
+from minseg.emulator.sanitize import sanitized
+from minseg.ops import normalization
+from minseg.ops.normalization import normalization_definition
+from minseg.ops.op import get_op
 from tests.witness import assert_agree
 
 RNG = np.random.default_rng(0)
@@ -176,3 +180,70 @@ def test_two_dimensions_and_a_constant_channel():
 def test_errors_name_the_culprit(call, error, message):
     with pytest.raises(error, match=message):
         call(Tensor(X))
+
+
+def gradients(function, x, affine, grad):
+    inputs = [None if a is None else Tensor(a, requires_grad=True) for a in (x, *affine)]
+    y = function(*inputs)
+    y.backward(grad)
+    return [y.data, *(t.grad.data for t in inputs if t is not None)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", LAYERS)
+def test_kernels_equal_numpy(name, dtype, monkeypatch):
+    function, affine, _, _ = LAYERS[name]
+    monkeypatch.setattr(normalization, "ELEMENTS_A_BLOCK", 8)  # several blocks share a sum
+    grad = np.cos(X).astype(dtype)
+    for parameters in (affine, (None, None)):
+        case = X.astype(dtype), [None if a is None else a.astype(dtype) for a in parameters], grad
+        expected = gradients(function, *case)
+        with minseg.use_kernels("emulator"):
+            got = gradients(function, *case)
+        for one, other in zip(got, expected, strict=True):
+            assert_agree(one, other, dtype, length=X[:, 0].size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_with_given_statistics(dtype):
+    x, w, b, grad = (a.astype(dtype) for a in (X, W, B, np.cos(X)))
+    mean, var = RNG.standard_normal(4), RNG.random(4) + 0.5
+
+    def function(x, w, b):
+        return F.batch_norm(x, mean, var, w, b, eps=0.1)
+
+    expected = gradients(function, x, (w, b), grad)
+    with minseg.use_kernels("emulator"):
+        got = gradients(function, x, (w, b), grad)
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, dtype, length=30)
+
+
+def test_kernels_keep_the_digits_under_a_large_mean_and_beside_an_outlier():
+    """The outlier is the element that the sums are shifted by: the worst case of the one pass."""
+    x = (np.random.default_rng(1).standard_normal((2, 3, 40, 50)) + 1000).astype(np.float32)
+    x[0, :, 0, 0] = 1e6
+    exact = x.astype(np.float64)
+    op = get_op("batch_norm")
+    with minseg.use_kernels("emulator"):
+        mean, var = op.moments(x.reshape(2, 3, 1, 2000))
+    # errors: eps m of the variance, at most (see kernels/norm.cu); of the mean eps (x_0 - mean)
+    np.testing.assert_allclose(var, exact.var(axis=(0, 2, 3)), rtol=4000 * 2.3e-16)
+    np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=0, atol=1e6 * 2.3e-16 * 8)
+
+
+def test_kernels_with_empty_and_constant_inputs():
+    with minseg.use_kernels("emulator"):
+        test_empty_batch("batch_norm")
+        test_empty_batch("group_norm")
+        test_two_dimensions_and_a_constant_channel()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_kernels_are_sound(name, monkeypatch):
+    function, affine, _, _ = LAYERS[name]
+    monkeypatch.setattr(normalization, "ELEMENTS_A_BLOCK", 8)
+    x, w, b = (a.astype(np.float32) for a in (X, *affine))
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        gradients(function, x, (w, b), np.cos(x))
+    assert not findings

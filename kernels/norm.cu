@@ -1,0 +1,161 @@
+// sm_70
+// Normalisation: batch, instance, group and layer norm as one computation on x (B, G, K, L), with
+// statistics for each of G groups over B, K and L, and a weight for every (g, k). minseg/ops/norm.py
+// says which layer is which view.
+//
+//   norm_moments     sums of d = x - x_0 and of d^2 over a group, x_0 its first element   (one pass)
+//   norm_finish      mean = x_0 + sum d / m,   var = (sum d^2 - (sum d)^2 / m) / m
+//   norm_forward     y = xhat weight + bias,   xhat = (x - mean) / sqrt(var + eps)
+//   norm_grad_sums   dweight = sum of dy xhat, dbias = sum of dy, over B and L, for each (g, k)
+//   norm_grad_input  dx = (dy weight - average - xhat slope) / sqrt(var + eps)
+//
+// Why the shift x_0: mean(x^2) - mean(x)^2 loses every digit when the mean is large. x_0 is one of the
+// group's own values, so (x_0 - mean)^2 <= m var, and in double the variance keeps a relative error
+// below eps m ~ 1e-16 m even if x_0 is the worst of outliers.
+//
+// `splits` blocks share a group (norm_grad_sums: a row (g, k)), each with `threads` threads and a
+// contiguous range of its elements. A thread reads one element of each input array a step, its
+// neighbour the next one, and writes one of the output, or nothing: the sums of a block go to `partial`,
+// where they are added in order afterwards. Expected bottleneck: global memory; the moments on GPUs
+// with few double units (GeForce, T4) these.
+#include "common.cuh"
+
+#define MAX_THREADS 256
+
+// The elements of a group, or row, that this block takes: [first, last) of `size`.
+struct Range {
+    int first, last;
+    __device__ Range(int size) {
+        int share = ceil_div(size, gridDim.y);
+        first = min((int)blockIdx.y * share, size);
+        last = min(first + share, size);
+    }
+};
+
+// Where element e of group g lies; KL elements of a group lie in one piece, once for each of B.
+__device__ __forceinline__ long long place(int e, int g, int G, int KL) {
+    return ((long long)(e / KL) * G + g) * KL + e % KL;
+}
+
+// x - mean with a mean in double: less the scalar next to it first, then the rest. A mean of 1000
+// rounded to float would move all of a group by 3e-5.
+struct Centred {
+    scalar near, rest;
+    __device__ Centred(double mean) : near((scalar)mean), rest((scalar)(mean - (scalar)mean)) {}
+    __device__ scalar operator()(scalar x) const { return x - near - rest; }
+};
+
+__device__ __forceinline__ scalar inverse_deviation(double var, double eps) {
+    return (scalar)(1 / sqrt(var + eps));
+}
+
+// launch: grid=(G, splits) block=(threads)  in: x  out: partial
+// sample: x=(2, 3, 700) partial=(3, 4, 2) B=2 G=3 KL=700 splits=4 threads=64
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+norm_moments(const scalar* __restrict__ x, double* __restrict__ partial, int B, int G, int KL,
+             int splits, int threads) {
+    __shared__ double scratch[WARP];
+    const int g = blockIdx.x;
+    const Range range(B * KL);
+    const double shift = x[(long long)g * KL];
+
+    double sum = 0, squares = 0;
+    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
+        double d = x[place(e, g, G, KL)] - shift;
+        sum += d;
+        squares += d * d;
+    }
+    sum = block_sum(sum, scratch);
+    squares = block_sum(squares, scratch);
+    if (threadIdx.x == 0) {
+        long long i = (long long)g * splits + blockIdx.y;
+        partial[2 * i] = sum;
+        partial[2 * i + 1] = squares;
+    }
+}
+
+// launch: grid=(ceil_div(G, MAX_THREADS)) block=(MAX_THREADS)  in: x partial  out: mean var
+// sample: x=(2, 300, 7) partial=(300, 4, 2) mean=(300) var=(300) B=2 G=300 KL=7 splits=4
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+norm_finish(const scalar* __restrict__ x, const double* __restrict__ partial,
+            double* __restrict__ mean, double* __restrict__ var, int B, int G, int KL, int splits) {
+    const int g = blockIdx.x * MAX_THREADS + threadIdx.x;
+    if (g >= G) return;
+    double sum = 0, squares = 0, m = (double)B * KL;
+    for (int s = 0; s < splits; s++) {
+        sum += partial[2 * ((long long)g * splits + s)];
+        squares += partial[2 * ((long long)g * splits + s) + 1];
+    }
+    double variance = (squares - sum * sum / m) / m;
+    mean[g] = x[(long long)g * KL] + sum / m;
+    var[g] = variance < 0 ? 0 : variance;  // by rounding, where all values are equal; NaN stays
+}
+
+// launch: grid=(G, splits) block=(threads)  in: x mean var weight bias  out: y
+// sample: x=(2, 3, 2, 70) mean=(3) var=(3) weight=(3, 2) bias=(3, 2) y=(2, 3, 2, 70) B=2 G=3 K=2 L=70 eps=9.0 splits=2 threads=64
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+norm_forward(const scalar* __restrict__ x, const double* __restrict__ mean,
+             const double* __restrict__ var, const scalar* __restrict__ weight,
+             const scalar* __restrict__ bias, scalar* __restrict__ y, int B, int G, int K, int L,
+             double eps, int splits, int threads) {
+    const int g = blockIdx.x;
+    const Range range(B * K * L);
+    const Centred centred(mean[g]);
+    const scalar inverse = inverse_deviation(var[g], eps);
+    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
+        long long i = place(e, g, G, K * L);
+        int k = g * K + e / L % K;
+        scalar scale = weight ? inverse * weight[k] : inverse;
+        y[i] = centred(x[i]) * scale + (bias ? bias[k] : scalar(0));
+    }
+}
+
+// A block sums a range of one row (g, k), over B and L; `partial` is (2, splits, G, K): dweight, dbias.
+// launch: grid=(G * K, splits) block=(threads)  in: dy x mean var  out: partial
+// sample: dy=(2, 3, 2, 70) x=(2, 3, 2, 70) mean=(3) var=(3) partial=(2, 2, 3, 2) B=2 G=3 K=2 L=70 eps=9.0 splits=2 threads=64
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+norm_grad_sums(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+               const double* __restrict__ mean, const double* __restrict__ var,
+               scalar* __restrict__ partial, int B, int G, int K, int L, double eps, int splits,
+               int threads) {
+    __shared__ scalar scratch[WARP];
+    const int row = blockIdx.x, rows = G * K;
+    const Range range(B * L);
+    const Centred centred(mean[row / K]);
+    const scalar inverse = inverse_deviation(var[row / K], eps);
+
+    scalar dweight = 0, dbias = 0;
+    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
+        long long i = place(e, row, rows, L);
+        dweight += dy[i] * (centred(x[i]) * inverse);
+        dbias += dy[i];
+    }
+    dweight = block_sum(dweight, scratch);
+    dbias = block_sum(dbias, scratch);
+    if (threadIdx.x == 0) {
+        partial[(long long)blockIdx.y * rows + row] = dweight;
+        partial[((long long)splits + blockIdx.y) * rows + row] = dbias;
+    }
+}
+
+// average, slope (G,): the group's means of dy weight and of dy weight xhat; null where the statistics
+// do not depend on x.
+// launch: grid=(G, splits) block=(threads)  in: dy x mean var weight average slope  out: dx
+// sample: dy=(2, 3, 2, 70) x=(2, 3, 2, 70) mean=(3) var=(3) weight=(3, 2) average=(3) slope=(3) dx=(2, 3, 2, 70) B=2 G=3 K=2 L=70 eps=9.0 splits=2 threads=64
+extern "C" __global__ void __launch_bounds__(MAX_THREADS)
+norm_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+                const double* __restrict__ mean, const double* __restrict__ var,
+                const scalar* __restrict__ weight, const scalar* __restrict__ average,
+                const scalar* __restrict__ slope, scalar* __restrict__ dx, int B, int G, int K,
+                int L, double eps, int splits, int threads) {
+    const int g = blockIdx.x;
+    const Range range(B * K * L);
+    const Centred centred(mean[g]);
+    const scalar inverse = inverse_deviation(var[g], eps);
+    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
+        long long i = place(e, g, G, K * L);
+        scalar through = weight ? dy[i] * weight[g * K + e / L % K] : dy[i];
+        if (average) through -= average[g] + centred(x[i]) * inverse * slope[g];
+        dx[i] = through * inverse;
+    }
+}

@@ -1,0 +1,214 @@
+"""Normalisation on arrays: what batch, instance, group and layer norm share.
+
+    y = (x - mean) / sqrt(var + eps) * weight + bias,      mean, var: over one group of elements
+
+x is seen as (B, G, K, L), with statistics for each of the G groups, over B, K and L, and a weight
+for every (g, k); norm.py says which view each layer takes.
+
+Gradient. Write xhat = (x - mean) r with r = 1 / sqrt(var + eps), and g for the upstream gradient
+times the weight, m for the size of a group. x acts on its group in three ways: directly, through
+the mean and through the variance,
+
+    dmean / dx = 1 / m,     dvar / dx = 2 (x - mean) / m,     dr / dvar = -r^3 / 2
+    dx = r g - r mean(g) - r^3 (x - mean) mean(g (x - mean)) = r (g - mean(g) - xhat mean(g xhat))
+
+With given statistics (batch norm in evaluation) only the first way is left: dx = r g.
+
+Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
+        2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minseg.array import Array, array_module
+from minseg.ops.op import launch
+from minseg.parallel import parallel_for
+
+BLOCK_BYTES = 2**19  # groups that are worked on together; small, to stay in the cache
+AXES = (0, 2, 3)  # of (B, G, K, L)
+
+# Elements that one block of the kernels takes: enough to pay for its start, few enough that a batch
+# gives every multiprocessor of a GPU a block.
+ELEMENTS_A_BLOCK = 2**14
+
+
+def normalization_definition(
+    x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> Array:
+    """The formula, group by group, with x as (B, G, K, L)."""
+    y = np.empty_like(x)
+    m = x[:, :1].size
+    for g in range(x.shape[1]):
+        mean = sum(x[:, g].flat) / m
+        var = sum((v - mean) ** 2 for v in x[:, g].flat) / m
+        for b, k, l in np.ndindex(x[:, g].shape):
+            xhat = (x[b, g, k, l] - mean) / math.sqrt(var + eps)
+            scaled = xhat if weight is None else xhat * weight[g, k]
+            y[b, g, k, l] = scaled if bias is None else scaled + bias[g, k]
+    return y
+
+
+def _moments_numpy(x: Array) -> tuple[Array, Array]:
+    """Mean and variance (divided by m) of each group, (G,), in float64.
+
+    In two passes: mean(x^2) - mean(x)^2 loses every digit when the mean is large. And in float64,
+    for a mean of 1000 rounded to float32 would move all of a group by 3e-5.
+    """
+    mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
+
+    def one_block(groups: slice) -> None:
+        mean[groups] = x[:, groups].mean(axis=AXES, dtype=np.float64)
+        deviation = _centred(x[:, groups], mean[groups])
+        var[groups] = np.square(deviation, out=deviation).mean(axis=AXES)
+
+    _for_each_block(one_block, x)
+    return mean, var
+
+
+def _forward_numpy(
+    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> Array:
+    y = np.empty(x.shape, x.dtype)
+    r = _inverse_deviation(var, eps)
+
+    def one_block(groups: slice) -> None:
+        part = _centred(x[:, groups], mean[groups])
+        scale = r[groups, None] if weight is None else r[groups, None] * weight[groups]
+        shift = 0 if bias is None else _over(bias[groups])
+        part *= _over(scale.astype(x.dtype))
+        np.add(part, shift, out=y[:, groups])
+
+    _for_each_block(one_block, x)
+    return y
+
+
+def _grad_numpy(
+    grad: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    eps: float,
+    constant: bool,
+) -> tuple[Array, Array, Array]:
+    """The gradients to x, weight and bias; `constant` statistics do not depend on x."""
+    dx = np.empty(x.shape, x.dtype)
+    dw, db = np.zeros((2, *x.shape[1:3]), x.dtype)
+    r = _inverse_deviation(var, eps)
+    m = x[:, :1].size
+
+    def one_block(groups: slice) -> None:
+        g, inverse = grad[:, groups], r[groups, None].astype(x.dtype)
+        part = _centred(x[:, groups], mean[groups])
+        part *= _over(inverse)  # xhat
+        dw[groups] = (g * part).sum(axis=(0, 3))
+        db[groups] = g.sum(axis=(0, 3))
+        w = np.ones_like(dw[groups]) if weight is None else weight[groups]
+        if constant:
+            np.multiply(g, _over(w * inverse), out=dx[:, groups])
+            return
+        # mean(g) and mean(g xhat) with g = grad * weight: the sums over (B, L) are there already
+        part *= _over((w * dw[groups]).sum(axis=1, keepdims=True) / m)
+        part += _over((w * db[groups]).sum(axis=1, keepdims=True) / m)
+        np.subtract(g * _over(w), part, out=part)
+        np.multiply(part, _over(inverse), out=dx[:, groups])
+
+    _for_each_block(one_block, x)
+    return dx, dw, db
+
+
+def _centred(x: Array, mean: Array) -> Array:
+    """x - mean, to the last digit of a float64 mean: less its float32 first, then the rest."""
+    near = mean.astype(x.dtype)
+    part = x - _over(near[:, None])
+    part -= _over((mean - near).astype(x.dtype)[:, None])
+    return part
+
+
+def _inverse_deviation(var: Array, eps: float) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):  # eps = 0 on a constant, eps < 0
+        return 1 / np.sqrt(var + eps)
+
+
+def _over(values: Array) -> Array:
+    """Values for each (g, k) or (g, 1), to meet (B, G, K, L)."""
+    return values[None, :, :, None]
+
+
+def _for_each_block(body: Any, x: Array) -> None:
+    """Call body(slice of groups) for all groups, on all cores."""
+    step = max(1, BLOCK_BYTES // max(x[:, :1].nbytes, 1))
+    if x.size:
+        parallel_for(lambda i: body(slice(i * step, (i + 1) * step)), -(-x.shape[1] // step))
+
+
+def _moments_cuda(x: Array) -> tuple[Array, Array]:
+    """kernels/norm.cu: one pass, sums of x less the group's first element, in float64."""
+    xp, (B, G, K, L) = array_module(x), x.shape
+    mean, var = xp.zeros(G), xp.zeros(G)
+    if x.size:
+        splits, threads = _blocks(B * K * L)
+        partial = xp.empty((G, splits, 2))
+        x = xp.ascontiguousarray(x)
+        launch("norm_moments", x, partial, B, G, K * L, splits, threads)
+        launch("norm_finish", x, partial, mean, var, B, G, K * L, splits)
+    return mean, var
+
+
+def _forward_cuda(
+    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
+) -> Array:
+    x, mean, var, weight, bias = _contiguous(x, mean, var, weight, bias)
+    y = array_module(x).empty_like(x)
+    how = (*x.shape, eps, *_blocks(x[:, :1].size))
+    launch("norm_forward", x, mean, var, weight, bias, y, *how)
+    return y
+
+
+def _grad_cuda(
+    grad: Array,
+    x: Array,
+    mean: Array,
+    var: Array,
+    weight: Array | None,
+    eps: float,
+    constant: bool,
+) -> tuple[Array, Array, Array]:
+    grad, x, mean, var, weight = _contiguous(grad, x, mean, var, weight)
+    xp, (B, G, K, L) = array_module(x), x.shape
+    if B * L == 1:  # layer norm: nothing to sum yet
+        dw = grad.reshape(G, K) * _forward_cuda(x, mean, var, None, None, eps).reshape(G, K)
+        db = grad.reshape(G, K)
+    else:
+        splits, threads = _blocks(B * L)
+        partial = xp.empty((2, splits, G, K), x.dtype)
+        launch("norm_grad_sums", grad, x, mean, var, partial, *x.shape, eps, splits, threads)
+        dw, db = partial.sum(axis=1)
+    average = slope = None
+    if not constant:
+        w, m = 1 if weight is None else weight, max(B * K * L, 1)
+        average, slope = (w * db).sum(axis=1) / m, (w * dw).sum(axis=1) / m
+    dx = xp.empty_like(x)
+    how = (*x.shape, eps, *_blocks(B * K * L))
+    launch("norm_grad_input", grad, x, mean, var, weight, average, slope, dx, *how)
+    return dx, dw, db
+
+
+def _blocks(elements: int) -> tuple[int, int]:
+    """How many blocks share a sum of so many elements, and how many threads each has."""
+    return max(1, -(-elements // ELEMENTS_A_BLOCK)), 32 if elements <= 1024 else 256
+
+
+def _contiguous(*arrays: Array | None) -> list[Array | None]:
+    xp = array_module(arrays[0])
+    return [None if a is None else xp.ascontiguousarray(a) for a in arrays]
+
+
+PARTS: dict[str, dict[str, Callable[..., Any]]] = {
+    "numpy": {"moments": _moments_numpy, "forward": _forward_numpy, "grad": _grad_numpy},
+    "cuda": {"moments": _moments_cuda, "forward": _forward_cuda, "grad": _grad_cuda},
+}
