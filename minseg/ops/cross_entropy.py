@@ -18,10 +18,10 @@ import math
 
 import numpy as np
 
-from minseg.array import FLOATS, Array
+from minseg.array import FLOATS, Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.labels import check_labels, check_weight
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.ops.reduction import check_reduction, reduce, spread
 from minseg.ops.softmax import log_softmax_of, softmax_of
 from minseg.parallel import parallel_for
@@ -134,6 +134,46 @@ def _blocks(images: int, pixels: int) -> list[tuple[slice, slice]]:
     ]
 
 
+def _forward_cuda(x: Array, target: Array, w: Array, ignore_index: int, smoothing: float) -> Array:
+    """kernels/cross_entropy.cu: log-softmax and loss in one go, a thread a pixel."""
+    xp = array_module(x)
+    loss = xp.empty((x.shape[0], x.shape[2]), x.dtype)
+    x, t, w = xp.ascontiguousarray(x), xp.ascontiguousarray(target), xp.ascontiguousarray(w)
+    labels, probabilities = (None, t) if t.ndim == 3 else (t, None)
+    launch(
+        "cross_entropy_forward",
+        x,
+        labels,
+        probabilities,
+        w,
+        loss,
+        *x.shape,
+        ignore_index,
+        smoothing,
+    )
+    return loss
+
+
+def _grad_input_cuda(
+    grad: Array, x: Array, target: Array, w: Array, ignore_index: int, smoothing: float
+) -> Array:
+    xp = array_module(grad)
+    dx = xp.empty(x.shape, x.dtype)
+    grad, x, t, w = (xp.ascontiguousarray(a) for a in (grad, x, target, w))
+    labels, probabilities = (None, t) if t.ndim == 3 else (t, None)
+    how = (*x.shape, ignore_index, smoothing)
+    launch("cross_entropy_grad_input", grad, x, labels, probabilities, w, dx, *how)
+    return dx
+
+
+def _grad_target_cuda(grad: Array, x: Array, w: Array, smoothing: float) -> Array:
+    xp = array_module(grad)
+    dt = xp.empty(x.shape, x.dtype)
+    grad, x, w = (xp.ascontiguousarray(a) for a in (grad, x, w))
+    launch("cross_entropy_grad_target", grad, x, w, dt, *x.shape, smoothing)
+    return dt
+
+
 op = Op(
     "cross_entropy",
     definition=cross_entropy_definition,
@@ -141,6 +181,11 @@ op = Op(
         "forward": _forward_numpy,
         "grad_input": _grad_input_numpy,
         "grad_target": _grad_target_numpy,
+    },
+    cuda={
+        "forward": _forward_cuda,
+        "grad_input": _grad_input_cuda,
+        "grad_target": _grad_target_cuda,
     },
 )
 

@@ -6,8 +6,10 @@ import pytest
 import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.emulator.sanitize import sanitized
 from minseg.ops import cross_entropy
 from minseg.ops.cross_entropy import op
+from tests.witness import assert_agree
 
 REDUCTIONS = ["none", "sum", "mean"]
 
@@ -165,3 +167,42 @@ def test_a_wrong_label_is_named_with_its_position():
     t[1, 2, 3] = -7
     with pytest.raises(ValueError, match=r"label -7 at \(1, 2, 3\), needs 0 to 4 or ignore_index"):
         F.cross_entropy(Tensor(np.ones((2, 5, 3, 4))), Tensor(t))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("kind", ["indices", "probabilities"])
+def test_kernels_equal_numpy(kind, smoothing, dtype):
+    x, t, ignored = case(kind, (3, 5, 7, 20))
+    w = np.array([0.5, 1, 2, 0.1, 3], dtype)
+    grad = np.random.default_rng(1).standard_normal((3, 7, 20)).astype(dtype)
+
+    def results():
+        given = t if kind == "indices" else t.astype(dtype)
+        inputs = [Tensor(x.astype(dtype), True), Tensor(given, kind == "probabilities")]
+        y = F.cross_entropy(*inputs, Tensor(w), ignored, "none", smoothing)
+        y.backward(grad)
+        return [y.data, *(i.grad.data for i in inputs if i.requires_grad)]
+
+    expected = results()
+    with minseg.use_kernels("emulator"):
+        got = results()
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, dtype, length=5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_at_the_edges(dtype):
+    with minseg.use_kernels("emulator"):
+        test_large_scores(dtype)
+        test_all_pixels_ignored(0.1)
+        test_an_ignored_pixel_has_no_influence_whatever_its_scores()
+
+
+@pytest.mark.parametrize("kind", ["indices", "probabilities"])
+def test_kernels_are_sound(kind):
+    x, t, ignored = case(kind, (2, 5, 13, 12))
+    inputs = [Tensor(x, True), Tensor(t, kind == "probabilities")]
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        F.cross_entropy(*inputs, None, ignored, "sum", 0.1).backward()
+    assert not findings
