@@ -4,7 +4,9 @@ import math
 import numpy as np
 import pytest
 
+import minseg
 from minseg import Tensor, nn, optim
+from minseg.emulator.sanitize import sanitized
 from minseg.optim import optimizer as blocks
 
 
@@ -284,3 +286,21 @@ def test_clip_grad_value():
     p.grad = Tensor(np.array([-3.0, 0.5, 2.0]))
     optim.clip_grad_value_([p], 1.0)
     np.testing.assert_array_equal(p.grad.data, [-1, 0.5, 1])
+
+
+# -- the kernels -----------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kind", "options", "by_hand", "hand_options"), CASES)
+def test_kernels_follow_the_formulas(kind, options, by_hand, hand_options, dtype):
+    with minseg.use_kernels("emulator"):
+        test_updates_follow_the_formulas(kind, options, by_hand, hand_options, dtype)
+
+
+@pytest.mark.parametrize(("kind", "options"), [case[:2] for case in CASES[2::2]])
+def test_kernels_are_sound(kind, options):
+    params = parameters(np.float32)
+    optimizer = kind(params, **options)
+    give_gradients(params, 0)
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        optimizer.step()
+    assert not findings

@@ -15,8 +15,59 @@ import math
 from typing import Any
 
 from minseg.array import Array, array_module
+from minseg.ops.op import Op, launch
 from minseg.optim.optimizer import Optimizer, Params, check_at_least_zero, in_blocks
 from minseg.tensor import Tensor
+
+
+def _update_numpy(
+    p: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    beta1: float,
+    beta2: float,
+    step_size: float,
+    root_correction: float,
+    eps: float,
+    shrink: float,
+    l2: float,
+) -> None:
+    """One step in place: p shrinks, then moves by step_size m / (sqrt(v) root_correction + eps)."""
+    xp = array_module(p)
+
+    def update(p: Array, grad: Array, m: Array, v: Array) -> None:
+        scratch = xp.empty_like(p)
+        if shrink != 1:
+            p *= shrink
+        if l2:
+            grad = grad + l2 * p
+        xp.subtract(grad, m, out=scratch)
+        scratch *= 1 - beta1
+        m += scratch
+        xp.multiply(grad, grad, out=scratch)
+        scratch *= 1 - beta2
+        v *= beta2
+        v += scratch
+        xp.sqrt(v, out=scratch)
+        scratch *= root_correction
+        scratch += eps
+        xp.divide(m, scratch, out=scratch)
+        scratch *= step_size
+        p -= scratch
+
+    in_blocks(update, p, grad, m, v)
+
+
+def _update_cuda(
+    p: Array, grad: Array, m: Array, v: Array, beta1: float, beta2: float, *how: float
+) -> None:
+    """kernels/optim.cu: the same, in one go through memory."""
+    grad = array_module(grad).ascontiguousarray(grad)
+    launch("adam_update", p, grad, m, v, 1 - beta1, beta2, 1 - beta2, *how, p.size)
+
+
+op = Op("adam", numpy={"update": _update_numpy}, cuda={"update": _update_cuda})
 
 
 class Adam(Optimizer):
@@ -50,33 +101,13 @@ class Adam(Optimizer):
             state["exp_avg"] = xp.zeros_like(p.data)
             state["exp_avg_sq"] = xp.zeros_like(p.data)
         state["step"] += 1
-        lr, eps, (beta1, beta2) = group["lr"], group["eps"], group["betas"]
+        lr, (beta1, beta2) = group["lr"], group["betas"]
         step_size = lr / (1 - beta1 ** state["step"])
         root_correction = 1 / math.sqrt(1 - beta2 ** state["step"])
         shrink = 1 - lr * group["weight_decay"] if self.decoupled else 1.0
         l2 = 0.0 if self.decoupled else group["weight_decay"]
-
-        def update(p: Array, grad: Array, m: Array, v: Array) -> None:
-            scratch = xp.empty_like(p)
-            if shrink != 1:
-                p *= shrink
-            if l2:
-                grad = grad + l2 * p
-            xp.subtract(grad, m, out=scratch)
-            scratch *= 1 - beta1
-            m += scratch
-            xp.multiply(grad, grad, out=scratch)
-            scratch *= 1 - beta2
-            v *= beta2
-            v += scratch
-            xp.sqrt(v, out=scratch)
-            scratch *= root_correction
-            scratch += eps
-            xp.divide(m, scratch, out=scratch)
-            scratch *= step_size
-            p -= scratch
-
-        in_blocks(update, p.data, grad, state["exp_avg"], state["exp_avg_sq"])
+        how = (beta1, beta2, step_size, root_correction, group["eps"], shrink, l2)
+        op.update(p.data, grad, state["exp_avg"], state["exp_avg_sq"], *how)
 
 
 class AdamW(Adam):

@@ -11,8 +11,45 @@ Source: Sutskever et al., "On the importance of initialization and momentum in d
 from typing import Any
 
 from minseg.array import Array, array_module
+from minseg.ops.op import Op, launch
 from minseg.optim.optimizer import Optimizer, Params, check_at_least_zero, in_blocks
 from minseg.tensor import Tensor
+
+
+def _update_numpy(
+    p: Array,
+    grad: Array,
+    velocity: Array | None,
+    lr: float,
+    momentum: float,
+    grad_weight: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> None:
+    """The formulas above, in place; `grad_weight` is 1 - dampening, `velocity` None if not used."""
+
+    def with_momentum(p: Array, grad: Array, v: Array) -> None:
+        d = grad + weight_decay * p if weight_decay else grad
+        v *= momentum
+        v += d if grad_weight == 1 else grad_weight * d
+        p -= lr * (d + momentum * v if nesterov else v)
+
+    def plain(p: Array, grad: Array) -> None:
+        p -= lr * (grad + weight_decay * p if weight_decay else grad)
+
+    if velocity is None:
+        in_blocks(plain, p, grad)
+    else:
+        in_blocks(with_momentum, p, grad, velocity)
+
+
+def _update_cuda(p: Array, grad: Array, velocity: Array | None, *options: float) -> None:
+    """kernels/optim.cu: the same, in one go through memory."""
+    grad = array_module(grad).ascontiguousarray(grad)
+    launch("sgd_update", p, grad, velocity, *options, p.size)
+
+
+op = Op("sgd", numpy={"update": _update_numpy}, cuda={"update": _update_cuda})
 
 
 class SGD(Optimizer):
@@ -42,23 +79,11 @@ class SGD(Optimizer):
             raise ValueError("SGD: nesterov needs a momentum above 0, and dampening 0")
 
     def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
-        lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
-        nesterov = group["nesterov"]
+        momentum = group["momentum"]
         first = "momentum_buffer" not in state
         grad_weight = 1.0 if first else 1.0 - group["dampening"]
         if momentum and first:
             state["momentum_buffer"] = array_module(grad).zeros_like(p.data)
-
-        def with_momentum(p: Array, grad: Array, v: Array) -> None:
-            d = grad + weight_decay * p if weight_decay else grad
-            v *= momentum
-            v += d if grad_weight == 1 else grad_weight * d
-            p -= lr * (d + momentum * v if nesterov else v)
-
-        def plain(p: Array, grad: Array) -> None:
-            p -= lr * (grad + weight_decay * p if weight_decay else grad)
-
-        if momentum:
-            in_blocks(with_momentum, p.data, grad, state["momentum_buffer"])
-        else:
-            in_blocks(plain, p.data, grad)
+        velocity = state["momentum_buffer"] if momentum else None
+        how = (group["lr"], momentum, grad_weight, group["weight_decay"], group["nesterov"])
+        op.update(p.data, grad, velocity, *how)
