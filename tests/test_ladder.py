@@ -7,11 +7,15 @@ import pytest
 
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch, load
+from minseg.ops.conv2d import op
 from tests.witness import assert_agree
 
+CONV_RUNGS = sorted(kernels_folder().glob("ladder/conv2d/v*.cu"))
 RUNGS = sorted(kernels_folder().glob("ladder/matmul/v*.cu"))
-TF32 = {"matmul_wmma", "matmul_mma"}
+TF32 = {"matmul_wmma", "matmul_mma", "conv2d_tensor_cores"}
 # M, K, L: tiles that fit, and sizes that divide by nothing; K of one step, and of many
+# N, C, O, H, W
+IMAGES = [(1, 1, 1, 1, 1), (2, 3, 5, 7, 6), (1, 9, 70, 9, 33), (2, 16, 16, 8, 8)]
 SIZES = [(64, 32, 64), (37, 19, 45), (130, 8, 129), (1, 1, 1), (16, 67, 100)]
 
 
@@ -46,4 +50,43 @@ def test_rung_is_sane(path):
     m, k, l = 37, 19, 45
     a, b = operands(m, k, l)
     findings = sanitize(f"{path}:{kernel_of(path)}", a, b, np.empty((m, l), np.float32), m, k, l)
+    assert findings == []
+
+
+def convolve(path, n, c, o, h, w, run):
+    """A rung's output for random operands, and the operands; `run` is launch or sanitize."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, c, h, w)).astype(np.float32)
+    weight = rng.standard_normal((o, c, 3, 3)).astype(np.float32)
+    y = np.full((n, o, h, w), np.nan, np.float32)
+    name = f"{path}:{kernel_of(path)}"
+    if kernel_of(path) != "im2col":
+        return run(name, x, weight, y, n, c, o, h, w), x, weight, y
+    columns = np.full((9 * c, n * h * w), np.nan, np.float32)
+    result = run(name, x, columns, n, c, h, w)
+    y[:] = (weight.reshape(o, -1) @ columns).reshape(o, n, h, w).swapaxes(0, 1)
+    return result, x, weight, y
+
+
+def exactly(x, weight):
+    arguments = (None, (1, 1), (1, 1), (1, 1), 1)
+    return op.definition(x.astype(np.float64), weight.astype(np.float64), *arguments)
+
+
+@pytest.mark.parametrize("size", IMAGES)
+@pytest.mark.parametrize("path", CONV_RUNGS, ids=lambda path: path.stem)
+def test_rung_computes_the_convolution(path, size):
+    _, x, weight, y = convolve(path, *size, run=launch)
+    if kernel_of(path) in TF32:
+        assert (
+            np.abs(y - exactly(x, weight)) <= 2.0**-10 * exactly(abs(x), abs(weight)) + 1e-6
+        ).all()
+    else:
+        assert_agree(y, exactly(x, weight), np.float32, length=weight[0].size)
+
+
+@pytest.mark.parametrize("path", CONV_RUNGS, ids=lambda path: path.stem)
+def test_convolution_rung_is_sane(path):
+    with np.errstate(invalid="ignore"):  # the sanitizer leaves the columns as they were: NaN
+        findings = convolve(path, 2, 3, 5, 7, 6, run=sanitize)[0]
     assert findings == []
