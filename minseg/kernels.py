@@ -98,6 +98,16 @@ def kernel_info(name: str) -> Kernel:
     return found[bare]
 
 
+def find(target: str) -> list[Kernel]:
+    """All kernels of a `.cu` file, or the one kernel that `kernel_info` finds under this name."""
+    if not target.endswith(".cu"):
+        return [kernel_info(target)]
+    file = Path(target) if Path(target).is_file() else kernels_folder() / target
+    if not file.is_file():
+        raise ValueError(f"there is no file {target}")
+    return list(load(file).kernels.values())
+
+
 def load(path: str | Path) -> Source:
     """Read a `.cu` file; kept until it, or a file that it includes, changes."""
     path = Path(path).resolve()

@@ -46,7 +46,9 @@ def run(launch: Launch, order: str, seconds: int, profile: bool = False) -> Outc
         request.write_bytes(_request(launch, ORDERS.index(order), profile))
         words = [str(executable), str(request), str(report), str(arrays), str(seconds)]
         try:
-            answer = subprocess.run(words, capture_output=True, text=True, timeout=seconds + 10)
+            answer = subprocess.run(
+                words, capture_output=True, text=True, timeout=60 + 10 * seconds
+            )
         except subprocess.TimeoutExpired:
             return Outcome([{"what": "finding", "kind": "timeout"}], None, "", executable)
         sys.stdout.write(answer.stdout)

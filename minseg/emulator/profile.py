@@ -8,12 +8,14 @@ one bank.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from minseg import kernels
 from minseg.emulator import instrumented
+from minseg.emulator.samples import samples
 
 SECTOR = 32
 
@@ -137,6 +139,22 @@ def profile(kernel: str, *arguments: Any, operations: int = 0, seconds: int = 60
         bytes_least=totals["bytes_read"] + totals["bytes_written"],
         operations=operations,
     )
+
+
+def run_cli(targets: Sequence[str]) -> int:
+    """Print the profile of kernels (names, or `.cu` files) on their first sample line.
+
+    0, or 2 if a kernel has no sample line.
+    """
+    status = 0
+    for kernel in (k for target in targets for k in kernels.find(target)):
+        if not kernel.samples:
+            print(f"{kernel}: it has no `// sample:` line", file=sys.stderr)
+            status = 2
+            continue
+        name, arguments = samples(kernel)[0]
+        print(profile(name, *arguments), end="\n\n")
+    return status
 
 
 def _by_line(

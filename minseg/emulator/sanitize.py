@@ -29,7 +29,7 @@ def sanitize(kernel: str, *arguments: Any, seconds: int = 20) -> list[Finding]:
     """Findings of one launch, given as to `minseg.kernels.launch`; the arrays stay as they are.
 
     The launch runs three times, on copies: threads and blocks as counted, reversed, and shuffled.
-    Each run may take `seconds`.
+    Each run may take `seconds` of CPU time.
     """
     return sanitize_launch(kernels.check(kernel, *arguments), seconds)
 
@@ -69,6 +69,9 @@ def _findings(
         now, before = (_actor(record.get(s), launch, lines) for s in ("now", "before"))
         region = regions.get(record.get("region", -1))
         message, variable, index = explain(record, region, now, before)
+        if record.get("detail") == "null":
+            pairs = zip(kernel.parameters, launch.arguments, strict=True)
+            message += f"; null here: {', '.join(p.name for p, v in pairs if v is None)}"
         at = next((a for a in (now, before) if a and a.line), None)
         yield Finding(
             kind=record["kind"],
@@ -170,7 +173,7 @@ def run_cli(targets: Sequence[str], json_file: str | None = None) -> int:
 
     0 without findings, 1 with, 2 if a kernel has no sample line or nothing was run.
     """
-    chosen = [k for target in targets or kernels.list_kernels() for k in _kernels(target)]
+    chosen = [k for target in targets or kernels.list_kernels() for k in kernels.find(target)]
     findings, unchecked = [], []
     for kernel in chosen:
         cases = samples(kernel)
@@ -186,10 +189,3 @@ def run_cli(targets: Sequence[str], json_file: str | None = None) -> int:
     if json_file:
         Path(json_file).write_text(json.dumps([f.to_json() for f in findings], indent=1) + "\n")
     return 1 if findings else 2 if unchecked or not chosen else 0
-
-
-def _kernels(target: str) -> list[kernels.Kernel]:
-    if target.endswith(".cu"):
-        path = Path(target) if Path(target).is_file() else kernels.kernels_folder() / target
-        return list(kernels.load(path).kernels.values())
-    return [kernels.kernel_info(target)]

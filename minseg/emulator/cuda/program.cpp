@@ -1,10 +1,11 @@
 // The instrumented kernel as a program of its own: whatever it does, Python lives on. Reads a request
 // file (see instrumented.py), runs all blocks one after the other, writes a report and the arrays.
 //
-//     kernel REQUEST REPORT ARRAYS SECONDS
+//     kernel REQUEST REPORT ARRAYS SECONDS_OF_CPU_TIME
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,12 +45,14 @@ static Side running_side() {
     side.known = true;
     side.block = block_number;
     side.thread = block.running;
-    side.does = "was running";
+    side.does = "was last seen";
+    if (last_access.block == block_number && last_access.thread == block.running)
+        side.code = last_access.code;
     return side;
 }
 
 static void on_signal(int signal) {
-    report(signal == SIGALRM ? "timeout" : "crash", "", nullptr, 0, 0, running_side(), Side(),
+    report(signal == SIGVTALRM ? "timeout" : "crash", "", nullptr, 0, 0, running_side(), Side(),
            {nullptr, 0});
     close_report();
     _exit(0);
@@ -99,8 +102,11 @@ static int run(const char* request, const char* report_path, const char* arrays,
     struct sigaction action = {};
     action.sa_handler = on_signal;
     action.sa_flags = SA_ONSTACK;
-    for (int signal : {SIGALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigaction(signal, &action, nullptr);
-    alarm(seconds);
+    for (int signal : {SIGVTALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigaction(signal, &action, nullptr);
+    // Time of this process, not of the clock on the wall: a busy machine makes no loop endless.
+    itimerval limit = {};
+    limit.it_value.tv_sec = seconds;
+    setitimer(ITIMER_VIRTUAL, &limit, nullptr);
 
     here.grid_size = {header.grid[0], header.grid[1], header.grid[2]};
     here.block_size = {header.block[0], header.block[1], header.block[2]};
@@ -120,7 +126,8 @@ static int run(const char* request, const char* report_path, const char* arrays,
         ok = block.run(minseg_entry, arguments, threads, thread_order.data());
         if (profiling) profile_block_end();
     }
-    alarm(0);
+    limit.it_value.tv_sec = 0;
+    setitimer(ITIMER_VIRTUAL, &limit, nullptr);
     if (ok) finish_launch();
     else fprintf(stderr, "%s\n", failure);
     fflush(stdout);

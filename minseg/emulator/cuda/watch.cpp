@@ -13,6 +13,7 @@ namespace minseg {
 std::vector<Region*> regions;
 uint32_t time_now = 1, block_number;
 bool profiling;
+Access last_access;
 
 // --- Memory: every array stands alone between two zones that belong to nobody else ---------------------
 static Region* last_hit;
@@ -171,6 +172,7 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     now.thread = (uint16_t)running_thread();
     now.valid = true;
     now.atomic = kind == Kind::ATOMIC;
+    last_access = now;
     if (!region) {
         Dl_info info;
         if (dladdr((void*)p, &info)) return;  // a __constant__ or __device__ variable, a literal

@@ -55,6 +55,7 @@ extern std::vector<Region*> regions;
 extern uint32_t time_now;           // counts barriers
 extern uint32_t block_number;       // the running block, counted x first
 extern bool profiling;
+extern Access last_access;          // where the kernel was last seen
 
 int32_t code_offset(const void* code);
 long long file_address(int32_t code);  // of a code offset, as addr2line wants it

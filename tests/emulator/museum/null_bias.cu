@@ -1,4 +1,4 @@
-// memcheck: : null pointer
+// memcheck: : null here: bias
 // A layer without bias passes no array; the kernel reads it all the same.
 // launch: grid=(ceil_div(n, 64)) block=(64)  in: x bias  out: y
 // sample: n=100 x=(n) bias=null y=(n)

@@ -1,0 +1,64 @@
+"""A picture of where the lanes of a warp reach into global memory, and what that moves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minseg.emulator.profile import SECTOR, Access, Profile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROW = 32  # sectors in a row of the picture
+
+
+def draw_warp(profile: Profile) -> Figure:
+    """One panel for each global access of the kernel: the first request of a warp.
+
+    Each small square is a sector of 32 bytes; its colour is the lane (the last one, if several
+    share it) that needs it, grey if the request does not move it. Few dense rows are good;
+    scattered squares are bytes moved for nothing.
+
+    ValueError if the kernel touches no global memory.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    accesses = [a for a in profile.accesses if not a.shared]
+    if not accesses:
+        raise ValueError(f"{profile.kernel}: no access to global memory to draw")
+    figure = Figure(figsize=(7, 1.3 * len(accesses) + 0.6), layout="constrained")
+    figure.suptitle(f"{profile.kernel}: the first request of a warp at each line")
+    colours = colormaps["viridis"].copy()
+    colours.set_bad("0.9")
+    for axes, access in zip(
+        figure.subplots(len(accesses), squeeze=False)[:, 0], accesses, strict=True
+    ):
+        axes.imshow(_sectors(access), cmap=colours, vmin=0, vmax=31, aspect="auto")
+        axes.set_title(
+            f"line {access.line}: {access.kind} {access.array}, {access.bytes} bytes a lane, "
+            f"{access.sectors_a_request:.1f} sectors a request on average",
+            fontsize=9,
+            loc="left",
+        )
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return figure
+
+
+def _sectors(access: Access) -> np.ndarray:
+    """Rows of sectors around the request; the lane that needs each, NaN where none does."""
+    offsets = [offset for offset in access.example if offset >= 0]
+    first = min(offsets) // SECTOR
+    last = (max(offsets) + access.bytes - 1) // SECTOR
+    rows = min((last - first) // ROW + 1, 64)
+    picture = np.full(rows * ROW, np.nan)
+    for lane, offset in enumerate(access.example):
+        if offset < 0:
+            continue
+        for sector in range(offset // SECTOR, (offset + access.bytes - 1) // SECTOR + 1):
+            if sector - first < picture.size:
+                picture[sector - first] = lane
+    return picture.reshape(rows, ROW)
