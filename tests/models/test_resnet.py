@@ -22,7 +22,26 @@ def shapes(golden):
     return json.loads(golden["shapes"].tobytes())
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+def assert_64_times(shapes, narrow):
+    """The same names; and shapes, where `narrow` are those of width 1."""
+    assert list(shapes) == list(narrow)
+    for name, shape in shapes.items():
+        for size, own in zip(shape, narrow[name], strict=True):
+            assert size in (own, 64 * own), name
+
+
+SLOW = [name for name in NETWORKS if "101" in name]
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_names_and_shapes_of_the_deep_ones(name, shapes):
+    network = build(name, num_classes=21, aux_loss=True, width=1)
+    assert_64_times(shapes[name], shapes_of(network.state_dict()))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NETWORKS]
+)
 def test_equal_to_torchvision(name, golden, shapes):
     """Names, shapes, and the outputs for weights made by a formula."""
     network = build(name, num_classes=21, aux_loss=True).eval()
@@ -50,18 +69,13 @@ def test_without_an_auxiliary_head():
 @pytest.mark.parametrize("depth", [18, 34, 50])
 def test_a_published_classifier_is_a_backbone(depth, shapes):
     published = adapt(f"resnet{depth}", shapes[f"resnet{depth}"])
-    assert published == shapes_of(ResNet(depth).state_dict())
+    assert_64_times(published, shapes_of(ResNet(depth, width=1).state_dict()))
 
 
 @pytest.mark.parametrize("name", ["vgg11", "vgg13", "vgg16", "vgg16_bn", "vgg19"])
 def test_a_published_vgg_has_all_that_ours_has(name, shapes):
-    """At width 1, every number of channels is 64 times smaller."""
     network = VGG(width=1, depth=int(name[3:5]), norm="batch" if "bn" in name else None)
-    ours, published = shapes_of(network.state_dict()), adapt(name, shapes[name])
-    assert list(ours) == list(published)
-    for key, shape in ours.items():
-        for own, theirs in zip(shape, published[key], strict=True):
-            assert theirs in (own, 64 * own), key
+    assert_64_times(adapt(name, shapes[name]), shapes_of(network.state_dict()))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,162 @@
+"""Whole networks and files of weights, against PyTorch."""
+
+import importlib
+import sys
+import types
+
+import numpy as np
+import pytest
+import torch
+
+import minseg
+from minseg import Tensor
+from minseg.hub import load_weights
+from minseg.models import build
+from tests.models.test_models import QUICK, image, logits, options_of, small
+from tests.witness import assert_agree
+
+
+@pytest.fixture(scope="module")
+def build_in_torch():
+    """`build`, from the same files, which for this import find torch.nn where minseg.nn was."""
+
+    def bilinear_(weight):
+        minseg.nn.init.bilinear_(values := Tensor(np.zeros(tuple(weight.shape))))
+        return weight.data.copy_(torch.from_numpy(values.data))
+
+    init = types.ModuleType("init")
+    init.__dict__.update({**vars(torch.nn.init), "bilinear_": bilinear_})
+    nn = types.ModuleType("nn")
+    nn.__dict__.update({**vars(torch.nn), "init": init})
+    package = types.ModuleType("minseg")
+    package.__path__, package.nn = minseg.__path__, nn
+    package.functional = torch.nn.functional
+    tensor = types.SimpleNamespace(Tensor=torch.Tensor, cat=torch.cat)
+
+    def ours():
+        return {key: m for key, m in sys.modules.items() if key.split(".")[0] == "minseg"}
+
+    saved = ours()
+    for key in saved:
+        del sys.modules[key]
+    sys.modules |= {"minseg": package, "minseg.nn": nn, "minseg.tensor": tensor,
+                    "minseg.functional": torch.nn.functional}  # fmt: skip
+    try:
+        models = importlib.import_module("minseg.models")
+    finally:
+        for key in ours():
+            del sys.modules[key]
+        sys.modules |= saved
+    return models.build
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", QUICK)
+def test_the_same_network_on_torch_nn(name, training, build_in_torch):
+    """Logits and all gradients agree, float64; in training, batch norm's statistics too."""
+    network = small(name).to(np.float64).train(training)
+    rng = np.random.default_rng(0)
+    for parameter in network.parameters():
+        parameter.data += 0.05 * rng.standard_normal(parameter.shape)
+    other = build_in_torch(name, num_classes=3, **options_of(name)).double().train(training)
+    other.load_state_dict({k: torch.from_numpy(v) for k, v in network.state_dict().items()})
+    for module in [*network.modules(), *other.modules()]:
+        if type(module).__name__ == "Dropout":
+            module.p = 0.0  # the two draw differently
+
+    x = image(3, 3, 37, 50, dtype=np.float64).requires_grad_()
+    y = torch.from_numpy(x.data).requires_grad_()
+    got, expected = logits(network(x)), logits(other(y))
+    upstream = rng.standard_normal(got.shape)
+    got.backward(upstream)
+    expected.backward(torch.from_numpy(upstream))
+    # Depth of the network times the longest sum (7 * 7 * 32), and what batch norm magnifies.
+    length = 7 * 7 * 32 * 60
+    assert_agree(got.data, expected.detach(), np.float64, length)
+    assert_agree(x.grad.data, y.grad, np.float64, length)
+    theirs = dict(other.named_parameters())
+    for key, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert_agree(parameter.grad.data, theirs[key].grad, np.float64, length)
+    for key, value in network.state_dict().items():
+        if "running" in key:
+            assert_agree(value, other.state_dict()[key], np.float64, length)
+
+
+def fcn_by_hand(w, x, stride):
+    """The authors' layers and crop offsets (voc-fcn8s and its kin), on weights called as theirs."""
+    F = torch.nn.functional
+
+    def conv(name, x, padding=0):
+        return F.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], padding=padding)
+
+    def up(name, x, s):
+        return F.conv_transpose2d(x, w[f"{name}.weight"], stride=s)
+
+    def crop(x, o, like):
+        return x[:, :, o : o + like.shape[2], o : o + like.shape[3]]
+
+    pools, h = [], x
+    for stage, count in enumerate((2, 2, 3, 3, 3), start=1):
+        for i in range(1, count + 1):
+            h = F.relu(conv(f"conv{stage}_{i}", h, 100 if stage == i == 1 else 1))
+        h = F.max_pool2d(h, 2, ceil_mode=True)
+        pools.append(h)
+    score = conv("score_fr", F.relu(conv("fc7", F.relu(conv("fc6", h)))))
+    if stride == 32:
+        return crop(up("upscore", score, 32), 19, x)
+    score = up("upscore2", score, 2)
+    score = score + crop(conv("score_pool4", pools[3]), 5, score)
+    if stride == 16:
+        return crop(up("upscore16", score, 16), 27, x)
+    score = up("upscore_pool4", score, 2)
+    score = score + crop(conv("score_pool3", pools[2]), 9, score)
+    return crop(up("upscore8", score, 8), 31, x)
+
+
+@pytest.mark.parametrize("stride", [32, 16, 8])
+def test_the_authors_fcn(stride):
+    minseg.manual_seed(0)
+    network = build(f"fcn{stride}s", num_classes=3, width=2).to(np.float64).eval()
+    rng = np.random.default_rng(0)
+    for parameter in network.parameters():
+        parameter.data += 0.05 * rng.standard_normal(parameter.shape)
+    weights = {key: torch.from_numpy(value) for key, value in network.state_dict().items()}
+    x = image(1, 3, 45, 70, dtype=np.float64)
+    expected = fcn_by_hand(weights, torch.from_numpy(x.data), stride)
+    assert_agree(network(x).data, expected, np.float64, length=7 * 7 * 16 * 20)
+
+
+# -- files -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("new_format", [True, False])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_what_torch_saves_is_read(tmp_path, new_format, wrapped):
+    whole = torch.arange(24.0).reshape(2, 3, 4)
+    state = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).state_dict()
+    state["parameter"] = torch.nn.Parameter(torch.ones(3))
+    state["transposed"], state["view"] = whole.permute(2, 0, 1), whole[1, 1:]
+    state["empty"], state["flags"] = torch.zeros(0, 3), torch.tensor([True, False])
+    state["double"], state["byte"] = torch.rand(2).double(), torch.tensor([7], dtype=torch.uint8)
+    state["half"], state["brain"] = torch.rand(3).half(), torch.rand(3).bfloat16()
+    path = tmp_path / "weights.pth"
+    torch.save(
+        {"epoch": 2, "model": state} if wrapped else state,
+        path,
+        _use_new_zipfile_serialization=new_format,
+    )
+    with pytest.warns(UserWarning, match="2 arrays of 16-bit floats"):
+        arrays = load_weights(path)
+    assert list(arrays) == list(state)
+    for name, expected in state.items():
+        expected = expected.detach()
+        expected = expected.float() if expected.dtype in (torch.half, torch.bfloat16) else expected
+        np.testing.assert_array_equal(arrays[name], expected.numpy())
+        assert arrays[name].dtype == expected.numpy().dtype
+
+
+def test_a_whole_module_is_refused(tmp_path):
+    torch.save(torch.nn.Conv2d(1, 1, 1), tmp_path / "module.pth")
+    with pytest.raises(
+        ValueError, match=r"module\.pth: refused: .*'torch\.nn\.modules\.conv\.Conv2d'"
+    ):
+        load_weights(tmp_path / "module.pth")
