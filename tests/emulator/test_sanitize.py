@@ -134,7 +134,9 @@ __global__ void last_block(const float* x, float* partial, unsigned* count, floa
         ("y[0] = 1; __builtin_trap();", "crash", "crashed"),
         ("y[0] = 0; while (n) { }", "timeout", "did not finish"),
         (
-            "volatile char a[1 << 20]; for (int i = 0; i < n << 20; i += 256) a[i] = i; y[0] = a[n];",
+            "volatile char a[1 << 20];\n"
+            "for (int i = 0; i < n << 20; i += 256) a[i] = i;\n"
+            "y[0] = a[n];",
             "crash",
             "crashed",
         ),
