@@ -1,5 +1,6 @@
 """Every rung of the ladder computes the same product, and the sanitizer finds nothing in it."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch, load
+from minseg.ladder import climb
 from minseg.ops.conv2d import op
 from tests.witness import assert_agree
 
@@ -90,3 +92,25 @@ def test_convolution_rung_is_sane(path):
     with np.errstate(invalid="ignore"):  # the sanitizer leaves the columns as they were: NaN
         findings = convolve(path, 2, 3, 5, 7, 6, run=sanitize)[0]
     assert findings == []
+
+
+def test_climbing_shows_what_each_rung_buys():
+    naive, coalesced, shared, registers = (rung.profile for rung in islice(climb("matmul"), 4))
+    # 128 loads a thread for 64 steps along K, whatever the order of the threads ...
+    assert naive.per_thread("load", shared=False) == 128
+    assert coalesced.per_thread("load", shared=False) == 128
+    # ... but 16 rows in a half-warp are 16 sectors, 16 columns are 2
+    assert coalesced.sectors_a_request < naive.sectors_a_request / 4
+    assert shared.per_thread("load", shared=False) == 128 / 16
+    assert registers.bytes_moved < shared.bytes_moved < coalesced.bytes_moved
+
+
+def test_every_rung_says_its_idea():
+    ideas = [rung.idea for rung in climb("conv2d")]
+    assert ideas[0].startswith("one thread, one output")
+    assert len(set(ideas)) == len(CONV_RUNGS) == 6
+
+
+def test_a_stair_that_does_not_exist():
+    with pytest.raises(ValueError, match="no stair 'fft', only matmul and conv2d"):
+        next(climb("fft"))
