@@ -18,7 +18,7 @@ from minseg.ops.activation import elementwise_definition, of_input, softplus
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import cross_entropy
 from minseg.ops.labels import check_labels, check_weight
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.ops.reduction import check_reduction
 from minseg.tensor import Tensor
 
@@ -27,11 +27,11 @@ def _scalar(ce: float, gamma: float) -> float:
     return ce * (1 - math.exp(-ce)) ** gamma
 
 
-def _forward(ce: Array, gamma: float) -> Array:
+def _forward_numpy(ce: Array, gamma: float) -> Array:
     return ce * (-array_module(ce).expm1(-ce)) ** gamma
 
 
-def _grad_input(grad: Array, ce: Array, gamma: float) -> Array:
+def _grad_input_numpy(grad: Array, ce: Array, gamma: float) -> Array:
     """(1 - p)^gamma + gamma p ce (1 - p)^(gamma - 1); the last two are near ce^gamma at ce = 0."""
     xp = array_module(ce)
     miss = -xp.expm1(-ce)  # 1 - p
@@ -39,10 +39,27 @@ def _grad_input(grad: Array, ce: Array, gamma: float) -> Array:
     return grad * (miss**gamma * (1 + gamma * (1 - miss) * relative))
 
 
+def _forward_cuda(ce: Array, gamma: float) -> Array:
+    """kernels/focal.cu: the same in one go through memory."""
+    xp = array_module(ce)
+    y, ce = xp.empty(ce.shape, ce.dtype), xp.ascontiguousarray(ce)
+    launch("focal_forward", ce, y, gamma, ce.size)
+    return y
+
+
+def _grad_input_cuda(grad: Array, ce: Array, gamma: float) -> Array:
+    xp = array_module(grad)
+    dce = xp.empty(ce.shape, ce.dtype)
+    grad, ce = xp.ascontiguousarray(grad), xp.ascontiguousarray(ce)
+    launch("focal_grad_input", grad, ce, dce, gamma, ce.size)
+    return dce
+
+
 op = Op(
     "focal_loss",
     definition=elementwise_definition(_scalar),
-    numpy={"forward": _forward, "grad_input": _grad_input},
+    numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+    cuda={"forward": _forward_cuda, "grad_input": _grad_input_cuda},
 )
 
 

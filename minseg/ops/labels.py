@@ -67,16 +67,24 @@ def check_segmentation(
 ) -> tuple[Array, Array]:
     """For scores (N, C, ...): which pixels are of which class (N, C, ...), which count (N, 1, ...).
 
-    Both are bool; an ignored pixel is of no class. Raises as check_labels does, and ValueError for
-    fewer than two classes: the softmax of one score is 1, whatever the score.
+    Both are bool; an ignored pixel is of no class. Raises as check_classes does.
+    """
+    labels = check_classes(op, input, target, ignore_index)[:, None]
+    xp = array_module(labels)
+    classes = xp.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2))
+    valid = labels != ignore_index
+    return (labels == classes) & valid, valid
+
+
+def check_classes(op: str, input: Tensor, target: Tensor, ignore_index: int) -> Array:
+    """The labels (N, ...) for scores (N, C, ...), as int64.
+
+    Raises as check_labels does, and ValueError for fewer than two classes: the softmax of one score
+    is 1, whatever the score.
     """
     check_tensor(op, "input", input, ndim=None)
     if input.ndim < 2 or input.shape[1] < 2:
         raise ValueError(
             f"{op}: input has shape {input.shape}, needs (N, C, ...) with at least 2 classes"
         )
-    labels = check_labels(op, input, target, ignore_index)[:, None]
-    xp = array_module(labels)
-    classes = xp.arange(input.shape[1]).reshape(-1, *(1,) * (input.ndim - 2))
-    valid = labels != ignore_index
-    return (labels == classes) & valid, valid
+    return check_labels(op, input, target, ignore_index)

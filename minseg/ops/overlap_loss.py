@@ -16,12 +16,17 @@ Source: Milletari et al., "V-Net", 2016; Sudre et al., "Generalised Dice overlap
         2.1; Salehi et al., "Tversky loss function", 2017, equations 1-3
 """
 
+import math
+
 import numpy as np
 
-from minseg.array import Array
-from minseg.ops.labels import check_segmentation
+from minseg.array import Array, array_module
+from minseg.ops.labels import check_classes
+from minseg.ops.op import Op, launch
 from minseg.ops.softmax import softmax
-from minseg.tensor import Tensor
+from minseg.tensor import Tensor, record
+
+PIXELS_A_BLOCK = 2**14  # that one block of the kernel sums
 
 
 def overlap_definition(p: Array, t: Array, valid: Array) -> tuple[float, float, float]:
@@ -33,6 +38,60 @@ def overlap_definition(p: Array, t: Array, valid: Array) -> tuple[float, float, 
             fp += p[i] * (1 - t[i])
             fn += (1 - p[i]) * t[i]
     return tp, fp, fn
+
+
+def _definition(p: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+    """What `_forward_numpy` gives, class by class of each image."""
+    sums, sizes = np.zeros((2, *p.shape[:2]), p.dtype), np.zeros(p.shape[:2], int)
+    for n, c in np.ndindex(p.shape[:2]):
+        of_class, valid = labels[n] == c, labels[n] != ignore_index
+        tp, fp, _ = overlap_definition(p[n, c], of_class, valid)
+        sums[:, n, c] = tp, fp
+        sizes[n, c] = sum(of_class & valid)
+    return sums, sizes
+
+
+def _forward_numpy(p: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+    """TP and FP (2, N, C) of p (N, C, P) and labels (N, P), and the classes' sizes (N, C)."""
+    of_class = labels[:, None] == np.arange(p.shape[1])[:, None]
+    valid = (labels != ignore_index)[:, None]
+    tp = np.where(of_class & valid, p, 0).sum(axis=2)
+    fp = np.where(~of_class & valid, p, 0).sum(axis=2)
+    return np.stack([tp, fp]), (of_class & valid).sum(axis=2)
+
+
+def _grad_input_numpy(grad: Array, labels: Array, ignore_index: int) -> Array:
+    """A probability is in TP of its pixel's class, in FP of the others; in none if ignored."""
+    of_class = labels[:, None] == np.arange(grad.shape[2])[:, None]
+    tp, fp = grad[..., None]
+    return np.where((labels != ignore_index)[:, None], np.where(of_class, tp, fp), 0)
+
+
+def _forward_cuda(p: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+    """kernels/dice.cu: sums over ranges of pixels, which are then added in order."""
+    xp = array_module(p)
+    N, C, P = p.shape
+    splits = max(1, -(-P // PIXELS_A_BLOCK))
+    partial, sizes = xp.empty((2, splits, N, C), p.dtype), xp.empty((splits, N, C), np.int32)
+    p, labels = xp.ascontiguousarray(p), xp.ascontiguousarray(labels)
+    launch("overlap_sums", p, labels, partial, sizes, N, C, P, splits, ignore_index)
+    return partial.sum(axis=1), sizes.sum(axis=0)
+
+
+def _grad_input_cuda(grad: Array, labels: Array, ignore_index: int) -> Array:
+    xp = array_module(grad)
+    dp = xp.empty((*grad.shape[1:], labels.shape[1]), grad.dtype)
+    grad, labels = xp.ascontiguousarray(grad), xp.ascontiguousarray(labels)
+    launch("overlap_grad", grad, labels, dp, *dp.shape, ignore_index)
+    return dp
+
+
+op = Op(
+    "overlap",
+    definition=_definition,
+    numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+    cuda={"forward": _forward_cuda, "grad_input": _grad_input_cuda},
+)
 
 
 def dice_loss(
@@ -86,16 +145,22 @@ def generalized_dice_loss(
 
 
 def _overlap(
-    op: str, input: Tensor, target: Tensor, ignore_index: int, per_image: bool
+    name: str, input: Tensor, target: Tensor, ignore_index: int, per_image: bool
 ) -> tuple[Tensor, Tensor, Tensor, Array]:
     """TP, FP, FN and whether the class occurs, each (N, C), or (1, C) for the whole batch."""
-    of_class, valid = check_segmentation(op, input, target, ignore_index)
-    p = softmax(input, 1)
-    axes = tuple(range(2, input.ndim)) if per_image else (0, *range(2, input.ndim))
-    rows = (input.shape[0] if per_image else 1, input.shape[1])
-    tp = p.where(of_class, 0.0).sum(axes).reshape(*rows)
-    fp = p.where(valid & ~of_class, 0.0).sum(axes).reshape(*rows)
-    count = of_class.sum(axis=axes).reshape(rows)
+    labels = check_classes(name, input, target, ignore_index)
+    N, C = input.shape[:2]
+    p = softmax(input, 1).reshape(N, C, math.prod(input.shape[2:]))
+    t = labels.reshape(N, p.shape[2])
+    sums, count = op.forward(p.data, t, ignore_index)
+
+    def backward(grad: Array) -> tuple[Array]:
+        return (op.grad_input(grad, t, ignore_index),)
+
+    of_image = record("overlap", sums, (p,), backward)  # (2, N, C)
+    if not per_image:
+        of_image, count = of_image.sum(1, keepdim=True), count.sum(axis=0, keepdims=True)
+    tp, fp = of_image[0], of_image[1]
     return tp, fp, Tensor(count.astype(input.dtype)) - tp, count > 0
 
 

@@ -6,12 +6,16 @@ import math
 import numpy as np
 import pytest
 
+import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.distance import signed_distance
+from minseg.emulator.sanitize import sanitized
+from minseg.ops import overlap_loss
 from minseg.ops.boundary_loss import boundary_loss_definition
 from minseg.ops.lovasz_loss import lovasz_definition
 from minseg.ops.overlap_loss import overlap_definition
+from tests.witness import assert_agree
 
 IGNORED = 255
 OVERLAP = [F.dice_loss, F.tversky_loss, F.generalized_dice_loss, F.lovasz_softmax]
@@ -307,3 +311,44 @@ def test_weighted_sum():
     assert gradcheck(lambda x: loss(x, Tensor(t)), [x])
     with pytest.raises(ValueError, match="at least one"):
         F.WeightedSum()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("loss", "how"),
+    [
+        *((loss, {"per_image": per}) for loss in OVERLAP[:3] for per in (False, True)),
+        *((F.focal_loss, {"gamma": gamma}) for gamma in (0.0, 0.5, 2.0)),
+    ],
+)
+def test_kernels_equal_numpy(loss, how, dtype, monkeypatch):
+    monkeypatch.setattr(overlap_loss, "PIXELS_A_BLOCK", 300)  # several blocks share a sum
+    x, t = case((2, 4, 30, 23))
+
+    def results():
+        input = Tensor(x.astype(dtype), requires_grad=True)
+        y = loss(input, Tensor(t), ignore_index=IGNORED, **how)
+        y.backward()
+        return y.data, input.grad.data
+
+    expected = results()
+    with minseg.use_kernels("emulator"):
+        got = results()
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, dtype, length=30 * 23)
+
+
+@pytest.mark.parametrize("loss", [F.dice_loss, F.focal_loss])
+def test_kernels_at_the_edges(loss):
+    with minseg.use_kernels("emulator"):
+        test_all_pixels_ignored_gives_zero_and_no_gradient(loss, np.float32)
+        test_scores_of_1e4(loss, np.float32)
+        test_an_empty_batch(loss)
+
+
+@pytest.mark.parametrize("loss", [F.dice_loss, F.focal_loss])
+def test_kernels_are_sound(loss):
+    x, t = case((2, 4, 20, 23))
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        loss(Tensor(x, requires_grad=True), Tensor(t), ignore_index=IGNORED).backward()
+    assert not findings
