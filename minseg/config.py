@@ -111,7 +111,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 _DATA: dict[str, dict[str, Any]] = {
     "shapes": {"size": (64, 64), "images": 400, "epochs": 10, "batch_size": 16},
     "street": {"size": (96, 128), "images": 400, "epochs": 10},
-    "camvid": {"size": (120, 160), "crop": (120, 160), "epochs": 40, "augment": "scene"},
+    "camvid": {"size": (120, 160), "crop": (120, 160), "epochs": 40, "augment": "scene",
+               "class_weights": "invlog"},
     "cityscapes": {"size": (256, 512), "crop": (256, 256), "epochs": 30, "augment": "scene"},
     "voc": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
     "coco": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
