@@ -55,7 +55,7 @@ def _forward_numpy(
 ) -> Array:
     """Patches as columns, then one matrix product a group: (O/G, C/G kh kw) @ (C/G kh kw, L)."""
     if is_depthwise(w.shape, groups):
-        return depthwise.forward(x, w, b, stride, padding, dilation)
+        return depthwise.forward_numpy(x, w, b, stride, padding, dilation)
     window = Window(w.shape[2:], stride, padding, dilation)
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
@@ -90,7 +90,7 @@ def _grad_input_numpy(
     places that the columns came from.
     """
     if is_depthwise(w.shape, groups):
-        return depthwise.grad_input(grad, w, x_shape, stride, padding, dilation)
+        return depthwise.grad_input_numpy(grad, w, x_shape, stride, padding, dilation)
     window = Window(w.shape[2:], stride, padding, dilation)
     full_h, full_w = (
         d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True)
@@ -128,7 +128,7 @@ def _grad_weight_numpy(
     Threads share the work by input channels: each weight is summed by one thread, in a fixed order.
     """
     if is_depthwise(w_shape, groups):
-        return depthwise.grad_weight(grad, x, w_shape, stride, padding, dilation)
+        return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     dw = np.empty(w_shape, x.dtype)
     blocks = boxes(x.shape[0], grad.shape[2:], _bytes_a_column(dw, x))
@@ -185,6 +185,8 @@ def _forward_cuda(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Array:
     """kernels/conv2d.cu: the same matrix product, its columns gathered tile by tile."""
+    if is_depthwise(w.shape, groups):
+        return depthwise.forward_cuda(x, w, b, stride, padding, dilation)
     xp = array_module(x)
     size = Window(w.shape[2:], stride, padding, dilation).output_size(*x.shape[2:])
     y = xp.empty((x.shape[0], w.shape[0], *size), x.dtype)
@@ -203,6 +205,8 @@ def _grad_input_cuda(
     dilation: Pair,
     groups: int,
 ) -> Array:
+    if is_depthwise(w.shape, groups):
+        return depthwise.grad_input_cuda(grad, w, x_shape, stride, padding, dilation)
     xp = array_module(grad)
     dx = xp.empty(x_shape, grad.dtype)
     how = (*w.shape[2:], *stride, *padding, *dilation, groups)
@@ -220,6 +224,8 @@ def _grad_weight_cuda(
     dilation: Pair,
     groups: int,
 ) -> Array:
+    if is_depthwise(w_shape, groups):
+        return depthwise.grad_weight_cuda(grad, x, w_shape, stride, padding, dilation)
     xp = array_module(grad)
     positions = grad.shape[0] * grad.shape[2] * grad.shape[3]
     splits = -(-positions // POSITIONS_A_SPLIT)

@@ -1,4 +1,4 @@
-"""Depthwise convolution on NumPy: a kernel of its own for every channel, no sum over channels.
+"""Depthwise convolution: a kernel of its own for every channel, no sum over channels.
 
 Without that sum the matrix product of conv2d.py shrinks to a vector times a matrix, and copying the
 patches costs more than the arithmetic. So no patches: for each of the few kernel elements (taps)
@@ -22,9 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, overlap
+from minseg.ops.op import launch
 from minseg.ops.pool import as_planes, plane_blocks
 from minseg.parallel import parallel_for
 
@@ -80,7 +81,7 @@ def _layout(window: Window, image: Pair, out: Pair) -> Layout:
     return Layout(phases, (height, width), out)
 
 
-def forward(
+def forward_numpy(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
     """conv2d's forward, for groups = C."""
@@ -111,7 +112,7 @@ def forward(
     return y if b is None else np.add(y, b[:, None, None], out=y)
 
 
-def grad_input(
+def grad_input_numpy(
     grad: Array, w: Array, x_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
     """The same way back: the outputs' gradients, times a tap, are added where the tap had read."""
@@ -140,7 +141,7 @@ def grad_input(
     return dx.reshape(x_shape)
 
 
-def grad_weight(
+def grad_weight_numpy(
     grad: Array, x: Array, w_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> Array:
     """A tap's gradient: the dot product of the outputs' gradients with what the tap has read."""
@@ -164,3 +165,40 @@ def grad_weight(
 
     parallel_for(one_block, len(blocks))
     return dw.reshape(x.shape[0], *w_shape).sum(axis=0)
+
+
+def forward_cuda(
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    """kernels/depthwise.cu: a thread takes the taps of one output."""
+    xp = array_module(x)
+    size = Window(w.shape[2:], stride, padding, dilation).output_size(*x.shape[2:])
+    y = xp.empty((*x.shape[:2], *size), x.dtype)
+    how = (*w.shape[2:], *stride, *padding, *dilation)
+    x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
+    launch("depthwise_forward", x, w, b, y, *x.shape, *size, *how)
+    return y
+
+
+def grad_input_cuda(
+    grad: Array, w: Array, x_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    """kernels/depthwise.cu: a thread looks at the outputs that one input reaches."""
+    xp = array_module(grad)
+    dx = xp.empty(x_shape, grad.dtype)
+    how = (*w.shape[2:], *stride, *padding, *dilation)
+    grad, w = xp.ascontiguousarray(grad), xp.ascontiguousarray(w)
+    launch("depthwise_grad_input", grad, w, dx, *x_shape, *grad.shape[2:], *how)
+    return dx
+
+
+def grad_weight_cuda(
+    grad: Array, x: Array, w_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
+) -> Array:
+    """kernels/depthwise.cu: a block sums the dot product of one weight."""
+    xp = array_module(grad)
+    dw = xp.empty(w_shape, grad.dtype)
+    how = (*w_shape[2:], *stride, *padding, *dilation)
+    grad, x = xp.ascontiguousarray(grad), xp.ascontiguousarray(x)
+    launch("depthwise_grad_weight", grad, x, dw, *x.shape, *grad.shape[2:], *how)
+    return dw

@@ -4,8 +4,9 @@ import pytest
 import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.emulator.sanitize import sanitized
 from minseg.ops import columns
-from minseg.ops.conv2d import op
+from minseg.ops.conv2d import is_depthwise, op
 from tests.witness import assert_adjoint, assert_agree
 
 # x shape, w shape, stride, padding, dilation, groups: H != W, N > 1, C_in != C_out, even kernels,
@@ -80,6 +81,15 @@ def test_kernels_equal_numpy(case, dtype):
     dx, dw = op.grad_input(grad, w, x.shape, *how), op.grad_weight(grad, x, w.shape, *how)
     assert_agree(inputs[0].grad.data, dx, dtype, length=w[:, 0].size)
     assert_agree(inputs[1].grad.data, dw, dtype, length=grad[:, 0].size)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if is_depthwise(c[1], c[-1])])
+def test_sanitizer_finds_nothing_in_the_depthwise_kernels(case):
+    x, w, b, *how = case_arguments(case, np.float32)
+    inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+    with sanitized() as findings, minseg.use_kernels("emulator"):
+        F.conv2d(*inputs, *how).sum().backward()
+    assert not findings
 
 
 def test_small_workspace_and_threads_change_nothing(monkeypatch):
