@@ -24,13 +24,14 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module, device_of, to_device
 from minseg.ops.checks import check_tensor
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
@@ -204,10 +205,66 @@ def _grad_input_numpy(
     return _apply(grad, axes)
 
 
+Table = tuple[Array, Array]  # taps on a device: index (int32) and weight, each (T, out)
+
+
+@lru_cache(maxsize=256)
+def _table(
+    size: int,
+    out: int,
+    scale: float | None,
+    how: str,
+    align_corners: bool,
+    dtype: np.dtype,
+    device: str,
+    turned: bool,
+) -> Table:
+    """Kept, so that only the first of many training steps copies anything to a GPU."""
+    taps = _taps(size, out, scale, how, align_corners, dtype)
+    taps = _turned(taps, size) if turned else taps
+    index, weight = taps.index.astype(np.int32), np.ascontiguousarray(taps.weight)
+    return to_device(index, device), to_device(weight, device)
+
+
+def _apply_cuda(x: Array, tables: list[Table]) -> Array:
+    """kernels/interpolate.cu mixes rows and columns; other numbers of axes are made two."""
+    xp, device = array_module(x), device_of(x)
+    if len(tables) == 1:
+        as_it_is = _table(1, 1, None, "nearest", False, x.dtype, device, False)
+        return _apply_cuda(x[:, :, None], [as_it_is, *tables])[:, :, 0]
+    if len(tables) == 3:
+        N, C, D, H, W = x.shape
+        slices = _apply_cuda(x.reshape(N, C * D, H, W), tables[1:])
+        flat = slices.reshape(N, C, D, slices.shape[2] * slices.shape[3])
+        as_it_is = _table(*flat.shape[3:] * 2, None, "nearest", False, x.dtype, device, False)
+        volume = _apply_cuda(flat, [tables[0], as_it_is])
+        return volume.reshape(N, C, volume.shape[2], *slices.shape[2:])
+    (row_taps, height), (col_taps, width) = (index.shape for index, _ in tables)
+    y = xp.empty((*x.shape[:2], height, width), x.dtype)
+    sizes = (x.shape[0] * x.shape[1], *x.shape[2:], height, width, row_taps, col_taps)
+    launch("interpolate", xp.ascontiguousarray(x), *tables[0], *tables[1], y, *sizes)
+    return y
+
+
+def _forward_cuda(x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool) -> Array:
+    lines = zip(x.shape[2:], out, scales, strict=True)
+    place = (x.dtype, device_of(x))
+    return _apply_cuda(x, [_table(*line, how, align_corners, *place, False) for line in lines])
+
+
+def _grad_input_cuda(
+    grad: Array, size: Sizes, scales: Scales, how: str, align_corners: bool
+) -> Array:
+    lines = zip(size, grad.shape[2:], scales, strict=True)
+    place = (grad.dtype, device_of(grad))
+    return _apply_cuda(grad, [_table(*line, how, align_corners, *place, True) for line in lines])
+
+
 op = Op(
     "interpolate",
     definition=interpolate_definition,
     numpy={"forward": _forward_numpy, "grad_input": _grad_input_numpy},
+    cuda={"forward": _forward_cuda, "grad_input": _grad_input_cuda},
 )
 
 

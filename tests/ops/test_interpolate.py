@@ -4,6 +4,7 @@ import pytest
 import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.emulator.sanitize import sanitized
 from minseg.ops.interpolate import MODES, op
 from tests.witness import assert_adjoint, assert_agree
 
@@ -83,6 +84,45 @@ def test_one_and_three_dimensions(mode):
             lambda x, out=out: F.interpolate(x, size=out, mode=mode),
             [Tensor(x, requires_grad=True)],
         )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("mode", "corners"), MODES_2D)
+@pytest.mark.parametrize("case", CASES)
+def test_kernels_equal_numpy(case, mode, corners, dtype):
+    x, how = case_arguments(case, mode, corners, dtype)
+    expected = op.forward(x, *how)
+    grad = np.random.default_rng(1).standard_normal(expected.shape).astype(dtype)
+    t = Tensor(x, requires_grad=True)
+    with minseg.use_kernels("emulator"):
+        y = F.interpolate(t, **arguments_of_function(case, mode, corners))
+        y.backward(grad)
+    assert_agree(y.data, expected, dtype, length=16)
+    dx = op.grad_input(grad, x.shape[2:], *how[1:])
+    assert_agree(t.grad.data, dx, dtype, length=grad[0, 0].size)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "linear", "area", "trilinear"])
+def test_kernels_in_one_and_three_dimensions(mode):
+    ranks, how = MODES[mode]
+    for rank in set(ranks) - {2}:
+        x = np.random.default_rng(0).standard_normal((2, 3, 4, 3, 5)[: 2 + rank])
+        out, scales = (7, 2, 4)[:rank], (None,) * rank
+        expected = op.forward(x, out, scales, how, False)
+        grad = np.random.default_rng(1).standard_normal(expected.shape)
+        dx = op.grad_input(grad, x.shape[2:], scales, how, False)
+        with minseg.use_kernels("emulator"):
+            assert_agree(op.forward(x, out, scales, how, False), expected, np.float64, length=60)
+            got = op.grad_input(grad, x.shape[2:], scales, how, False)
+        assert_agree(got, dx, np.float64, length=56)
+
+
+def test_sanitizer_finds_nothing():
+    with sanitized() as findings, minseg.use_kernels("emulator"):
+        for mode, size in (("bilinear", (11, 7)), ("bicubic", (3, 9)), ("area", (3, 9))):
+            x = Tensor(np.ones((2, 3, 5, 6), np.float32), requires_grad=True)
+            F.interpolate(x, size, mode=mode).sum().backward()
+    assert not findings
 
 
 def test_recompute_takes_the_ratio_of_the_sizes():
