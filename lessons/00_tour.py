@@ -215,6 +215,8 @@ for name, small in [("averaged", averaged), ("picked", picked)]:
 # ## The claim
 #
 # No: a perfect semantic map knows every pixel and still cannot count. Objects must be predicted.
+# (Hidden objects of which a few pixels show count as well. Without those under 20 pixels the cars'
+# PQ rises from 0.48 to 0.66: better, and still far from 1.)
 
 # %%
 assert perfect_score.mean_iou() == 1
