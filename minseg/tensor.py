@@ -413,6 +413,10 @@ def _check_gradient(op: str, grad: Array, parent: Tensor) -> None:
         )
 
 
+def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return all(m == n or m == 1 or n == 1 for m, n in zip(a[::-1], b[::-1], strict=False))
+
+
 def _unwrap(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
@@ -429,6 +433,9 @@ def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
         other = Tensor(xp.asarray(other, dtype=a.dtype) if fits else other)
     if a.device != other.device:
         raise ValueError(f"{op}: one operand is on {a.device}, the other on {other.device}")
+    matrix = 2 if op == "matmul" else 0  # trailing axes that do not broadcast
+    if not _broadcast(a.shape[: a.ndim - matrix], other.shape[: other.ndim - matrix]):
+        raise ValueError(f"{op}: shapes {a.shape} and {other.shape} do not broadcast")
     if a.dtype != other.dtype and a.dtype in FLOATS and other.dtype in FLOATS:
         if other.ndim and a.ndim:
             raise TypeError(f"{op}: {a.dtype} and {other.dtype}: convert one with .to(dtype)")
