@@ -14,6 +14,7 @@ start with:
   minseg demo                                  train a small U-Net on drawn street scenes, 1 minute
   minseg train --data camvid --data-root D     train on real images
   minseg predict photo.jpg --weights RUN --out DIR
+  minseg compare conv2d                        one op, by every way that minseg has to compute it
 """
 
 
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     options = vars(parser.parse_args(arguments))
     command = options.pop("command")
+    if folder := options.pop("kernels", None):
+        os.environ["MINSEG_KERNELS"] = folder
     try:
         from minseg import commands
 
@@ -54,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="version", version=f"minseg {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_demo, _train, _eval, _predict, _models, _doctor):
+    for add in (
+        _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _models, _doctor
+    ):  # fmt: skip
         add(commands)
     return parser
 
@@ -184,6 +189,64 @@ def _predict(commands: argparse._SubParsersAction) -> None:
     _add_device(parser)
 
 
+def _compare(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "compare",
+        "compare every op's definition, NumPy, CUDA kernels and PyTorch, against float64",
+        "  minseg compare\n"
+        "  minseg compare conv2d max_pool2d --sanitize\n"
+        "  minseg compare --html compare.html --json compare.json\n"
+        "  minseg compare --model unet\n"
+        "  minseg compare conv2d --kernels my_kernels\n"
+        "\nKernels run in the emulator, on any CPU, and on a GPU if there is one. The exit code\n"
+        "is 1 if anything differs by more than rounding can explain.\n",
+    )
+    parser.add_argument("ops", nargs="*", metavar="OP", help="the ops (default: all)")
+    parser.add_argument("--device", choices=("auto", "cuda", "emulator"), default="auto",
+                        help="where the kernels run (default: both, if it can be)")  # fmt: skip
+    parser.add_argument("--sanitize", action="store_true",
+                        help="look for races and stray accesses in emulated launches")  # fmt: skip
+    parser.add_argument("--model", metavar="M", help="compare the layers of a network: unet")
+    parser.add_argument("--html", metavar="FILE", help="write a page, with maps of the errors")
+    parser.add_argument("--json", metavar="FILE", help="write all rows")
+    _add_kernels(parser)
+
+
+def _sanitize(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "sanitize",
+        "find races, stray accesses and faulty barriers in CUDA kernels, on the CPU",
+        "  minseg sanitize\n"
+        "  minseg sanitize conv2d.cu --kernels my_kernels\n"
+        "  minseg sanitize my_kernel.cu --json findings.json\n"
+        "\nA kernel is run on the arrays that the `// sample:` lines above it describe. The exit\n"
+        "code is 0 without and 1 with findings, 2 if a kernel has no such line.\n",
+    )
+    parser.add_argument("targets", nargs="*", metavar="FILE|KERNEL",
+                        help=".cu files or names of kernels (default: all kernels)")  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write the findings, too")
+    _add_kernels(parser)
+
+
+def _profile(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "profile",
+        "count what CUDA kernels ask of the memory: sectors, bank conflicts, divergence",
+        "  minseg profile matmul\n"
+        "  minseg profile conv2d.cu --figure conv2d.png\n"
+        "\nThe counts are those of a run on the arrays of the first `// sample:` line above the\n"
+        "kernel. They are counts, never times: the run is on a CPU.\n",
+    )
+    parser.add_argument("targets", nargs="+", metavar="KERNEL",
+                        help="names of kernels, or .cu files")  # fmt: skip
+    parser.add_argument("--figure", metavar="FILE",
+                        help="draw where the lanes of a warp reach (one kernel)")  # fmt: skip
+    _add_kernels(parser)
+
+
 def _models(commands: argparse._SubParsersAction) -> None:
     _command(commands, "models", "list the networks", "  minseg models\n")
 
@@ -210,6 +273,12 @@ def _add_weights(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cpu)")
+    _add_kernels(parser)
+
+
+def _add_kernels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kernels", metavar="DIR",
+                        help="take the .cu files from there ($MINSEG_KERNELS)")  # fmt: skip
 
 
 def _positive(kind: type) -> Callable[[str], float]:

@@ -126,6 +126,52 @@ def models() -> int:
     return 0
 
 
+def compare(
+    ops: list[str], device: str, sanitize: bool, model: str | None, html: str | None,
+    json: str | None,
+) -> int:  # fmt: skip
+    """Print how far every witness of the ops is off; 1 if one is further than it may be."""
+    from minseg.compare import compare as compare_ops
+    from minseg.compare import model as models
+    from minseg.compare import page, report
+    from minseg.compare.cases import list_cases
+    from minseg.progress import counting
+
+    if model is not None and ops:
+        raise ValueError("compare: --model compares a network; leave the ops out")
+    for file in (html, json):
+        if file is not None and not Path(file).absolute().parent.is_dir():
+            raise ValueError(f"compare: {file}: there is no such folder")
+    # In a pipe or a file, lines are as wide as a row with all of its numbers.
+    wide = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    total = models.RUNS if model is not None else len(ops or list_cases())
+    with counting(wide, "comparing", total) as advance:
+        if model is not None:
+            result = models.compare_model(model, device, sanitize, lambda _: advance(1))
+        else:
+            result = compare_ops(ops, device, sanitize, lambda _: advance(1))
+    report.show(wide, result, every_row=bool(ops) or model is not None)
+    if html is not None:
+        write_atomically(html, page.to_html(result).encode())
+    if json is not None:
+        write_atomically(json, report.to_json(result).encode())
+    return 1 if result.failed else 0
+
+
+def sanitize(targets: list[str], json: str | None) -> int:
+    """Print the sanitizer's findings; 1 if there are any, 2 if a kernel could not be checked."""
+    from minseg.emulator.sanitize import run_cli
+
+    return run_cli(targets, json)
+
+
+def profile(targets: list[str], figure: str | None) -> int:
+    """Print profiles, and maybe draw one; 2 if a kernel has no sample line."""
+    from minseg.emulator.profile import run_cli
+
+    return run_cli(targets, figure)
+
+
 def doctor() -> int:
     """Print what this machine has."""
     from minseg.doctor import findings

@@ -141,19 +141,30 @@ def profile(kernel: str, *arguments: Any, operations: int = 0, seconds: int = 60
     )
 
 
-def run_cli(targets: Sequence[str]) -> int:
+def run_cli(targets: Sequence[str], figure: str | None = None) -> int:
     """Print the profile of kernels (names, or `.cu` files) on their first sample line.
 
-    0, or 2 if a kernel has no sample line.
+    `figure` is a file for the picture of a single kernel's addresses. Returns 0, or 2 if a kernel
+    has no sample line. ValueError for a figure of several kernels.
     """
     status = 0
-    for kernel in (k for target in targets for k in kernels.find(target)):
+    chosen = [k for target in targets for k in kernels.find(target)]
+    if figure is not None and len(chosen) != 1:
+        names = ", ".join(k.name for k in chosen)
+        raise ValueError(f"profile: --figure draws one kernel; choose one of {names}")
+    for kernel in chosen:
         if not kernel.samples:
             print(f"{kernel}: it has no `// sample:` line", file=sys.stderr)
             status = 2
             continue
         name, arguments = samples(kernel)[0]
-        print(profile(name, *arguments), end="\n\n")
+        result = profile(name, *arguments)
+        print(result, end="\n\n")
+        if figure is not None:
+            from minseg.emulator.figure import draw_warp
+
+            draw_warp(result).savefig(figure)
+            print(f"figure: {figure}")
     return status
 
 

@@ -1,0 +1,9 @@
+"""What is compared: a few cases of every op, small enough for the emulator, and a large one.
+
+The small ones are chosen to be awkward: H != W, N > 1, strides that do not divide, groups, ties.
+"""
+
+from minseg.compare.cases import classes, dense, images, norms, pointwise
+from minseg.compare.cases.case import Case, cases_of, list_cases
+
+__all__ = ["Case", "cases_of", "classes", "dense", "images", "list_cases", "norms", "pointwise"]

@@ -1,0 +1,67 @@
+"""Cases of functions of one element: activations, and losses of a difference."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from minseg.compare.cases.case import Case, Draw, cases
+from minseg.ops.op import get_op
+
+ACTIVATIONS: dict[str, dict[str, Any]] = {
+    "relu": {},
+    "leaky_relu": {"negative_slope": 0.1},
+    "elu": {"alpha": 1.5},
+    "relu6": {},
+    "sigmoid": {},
+    "hardsigmoid": {},
+    "silu": {},
+    "hardswish": {},
+    "tanh": {},
+    "softplus": {"beta": 2.0, "threshold": 20.0},
+    "gelu": {"approximate": "none"},
+}
+LOSSES: dict[str, dict[str, Any]] = {
+    "mse_loss": {},
+    "l1_loss": {},
+    "smooth_l1_loss": {"beta": 0.5},
+    "huber_loss": {"delta": 0.7},
+    "binary_cross_entropy": {},
+    "binary_cross_entropy_with_logits": {},
+}
+
+
+@cases(*ACTIVATIONS)
+def activation(draw: Draw, op: str) -> Iterator[Case]:
+    options = ACTIVATIONS[op]
+    for shape in ((2, 3, 5, 7), (draw.images, 16, 192, 256)):
+        large = shape[3] > 7
+
+        def definition(input: Any) -> Any:
+            return get_op(op).definition(input, *options.values())  # type: ignore[misc]
+
+        # a few units: e^x is exact to one, and e^x - 1 or 1 - y^2 may cancel a digit
+        yield Case(op, {"input": draw.normal(*shape) * 3}, options,
+                   definition=None if large else definition, large=large)  # fmt: skip
+
+
+@cases(*LOSSES)
+def loss(draw: Draw, op: str) -> Iterator[Case]:
+    options = LOSSES[op]
+    more = {"binary_cross_entropy": (1.0,), "binary_cross_entropy_with_logits": (1.0, 1.0)}
+    for shape in ((2, 3, 5, 7), (draw.images, 16, 192, 256)):
+        large = shape[3] > 7
+        probability = op == "binary_cross_entropy"
+        input = draw.rng.uniform(0.05, 0.95, shape) if probability else draw.normal(*shape) * 2
+        target = draw.rng.uniform(0, 1, shape)
+
+        def definition(input: Any, target: Any) -> Any:
+            how = (*options.values(), *more.get(op, ()))
+            return get_op(op).definition(input, target, *how)  # type: ignore[misc]
+
+        yield Case(
+            op,
+            {"input": input, "target": target},
+            {"reduction": "none", **options},
+            gradients=("input", "target"),
+            definition=None if large else definition,
+            large=large,
+        )

@@ -1,0 +1,158 @@
+"""`--model`: a small network, every layer's output and gradient by NumPy and by the kernels.
+
+The reference is the same network in float64 on NumPy. An error made in one layer goes through all
+that follow, so the length that a layer's tolerance derives from is the sum of the lengths of the
+reductions up to it; for a gradient, of the whole forward and of the backward down to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from minseg import nn
+from minseg.compare.row import Row
+from minseg.compare.run import Comparison, machine
+from minseg.compare.witnesses import Emulated, Gpu, NumPy, Witness, choose
+from minseg.models import build
+from minseg.random import manual_seed
+from minseg.tensor import Tensor, record
+
+CLASSES, SIZE = 3, (20, 24)
+RUNS = 4  # by NumPy and by the kernels, in float32 and in float64
+SMALL: dict[str, dict[str, Any]] = {
+    "unet": {"width": 4, "depth": 2, "norm": "batch", "dropout": 0.0},
+}
+
+
+@dataclass
+class Trace:
+    """What passed through the layers, in order; the terms that each sums, the places it does."""
+
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    gradients: dict[str, np.ndarray] = field(default_factory=dict)
+    parameters: dict[str, np.ndarray] = field(default_factory=dict)
+    terms: dict[str, int] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
+    kernels: tuple[str, ...] = ()
+
+
+def compare_model(
+    name: str, device: str = "auto", sanitize: bool = False,
+    advance: Callable[[str], None] = lambda what: None,
+) -> Comparison:  # fmt: skip
+    """Compare the layers of a small network of this name.
+
+    ValueError for a name other than those in SMALL; errors of `device` as in `choose`.
+    """
+    if name not in SMALL:
+        raise ValueError(
+            f"compare: --model {name}: there are small networks of: {', '.join(SMALL)}"
+        )
+    chosen, notes = choose(device, sanitize)
+    witnesses = [w for w in chosen if isinstance(w, NumPy | Emulated | Gpu)]
+    result = Comparison(notes=notes, machine=machine(witnesses))
+    advance("numpy, float64")
+    reference = _run(name, np.dtype(np.float64), NumPy())
+    for dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+        for witness in witnesses:
+            if isinstance(witness, NumPy) and dtype == np.float64:
+                continue  # the reference itself
+            advance(f"{witness.name}, {dtype}")
+            result.rows += _rows(name, reference, witness, dtype)
+    result.findings += [f for w in witnesses if isinstance(w, Emulated) for f in w.findings]
+    return result
+
+
+def _rows(name: str, reference: Trace, witness: Witness, dtype: np.dtype) -> list[Row]:
+    forward, backward = _lengths(reference)
+    label = f"{name} {SMALL[name]} on 2x3x{SIZE[0]}x{SIZE[1]}"
+    try:
+        trace = _run(name, dtype, witness)
+    except Exception as error:  # whatever a broken kernel leads to is that row's failure
+        row = Row(name, "forward", label, dtype.name, witness.name, witness.device, False, 1)
+        row.fail(str(error) or type(error).__name__)
+        return [row]
+    kinds: Sequence[tuple[str, dict[str, np.ndarray], dict[str, np.ndarray], dict[str, int]]] = (
+        ("", trace.outputs, reference.outputs, forward),
+        ("grad of ", trace.gradients, reference.gradients, backward),
+        ("grad of ", trace.parameters, reference.parameters, backward),
+    )
+    rows = []
+    for prefix, got, expected, lengths in kinds:
+        for layer in expected:
+            if layer in lengths:
+                length = lengths[layer]
+            else:  # a parameter: its gradient is summed over all places
+                owner = layer.rpartition(".")[0]
+                length = lengths[owner] + reference.places[owner]
+            row = Row(name, prefix + layer, label, dtype.name, witness.name, witness.device,
+                      False, length, kernels=trace.kernels)  # fmt: skip
+            row.judge(got[layer], expected[layer], dtype)
+            rows.append(row)
+    return rows
+
+
+def _lengths(trace: Trace) -> tuple[dict[str, int], dict[str, int]]:
+    """The sums of terms up to each layer: on the way forward, and there and back."""
+    forward, backward, total = {}, {}, 0
+    for layer, terms in trace.terms.items():
+        total += terms
+        forward[layer] = total
+    for layer, terms in reversed(trace.terms.items()):
+        total += terms
+        backward[layer] = total
+    return forward, backward
+
+
+def _run(name: str, dtype: np.dtype, witness: Witness) -> Trace:
+    """One forward and backward pass in `dtype`; weights and images are float32 numbers."""
+    manual_seed(0)
+    rng = np.random.default_rng(0)
+    model = build(name, CLASSES, **SMALL[name]).to(dtype)
+    images, upstream = (
+        rng.standard_normal((2, channels, *SIZE)).astype(np.float32).astype(dtype)
+        for channels in (3, CLASSES)
+    )
+    trace = Trace()
+    for layer, module in model.named_modules():
+        if layer and not list(module.children()):
+            module.register_forward_hook(_watch(layer, trace))
+    x, gradient = Tensor(images), Tensor(upstream)
+    if isinstance(witness, Gpu):
+        model, x, gradient = model.to("cuda"), x.to("cuda"), gradient.to("cuda")
+    launched: list[str] = []
+    with witness.emulating() if isinstance(witness, Emulated) else nullcontext(launched) as names:
+        model(x).backward(gradient)
+        launched += names
+    trace.kernels = tuple(sorted(set(launched)))
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        trace.parameters[parameter_name] = parameter.grad.numpy()
+    return trace
+
+
+def _watch(layer: str, trace: Trace) -> Callable[..., Tensor]:
+    """A hook that keeps a layer's output, and its gradient when that comes by."""
+
+    def hook(module: nn.Module, arguments: tuple[Any, ...], y: Tensor) -> Tensor:
+        trace.outputs[layer] = y.numpy().copy()
+        weight = getattr(module, "weight", None)
+        trace.places[layer] = places = y.numel() // y.shape[1]
+        terms = places if isinstance(module, nn.BatchNorm2d) else 1
+        if weight is not None and weight.ndim > 1:
+            terms = math.prod(weight.shape[1:]) + 1
+        trace.terms[layer] = terms
+
+        def backward(grad: Any) -> tuple[Any]:
+            trace.gradients[layer] = Tensor(grad).numpy().copy()
+            return (grad,)
+
+        return record("watch", y.data, (y,), backward)
+
+    return hook
