@@ -9,6 +9,7 @@
 #include "common.cuh"
 
 // launch: grid=(ceil_div(L, GEMM_TILE), ceil_div(M, GEMM_TILE), N) block=(GEMM_SIDE, GEMM_SIDE)  in: a b  out: c
+// sample: a=(2, 70, 37) b=(2, 37, 66) c=(2, 70, 66) N=2 M=70 K=37 L=66
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 matmul(const scalar* __restrict__ a, const scalar* __restrict__ b, scalar* __restrict__ c, int N,
        int M, int K, int L) {
