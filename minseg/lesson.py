@@ -1,7 +1,8 @@
-"""What every lesson script shares: its command line, its random seed, and the look of its figures.
+"""What lessons share: command line, random seed, training of small networks, look of figures.
 
 lesson = start()                         # reads --fast --seed --device --out
 steps = 20 if lesson.fast else 300
+lesson.fit(model, images, masks, steps)  # trains; lesson.predict(model, images) gives labels
 figure = lesson.figure(9, 4)             # inches
 lesson.save(figure, "02_convolution")    # out/02_convolution.png; shown, too, in a notebook
 """
@@ -13,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minseg import viz
+import numpy as np
+
+import minseg.functional as F
+from minseg import nn, optim, viz
 from minseg.random import manual_seed
+from minseg.tensor import Tensor, no_grad
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +54,42 @@ class Lesson:
     seed: int
     device: str
     out: Path
+
+    def fit(
+        self,
+        model: nn.Module,
+        images: np.ndarray,
+        masks: np.ndarray,
+        steps: int,
+        batch_size: int = 8,
+        lr: float = 0.01,
+    ) -> list[float]:
+        """Train on images (n, C, H, W) and masks (n, H, W); returns the loss of each step.
+
+        Cross-entropy, AdamW, a one-cycle schedule; the batches depend on the seed alone.
+        """
+        order = np.random.default_rng(self.seed)
+        optimizer = optim.AdamW(model.to(self.device).train().parameters(), lr=lr)
+        schedule = optim.OneCycleLR(optimizer, max_lr=lr, total_steps=steps)
+        losses = []
+        for _ in range(steps):
+            batch = order.choice(len(images), batch_size, replace=False)
+            x, target = Tensor(images[batch]).to(self.device), Tensor(masks[batch]).to(self.device)
+            loss = F.cross_entropy(model(x), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+        return losses
+
+    def predict(self, model: nn.Module, images: np.ndarray) -> np.ndarray:
+        """The class of each pixel, (n, H, W), in evaluation mode."""
+        model.to(self.device).eval()
+        batches = [images[i : i + 16] for i in range(0, len(images), 16)]
+        with no_grad():
+            scores = [model(Tensor(batch).to(self.device)).numpy() for batch in batches]
+        return np.concatenate([part.argmax(axis=1) for part in scores])
 
     def figure(self, width: float, height: float) -> "Figure":
         """An empty figure of this size in inches, in the style of the lessons."""

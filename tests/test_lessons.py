@@ -5,9 +5,10 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from minseg import lesson
+from minseg import lesson, nn
 from minseg.viz import OKABE_ITO
 
 FOLDER = Path(__file__).parents[1] / "lessons"
@@ -102,6 +103,22 @@ def test_seed_is_set() -> None:
     first = default_generator().random(3)
     lesson.start(["--seed", "5"])
     assert (default_generator().random(3) == first).all()
+
+
+def test_fit_learns_and_repeats() -> None:
+    """Bright pixels are class 1: one 1x1 convolution learns this, in the same way each time."""
+    images = np.random.default_rng(0).random((12, 1, 5, 7), dtype=np.float32) - 0.5
+    masks = (images[:, 0] > 0).astype(np.int64)
+    runs = []
+    for _ in range(2):
+        run = lesson.start(["--seed", "3"])
+        model = nn.Sequential(nn.Conv2d(1, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+        runs.append(run.fit(model, images, masks, steps=60, lr=0.05))
+        assert len(runs[-1]) == 60
+        predicted = run.predict(model, images)
+        assert predicted.shape == masks.shape
+        assert (predicted == masks).mean() > 0.95
+    assert runs[0] == runs[1]
 
 
 def test_save_writes_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
