@@ -1,13 +1,8 @@
-"""Tests against PyTorch, the oracle. Where it is not installed they are left out, and it is said."""
+"""Tests against PyTorch, the oracle: left out where it is not installed.
+
+python -m pip install -e ".[oracle]" && pytest tests/oracle
+"""
 
 import importlib.util
 
-HAS_TORCH = importlib.util.find_spec("torch") is not None
-
-collect_ignore_glob = [] if HAS_TORCH else ["test_*.py"]
-
-
-def pytest_report_header() -> str:
-    if HAS_TORCH:
-        return "tests/oracle: against PyTorch"
-    return 'tests/oracle: left out, PyTorch is not installed (pip install -e ".[oracle]")'
+collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
