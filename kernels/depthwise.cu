@@ -1,9 +1,9 @@
 // sm_70
 // Depthwise convolution: every channel has a kernel of its own, and there is no sum over channels.
 //
-//   forward      y[c, p]  = sum over (i, j) of              w[c, i, j] * x[c, p s - pad + (i, j) d]
-//   grad_input   dx[c, q] = sum over (i, j) of              w[c, i, j] * dy[c, p]   where p s - pad + (i, j) d = q
-//   grad_weight  dw[c, i, j] = sum over images and outputs  dy[c, p] * x[c, p s - pad + (i, j) d]
+//   forward      y[c, p]     = sum over (i, j) of  w[c, i, j] * x[c, q]     q = p s - pad + (i, j) d
+//   grad_input   dx[c, q]    = sum over (i, j) of  w[c, i, j] * dy[c, p]    where such a p exists
+//   grad_weight  dw[c, i, j] = sum over images and outputs p of  dy[c, p] * x[c, q]
 //
 // As a matrix product (conv2d.cu) one row of 64 would be in use. Here, in forward and grad_input, a
 // thread computes one element and a block 256 neighbours along the rows: kh * kw reads from the image,

@@ -8,10 +8,10 @@
 // four, area the length of a window; minseg/ops/interpolate.py makes them. The gradient is the same
 // kernel on the tables turned round, which list the outputs that an input reached: a gather, no atomics.
 //
-// A thread computes one output pixel, a block 256 neighbours along the rows. It reads its row_taps +
-// col_taps * row_taps table entries (as neighbours lie side by side: coalesced, and the same for every
-// plane) and row_taps * col_taps elements of x, which neighbours share, and writes one. Expected
-// bottleneck: global memory, of the larger of both images.
+// A thread computes one output pixel, a block 256 neighbours along the rows. It reads row_taps *
+// col_taps elements of x, which neighbours share, each with an entry of the column table (neighbours
+// side by side: coalesced, and from cache, for all planes and rows use the same), and writes one.
+// Expected bottleneck: global memory, of the larger of both images.
 #include "common.cuh"
 
 #define THREADS 256

@@ -26,13 +26,14 @@ from itertools import product
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.interpolate import cubic_kernel, linear_kernel
-from minseg.ops.op import Op
+from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
+MODES = ("bilinear", "nearest", "bicubic")  # in the order of the kernels' enums
 PADDINGS = ("zeros", "border", "reflection")
 
 
@@ -249,6 +250,63 @@ def _grad_grid_numpy(
     return d_grid
 
 
+def _sizes(size: tuple[int, ...], grid: Array) -> tuple[int, ...]:
+    """depth, height, width, outputs an image, dimensions; an image is a volume of depth 1."""
+    return (*(1, *size)[-3:], math.prod(grid.shape[1:-1]), len(size))
+
+
+def _how(mode: str, padding_mode: str, align_corners: bool) -> tuple[int, int, bool]:
+    return MODES.index(mode), PADDINGS.index(padding_mode), align_corners
+
+
+def _forward_cuda(
+    x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
+) -> Array:
+    """kernels/grid_sample.cu: a thread finds the taps of a place, for all channels."""
+    xp = array_module(x)
+    y = xp.empty((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+    sizes = (*x.shape[:2], *_sizes(x.shape[2:], grid))
+    x, grid = xp.ascontiguousarray(x), xp.ascontiguousarray(grid)
+    launch("grid_sample_forward", x, grid, y, *sizes, *_how(mode, padding_mode, align_corners))
+    return y
+
+
+def _grad_input_cuda(
+    grad: Array,
+    grid: Array,
+    x_shape: tuple[int, ...],
+    mode: str,
+    padding_mode: str,
+    align_corners: bool,
+) -> Array:
+    """List all taps, sort them by the input they read, sum up each input's in order."""
+    xp, (N, C, *size) = array_module(grad), x_shape
+    sizes, area = _sizes(x_shape[2:], grid), math.prod(size)
+    each = {"bilinear": 2, "nearest": 1, "bicubic": 4}[mode] ** len(size)  # taps of a place
+    key = xp.empty((N, sizes[3], each), np.int64)
+    weight = xp.empty(key.shape, grad.dtype)
+    how = _how(mode, padding_mode, align_corners)
+    launch("grid_sample_entries", xp.ascontiguousarray(grid), key, weight, N, *sizes, *how, each)
+    key = xp.sort(key.ravel())
+    start = xp.searchsorted(key, xp.arange(N * area + 1) * key.size).astype(np.int64)
+    dx = xp.empty(x_shape, grad.dtype)
+    grad = xp.ascontiguousarray(grad)
+    launch("grid_sample_grad_input", grad, key, weight, start, dx, N, C, area, sizes[3], each)
+    return dx
+
+
+def _grad_grid_cuda(
+    grad: Array, x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
+) -> Array:
+    xp = array_module(grad)
+    d_grid = xp.empty(grid.shape, grid.dtype)
+    sizes = (*x.shape[:2], *_sizes(x.shape[2:], grid))
+    how = _how(mode, padding_mode, align_corners)
+    grad, x, grid = (xp.ascontiguousarray(a) for a in (grad, x, grid))
+    launch("grid_sample_grad_grid", grad, x, grid, d_grid, *sizes, *how)
+    return d_grid
+
+
 op = Op(
     "grid_sample",
     definition=grid_sample_definition,
@@ -256,6 +314,11 @@ op = Op(
         "forward": _forward_numpy,
         "grad_input": _grad_input_numpy,
         "grad_grid": _grad_grid_numpy,
+    },
+    cuda={
+        "forward": _forward_cuda,
+        "grad_input": _grad_input_cuda,
+        "grad_grid": _grad_grid_cuda,
     },
 )
 
@@ -276,7 +339,7 @@ def grid_sample(
     check_tensor("grid_sample", "input", input, ndim=None)
     check_tensor("grid_sample", "grid", grid, ndim=None, like=input)
     dims = input.ndim - 2
-    modes = ("bilinear", "nearest", "bicubic") if dims == 2 else ("bilinear", "nearest")
+    modes = MODES if dims == 2 else MODES[:2]
     if dims not in (2, 3):
         raise ValueError(
             f"grid_sample: input has shape {input.shape}, needs 4 dimensions (N, C, H, W) or "

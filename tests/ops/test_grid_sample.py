@@ -3,8 +3,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.emulator.sanitize import sanitized
 from minseg.ops.grid_sample import PADDINGS, op
 from tests.witness import assert_adjoint, assert_agree
 
@@ -54,6 +56,58 @@ def test_three_dimensions(mode, padding):
     assert_agree(got.data, op.definition(x, grid, mode, padding, False), np.float64, length=64)
     inputs = [Tensor(a, requires_grad=True) for a in (x, grid)]
     assert gradcheck(lambda x, g: F.grid_sample(x, g, mode, padding), inputs)
+
+
+def assert_kernels_equal_numpy(x, grid, how):
+    dtype, size = x.dtype, x.shape[2:]
+    expected = op.forward(x, grid, *how)
+    grad = np.random.default_rng(1).standard_normal(expected.shape).astype(dtype)
+    inputs = [Tensor(a, requires_grad=True) for a in (x, grid)]
+    with minseg.use_kernels("emulator"):
+        y = F.grid_sample(*inputs, *how)
+        y.backward(grad)
+    # Up to 16 taps, and places found to eps * size. A sum over all outputs, or all channels.
+    length = 16 * max(size) ** 2
+    assert_agree(y.data, expected, dtype, length)
+    dx, d_grid = op.grad_input(grad, grid, x.shape, *how), op.grad_grid(grad, x, grid, *how)
+    assert_agree(inputs[0].grad.data, dx, dtype, length * int(np.prod(grad.shape[2:])))
+    assert_agree(inputs[1].grad.data, d_grid, dtype, length * x.shape[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("mode", "padding", "corners"), MODES)
+@pytest.mark.parametrize("size", [(4, 5), (1, 1), (1, 6)])
+def test_kernels_equal_numpy(size, mode, padding, corners, dtype):
+    assert_kernels_equal_numpy(*arguments(size, dtype=dtype), (mode, padding, corners))
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_kernels_in_three_dimensions_and_on_nothing(mode, padding):
+    how = (mode, padding, False)
+    assert_kernels_equal_numpy(*arguments((3, 2, 4), (2, 3, 2)), how)
+    assert_kernels_equal_numpy(*arguments(batch=0), how)
+    assert_kernels_equal_numpy(*arguments(out=(0, 7)), how)
+
+
+@pytest.mark.parametrize("place", [np.inf, -np.inf, np.nan, 1e30, -1e30])
+@pytest.mark.parametrize(("mode", "padding", "corners"), MODES)
+def test_kernels_in_wild_places(place, mode, padding, corners):
+    x = np.arange(1.0, 13).reshape(1, 1, 3, 4)
+    grid = np.array([[[[place, 0]]]])
+    with np.errstate(invalid="ignore"):
+        expected = op.forward(x, grid, mode, padding, corners)
+    with minseg.use_kernels("emulator"):
+        got = op.forward(x, grid, mode, padding, corners)
+    assert_agree(got, expected, np.float64, length=16)
+
+
+def test_sanitizer_finds_nothing():
+    with sanitized() as findings, minseg.use_kernels("emulator"):
+        for mode, padding in zip(("bilinear", "nearest", "bicubic"), PADDINGS, strict=True):
+            inputs = [Tensor(a, requires_grad=True) for a in arguments(dtype=np.float32)]
+            F.grid_sample(*inputs, mode, padding).sum().backward()
+    assert not findings
 
 
 def test_input_gradient_repeats_bit_for_bit():
