@@ -2,23 +2,31 @@
 
     y = softmax(scale Q K^T + mask) V,   scale = 1 / sqrt(E) unless given
 
-A query that may look at no key at all gets 0. Every step is an op on the tape, which finds the
-gradient by itself.
+A query that may look at no key at all gets 0. Gradient, with the weights p, the gradient g of y and
+that of the scores, ds_ij = p_ij (<g_i, v_j> - <g_i, y_i>):
+
+    dV = p^T g,   dQ = scale ds K,   dK = scale ds^T Q
+
+The weights, the only array of L S elements, are not kept but computed again from the log-sum-exp of
+each query's scores. Where a weight is dropped or the mask wants a gradient, every step is an op on
+the tape instead, which finds the gradient by itself.
 
 Shapes: Q (..., L, E), K (..., S, E), V (..., S, D) -> (..., L, D); leading dimensions broadcast
-Source: Vaswani et al., "Attention is all you need", 2017, equation 1; grouped queries: Ainslie et
-        al., "GQA", 2023
+Source: Vaswani et al., "Attention is all you need", 2017, equation 1; the gradient: Dao et al.,
+        "FlashAttention", 2022, appendix B; grouped queries: Ainslie et al., "GQA", 2023
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.dropout import dropout
+from minseg.ops.op import Op, launch
 from minseg.ops.softmax import softmax
-from minseg.tensor import Tensor
+from minseg.tensor import Tensor, record
 
 NAME = "scaled_dot_product_attention"
 
@@ -38,6 +46,105 @@ def attention_definition(
         for power, v in zip(powers, value, strict=True):
             y[i] += power / sum(powers) * v
     return y
+
+
+def _forward_numpy(
+    q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool
+) -> tuple[Array, Array]:
+    """y (N, L, D), and the log-sum-exp of each query's scores (N, L).
+
+    q (N, L, E), k (N, S, E), v (N, S, D); mask (N or 1, L, S) is added to the scores.
+    """
+    scores = _scores(q, k, mask, scale, causal)
+    top = scores.max(axis=-1, keepdims=True, initial=-math.inf)
+    powers = np.exp(scores - _finite(top))
+    total = powers.sum(axis=-1, keepdims=True)
+    with np.errstate(divide="ignore"):  # a query that sees no key
+        lse = _finite(top) + np.log(total)
+    return powers @ v / np.where(total == 0, 1, total), lse[..., 0]
+
+
+def _grad_numpy(
+    grad: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    y: Array,
+    lse: Array,
+    scale: float,
+    causal: bool,
+) -> tuple[Array, Array, Array]:
+    """The gradients to q, k and v; formulas at the top of this file."""
+    p = np.exp(_scores(q, k, mask, scale, causal) - _finite(lse)[..., None])
+    ds = p * (grad @ v.swapaxes(-1, -2) - (grad * y).sum(axis=-1, keepdims=True))
+    return ds @ k * scale, ds.swapaxes(-1, -2) @ q * scale, p.swapaxes(-1, -2) @ grad
+
+
+def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) -> Array:
+    scores = q * scale @ k.swapaxes(-1, -2)
+    if mask is not None:
+        scores += mask
+    if causal:
+        scores[:, ~np.tri(*scores.shape[1:], dtype=bool)] = -math.inf
+    return scores
+
+
+def _finite(x: Array) -> Array:
+    """0 for -inf: minus it, the scores of a query that sees no key stay -inf."""
+    return np.where(x == -math.inf, 0, x)
+
+
+def _forward_cuda(
+    q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool
+) -> tuple[Array, Array]:
+    """kernels/attention.cu: tile by tile, the (L, S) scores never in memory."""
+    xp = array_module(q)
+    y, lse = xp.empty((*q.shape[:2], v.shape[2]), q.dtype), xp.zeros(q.shape[:2], q.dtype)
+    arrays = _contiguous(q, k, v, mask)
+    launch("attention_forward", *arrays, y, lse, *_sizes(q, k, v, mask), scale, causal)
+    return y, lse
+
+
+def _grad_cuda(
+    grad: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    y: Array,
+    lse: Array,
+    scale: float,
+    causal: bool,
+) -> tuple[Array, Array, Array]:
+    xp = array_module(grad)
+    delta = (grad * y).sum(axis=-1)
+    how = (*_sizes(q, k, v, mask), scale, causal)
+    grad, q, k, v, mask = _contiguous(grad, q, k, v, mask)
+    dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
+    launch("attention_grad_query", grad, q, k, v, mask, lse, delta, dq, *how)
+    launch("attention_grad_key", grad, q, k, v, mask, lse, delta, dk, *how)
+    launch("attention_grad_value", grad, q, k, mask, lse, dv, *how)
+    return dq, dk, dv
+
+
+def _sizes(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[int, ...]:
+    """N, L, S, E, D, and the number of masks."""
+    masks = 1 if mask is None else mask.shape[0]
+    return q.shape[0], q.shape[1], k.shape[1], q.shape[2], v.shape[2], masks
+
+
+def _contiguous(*arrays: Array | None) -> list[Array | None]:
+    xp = array_module(arrays[0])
+    return [None if a is None else xp.ascontiguousarray(a) for a in arrays]
+
+
+op = Op(
+    NAME,
+    definition=attention_definition,
+    numpy={"forward": _forward_numpy, "grad": _grad_numpy},
+    cuda={"forward": _forward_cuda, "grad": _grad_cuda},
+)
 
 
 def scaled_dot_product_attention(
@@ -72,33 +179,79 @@ def scaled_dot_product_attention(
     _check_shapes(query, key, value)
 
     scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
-    scores = (query * scale) @ key.transpose(-1, -2)  # (..., L, S)
-    xp = array_module(query.data)
-    if is_causal:
-        if attn_mask is not None:
-            raise ValueError(f"{NAME}: is_causal and attn_mask exclude each other")
-        attn_mask = Tensor(xp.tri(*scores.shape[-2:], dtype=bool))
+    if is_causal and attn_mask is not None:
+        raise ValueError(f"{NAME}: is_causal and attn_mask exclude each other")
     if attn_mask is not None:
-        scores = _masked(scores, attn_mask)
+        _check_mask(query, key, value, attn_mask)
+    if dropout_p or (attn_mask is not None and attn_mask.requires_grad):
+        return _on_the_tape(query, key, value, attn_mask, is_causal, scale, dropout_p, generator)
+    return _at_once(query, key, value, attn_mask, is_causal, scale)
+
+
+def _at_once(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
+) -> Tensor:
+    """All leading dimensions as one, and the op above."""
+    batch = _batch(query, key, value)
+    q, k, v = (
+        x.expand(*batch, *x.shape[-2:]).reshape(math.prod(batch), *x.shape[-2:])
+        for x in (query, key, value)
+    )
+    added = None if mask is None else _as_added(mask, batch, (q.shape[1], k.shape[1]), q.dtype)
+    y, lse = op.forward(q.data, k.data, v.data, added, scale, causal)
+
+    def backward(grad: Array) -> tuple[Array, Array, Array]:
+        return op.grad(grad, q.data, k.data, v.data, added, y, lse, scale, causal)
+
+    return record(NAME, y, (q, k, v), backward).reshape(*batch, *y.shape[1:])
+
+
+def _as_added(mask: Tensor, batch: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Array:
+    """The mask as numbers to add: (1, L, S) if the whole batch has the same, else (N, L, S)."""
+    xp, shared = array_module(mask.data), math.prod(mask.shape[:-2]) == 1
+    data = xp.where(mask.data, 0, -math.inf) if mask.dtype == bool else mask.data
+    shape = (1, *size) if shared else (*batch, *size)
+    data = data.reshape(mask.shape[-2:]) if shared else data
+    return xp.broadcast_to(data.astype(dtype), shape).reshape(-1, *size)
+
+
+def _on_the_tape(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float,
+    dropout_p: float,
+    generator: np.random.Generator | None,
+) -> Tensor:
+    """Step by step."""
+    scores = (query * scale) @ key.transpose(-1, -2)  # (..., L, S)
+    if causal:
+        mask = Tensor(array_module(query.data).tri(*scores.shape[-2:], dtype=bool))
+    if mask is not None:
+        scores = scores.where(mask, -math.inf) if mask.dtype == bool else scores + mask
     sees = (scores.data > -math.inf).any(axis=-1, keepdims=True)  # of no key: 0, and no NaN
     weights = softmax(scores.where(sees, 0.0), -1).where(sees, 0.0)
     return dropout(weights, dropout_p, generator=generator) @ value
 
 
-def _masked(scores: Tensor, mask: Tensor) -> Tensor:
+def _batch(*tensors: Tensor) -> tuple[int, ...]:
+    return np.broadcast_shapes(*(x.shape[:-2] for x in tensors))
+
+
+def _check_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> None:
+    needed = (*_batch(query, key, value), query.shape[-2], key.shape[-2])
     try:
-        fits = np.broadcast_shapes(mask.shape, scores.shape) == scores.shape
+        fits = np.broadcast_shapes(mask.shape, needed) == needed
     except ValueError:
         fits = False
     if not fits:
         raise ValueError(
-            f"{NAME}: attn_mask has shape {mask.shape}, needs to broadcast to {scores.shape}"
+            f"{NAME}: attn_mask has shape {mask.shape}, needs to broadcast to {needed}"
         )
-    if mask.dtype == bool:
-        return scores.where(mask, -math.inf)
-    if mask.dtype != scores.dtype:
-        raise TypeError(f"{NAME}: attn_mask is {mask.dtype}, needs bool or {scores.dtype}")
-    return scores + mask
+    if mask.dtype not in (bool, query.dtype):
+        raise TypeError(f"{NAME}: attn_mask is {mask.dtype}, needs bool or {query.dtype}")
 
 
 def _serve_all_heads(name: str, x: Tensor, query: Tensor) -> Tensor:
@@ -121,7 +274,7 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
             "key of one size (last dimension), as many values as keys (the one before)"
         )
     try:
-        np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+        _batch(query, key, value)
     except ValueError:
         raise ValueError(
             f"{NAME}: the leading dimensions of query {query.shape}, key {key.shape}, value "

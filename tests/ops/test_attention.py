@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 
+import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
-from minseg.ops.attention import attention_definition
+from minseg.emulator.sanitize import sanitized
+from minseg.ops.attention import attention_definition, op
 from tests.witness import assert_agree
 
 
@@ -90,3 +92,58 @@ def test_errors_name_the_culprit(change, error, message):
     arguments = {k: Tensor(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
     with pytest.raises(error, match=message):
         F.scaled_dot_product_attention(**arguments)
+
+
+SIZES = [(2, 4, 5, 3, 6), (1, 33, 70, 40, 65), (2, 64, 32, 8, 8), (1, 3, 0, 2, 2)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["none", "shared", "own", "causal"])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_kernels_equal_numpy(sizes, kind, dtype):
+    N, L, S, E, D = sizes
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(dtype) for s in [(N, L, E), (N, S, E), (N, S, D)]]
+    grad = rng.standard_normal((N, L, D)).astype(dtype)
+    mask = np.where(rng.random((N if kind == "own" else 1, L, S)) < 0.7, 0.5, -np.inf)
+    mask[:, 1] = -np.inf
+    mask = mask.astype(dtype) if kind in ("own", "shared") else None
+
+    def results():
+        y, lse = op.forward(*arrays, mask, 0.3, kind == "causal")
+        return y, lse, *op.grad(grad, *arrays, mask, y, lse, 0.3, kind == "causal")
+
+    expected = results()
+    with minseg.use_kernels("emulator"):
+        got = results()
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, dtype, length=max(E, D) * max(L, S))
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "float", "causal", "scale"])
+def test_kernels_equal_the_definition(kind):
+    with minseg.use_kernels("emulator"):
+        test_forward_equals_the_definition(kind, np.float32)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_kernels_are_sound(causal):
+    inputs = [Tensor(np.ones((1, n, 35), np.float32), True) for n in (40, 33, 33)]
+    mask = None if causal else Tensor(np.tri(40, 33, dtype=bool))
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        y = F.scaled_dot_product_attention(*inputs, mask, is_causal=causal)
+        y.backward(np.ones(y.shape, np.float32))
+    assert not findings
+
+
+def test_a_mask_for_each_head_and_step_by_step_is_the_same():
+    q, k, v = (Tensor(a, requires_grad=True) for a in case())
+    mask = np.random.default_rng(3).standard_normal((2, 1, 4, 5))
+    results = []
+    for wants in (False, True):  # a mask that wants a gradient goes step by step
+        y = F.scaled_dot_product_attention(q, k, v, Tensor(mask, requires_grad=wants))
+        y.backward(np.cos(y.data))
+        results.append([y.data, *(t.grad.data for t in (q, k, v))])
+        q.grad = k.grad = v.grad = None
+    for one, other in zip(*results, strict=True):
+        assert_agree(one, other, np.float64, length=30)
