@@ -19,6 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from minseg.array import Array, array_module, to_device
+from minseg.ops.op import Op, launch
+from minseg.tensor import Tensor
+
+SHARED_BINS = 48 * 1024 // 4  # counters that a block has shared memory for, on every GPU
+
 
 @dataclass(frozen=True)
 class PerClass:
@@ -63,6 +69,42 @@ class PerClass:
         return np.array(self.values, dtype=dtype)
 
 
+def confusion_definition(
+    prediction: Array, target: Array, classes: int, ignore_index: int
+) -> Array:
+    """The matrix, pixel by pixel."""
+    matrix = np.zeros((classes, classes), np.int64)
+    for p, t in zip(prediction.flat, target.flat, strict=True):
+        if t != ignore_index:
+            matrix[t, p] += 1
+    return matrix
+
+
+def _forward_numpy(prediction: Array, target: Array, classes: int, ignore_index: int) -> Array:
+    valid = target != ignore_index
+    code = target[valid] * classes + prediction[valid]
+    return np.bincount(code, minlength=classes**2).reshape(classes, classes)
+
+
+def _forward_cuda(prediction: Array, target: Array, classes: int, ignore_index: int) -> Array:
+    """kernels/confusion.cu: each block counts for itself, and adds its counts to the matrix."""
+    xp = array_module(prediction)
+    matrix = xp.zeros((classes, classes), np.uint64)
+    prediction, target = xp.ascontiguousarray(prediction), xp.ascontiguousarray(target)
+    bins = classes**2 if classes**2 <= SHARED_BINS else 0
+    how = (prediction.size, classes, bins, ignore_index)
+    launch("confusion_matrix", prediction, target, matrix, *how)
+    return matrix.astype(np.int64)
+
+
+op = Op(
+    "confusion_matrix",
+    definition=confusion_definition,
+    numpy={"forward": _forward_numpy},
+    cuda={"forward": _forward_cuda},
+)
+
+
 class ConfusionMatrix:
     """Counts which class was taken for which, over as many batches as come.
 
@@ -86,9 +128,7 @@ class ConfusionMatrix:
         """
         name, count = "ConfusionMatrix", len(self.classes)
         prediction, target = checked_labels(name, prediction, target, count, self.ignore_index)
-        valid = target != self.ignore_index
-        code = target[valid] * count + prediction[valid]
-        self.matrix += np.bincount(code, minlength=count * count).reshape(count, count)
+        self.matrix += to_device(op.forward(prediction, target, count, self.ignore_index), "cpu")
 
     def pixel_accuracy(self) -> float:
         """The share of the pixels that got their class; NaN where nothing was counted."""
@@ -147,9 +187,9 @@ def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
 
 def checked_labels(
     metric: str, prediction: Any, target: Any, count: int, ignore_index: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[Array, Array]:
     """Both label maps as int64 arrays. Raises what `ConfusionMatrix.update` says."""
-    prediction, target = np.asarray(prediction), np.asarray(target)
+    prediction, target = _as_array(prediction), _as_array(target)
     for name, labels in (("prediction", prediction), ("target", target)):
         if labels.dtype.kind not in "iub":
             hint = "; of scores, take the argmax over the classes" if name == "prediction" else ""
@@ -169,6 +209,12 @@ def checked_labels(
                 + (f" or {ignore_index} (ignored)" if name == "target" else "")
             )
     return prediction, target
+
+
+def _as_array(labels: Any) -> Array:
+    """Labels where they are: on a GPU, or, of whatever NumPy can read, on the CPU."""
+    data = labels.data if isinstance(labels, Tensor) else labels
+    return data if hasattr(data, "__cuda_array_interface__") else np.asarray(data)
 
 
 def _quotient(part: Any, whole: Any) -> np.ndarray:

@@ -1,8 +1,13 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
+import minseg
 from minseg import Tensor
+from minseg.emulator.sanitize import sanitized
 from minseg.metrics import ConfusionMatrix
+from minseg.metrics.confusion import confusion_definition
 
 # By hand: 10 pixels, the last ignored. Classes: a has 4 true pixels, b 3, c 2, d none.
 TARGET = np.array([[0, 0, 0, 0, 1], [1, 1, 2, 2, 255]])
@@ -94,3 +99,25 @@ def test_errors_name_the_culprit(matrix, prediction, target, error, says):
 def test_no_classes():
     with pytest.raises(ValueError, match="classes"):
         ConfusionMatrix([])
+
+
+@pytest.mark.parametrize("classes", [2, 7, 150])  # 150: more than shared memory holds
+def test_kernels_equal_the_definition(classes):
+    rng = np.random.default_rng(0)
+    prediction, target = rng.integers(0, classes, (2, 3, 40, 50))
+    target[0, :5] = 255
+    expected = confusion_definition(prediction, target, classes, 255)
+    for where in (nullcontext(), minseg.use_kernels("emulator")):
+        matrix = ConfusionMatrix(classes)
+        with where:
+            matrix.update(prediction, np.asfortranarray(target))
+            matrix.update(prediction[:0], target[:0])
+        np.testing.assert_array_equal(matrix.matrix, expected)
+
+
+@pytest.mark.parametrize("classes", [3, 150])
+def test_the_kernel_is_sound(classes):
+    labels = np.random.default_rng(0).integers(0, 3, (60, 80))
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        ConfusionMatrix(classes).update(labels, labels[::-1])
+    assert not findings
