@@ -42,6 +42,8 @@ struct Patches {
 };
 
 // launch: grid=(ceil_div(N * H_out * W_out, GEMM_TILE), ceil_div(O / groups, GEMM_TILE), groups) block=(GEMM_SIDE, GEMM_SIDE)  in: x w b  out: y
+// sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 x=(N,C,H,W) w=(O,C/groups,kh,kw) b=(O) y=(N,O,H_out,W_out)
+// sample: N=2 C=3 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 x=(N,C,H,W) w=(O,C/groups,kh,kw) b=(O) y=(N,O,H_out,W_out)
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
                const scalar* __restrict__ b, scalar* __restrict__ y, int N, int C, int H, int W,
@@ -71,6 +73,8 @@ conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
 // dy[o, p] as input q sees it through kernel element (i, j): the output p with p * s - pad + (i, j) * d = q,
 // if there is one. So the stride becomes a division that must leave no rest: a gather, no atomics.
 // launch: grid=(ceil_div(N * H * W, GEMM_TILE), ceil_div(C / groups, GEMM_TILE), groups) block=(GEMM_SIDE, GEMM_SIDE)  in: dy w  out: dx
+// sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 dy=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
+// sample: N=2 C=3 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
                   scalar* __restrict__ dx, int N, int C, int H, int W, int O, int H_out, int W_out,
@@ -106,6 +110,8 @@ conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
 // The sum runs over all outputs of the batch, the result is small: too few blocks to fill a GPU. So the
 // outputs are split into `splits` ranges, each with a partial sum of its own, added up afterwards in order.
 // launch: grid=(ceil_div(C / groups * kh * kw, GEMM_TILE), ceil_div(O / groups, GEMM_TILE), groups * splits) block=(GEMM_SIDE, GEMM_SIDE)  in: dy x  out: partial
+// sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 dy=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
+// sample: N=2 C=3 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
                    scalar* __restrict__ partial, int N, int C, int H, int W, int O, int H_out,
