@@ -9,6 +9,9 @@
               a s^3 - 5a s^2 + 8a s - 4a         for 1 < s < 2
     nearest         x[floor(o in / out)]         nearest-exact   x[floor((o + 1/2) in / out)]
     area            the mean of x[floor(o in / out) : ceil((o + 1) in / out)]
+    antialias       linear or cubic, its kernel stretched over all pixels that a smaller image has
+                    to stand for: k((p - i) / max(in / out, 1)), p = (o + 1/2) in / out - 1/2, with
+                    a = -1/2, the weights divided by their sum, and nothing beyond the edge
 
 Where a scale factor is given, 1 / scale stands for in / out: they differ when in * scale is not a
 whole number. Two axes are two such sums, one after the other. One axis is therefore all there is to
@@ -24,7 +27,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -64,6 +67,13 @@ def cubic_kernel(s: Array, a: float = -0.75) -> Array:
     return np.where(s <= 1, near, np.where(s >= 2, 0, far))
 
 
+# how an axis is treated with antialias -> the kernel, and how many taps it reaches to either side
+ANTIALIASED = {
+    "linear antialias": (linear_kernel, 1),
+    "cubic antialias": (partial(cubic_kernel, a=-0.5), 2),
+}
+
+
 def interpolate_definition(
     x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool
 ) -> Array:
@@ -91,6 +101,12 @@ def _weights_by_definition(
     if how == "area":
         window = range(o * size // out, -(-(o + 1) * size // out))
         return [(i, 1 / len(window)) for i in window]
+    if how in ANTIALIASED:
+        if align_corners:
+            step = (size - 1) / (out - 1) if out > 1 else 0
+        kernel, place = ANTIALIASED[how][0], (o + 0.5) * step - 0.5
+        weights = [float(kernel(abs(place - i) / max(step, 1))) for i in range(size)]
+        return [(i, weight / sum(weights)) for i, weight in enumerate(weights)]
     place = o * (size - 1) / max(out - 1, 1) if align_corners else (o + 0.5) * step - 0.5
     if how == "linear" and out == size:
         place = o
@@ -121,8 +137,13 @@ def _taps(
         place = (o + (how == "nearest-exact") / 2).astype(np.float32) * step
         return Taps(place.astype(np.intp).clip(0, size - 1)[None], np.ones((1, out), dtype))
 
-    step = 1 / scale if scale else size / out
-    place = o * ((size - 1) / max(out - 1, 1)) if align_corners else (o + 0.5) * step - 0.5
+    if align_corners:
+        step = (size - 1) / (out - 1) if out > 1 else 0.0
+    else:
+        step = 1 / scale if scale else size / out
+    if how in ANTIALIASED:
+        return _antialias_taps(size, out, step, how, dtype)
+    place = o * step if align_corners else (o + 0.5) * step - 0.5
     if how == "linear":
         place = place.clip(0, size - 1)
         tap = np.floor(place) + np.arange(2)[:, None]
@@ -134,15 +155,32 @@ def _taps(
 
 
 def _area_taps(size: int, out: int, dtype: np.dtype) -> Taps:
-    """Windows may differ in length: a shorter one reads its last element in several equal parts.
-
-    (With weights of zero instead, an infinite element would give 0 * inf = NaN.)
-    """
     start = np.arange(out) * size // out
     length = -(-np.arange(1, out + 1) * size // out) - start
+    index, parts = _windows(start, length)
+    return Taps(index, (1 / (length * parts)).astype(dtype))
+
+
+def _antialias_taps(size: int, out: int, step: float, how: str, dtype: np.dtype) -> Taps:
+    kernel, reach = ANTIALIASED[how]
+    stretch = max(step, 1.0)
+    place = (np.arange(out) + 0.5) * step - 0.5
+    start = np.maximum(np.floor(place - reach * stretch).astype(np.intp) + 1, 0)
+    stop = np.minimum(np.ceil(place + reach * stretch).astype(np.intp), size)
+    index, parts = _windows(start, stop - start)
+    weight = kernel(abs(place - index) / stretch) / parts
+    return Taps(index, (weight / weight.sum(axis=0)).astype(dtype))
+
+
+def _windows(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T, out) each: what windows of different lengths read, and in how many parts they read it.
+
+    A shorter window reads its last element in several equal parts. (With weights of zero instead,
+    an infinite element would give 0 * inf = NaN.)
+    """
     t = np.arange(length.max())[:, None]
     parts = np.where(t < length - 1, 1, len(t) - length + 1)
-    return Taps(start + np.minimum(t, length - 1), (1 / (length * parts)).astype(dtype))
+    return start + np.minimum(t, length - 1), parts
 
 
 def _turned(taps: Taps, size: int) -> Taps:
@@ -283,8 +321,10 @@ def interpolate(
     "bilinear", "bicubic" (two) or "trilinear" (three). `recompute_scale_factor` takes the ratio of
     the sizes in the place of the given scale factor; "area" always does.
 
-    Raises ValueError or TypeError for arguments that do not fit together, an empty image, a result
-    of size 0, and for `antialias`, which is not implemented.
+    `antialias`, for "bilinear" and "bicubic", lets every pixel of a larger image count.
+
+    Raises ValueError or TypeError for arguments that do not fit together, an empty image and a
+    result of size 0.
     """
     check_tensor("interpolate", "input", input, ndim=None)
     if mode not in MODES:
@@ -296,10 +336,12 @@ def interpolate(
             f"interpolate: input has shape {input.shape}; mode {mode!r} needs {needed} dimensions "
             "(N, C, *size)"
         )
-    if antialias:
-        raise ValueError("interpolate: antialias=True is not implemented")
     if align_corners is not None and how not in ("linear", "cubic"):
         raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}")
+    if antialias:
+        if mode not in ("bilinear", "bicubic"):
+            raise ValueError(f"interpolate: antialias has no meaning for mode {mode!r}")
+        how += " antialias"
     out, scales = _target(input.shape[2:], size, scale_factor, recompute_scale_factor)
     if mode == "area":
         scales = (None,) * len(out)
