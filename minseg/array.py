@@ -48,6 +48,15 @@ def to_device(array: Array, device: str) -> Array:
         return cupy.asarray(array)
 
 
+def has_gpu() -> bool:
+    """Whether `to_device(array, "cuda")` would work."""
+    try:
+        _import_cupy()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _import_cupy() -> ModuleType:
     try:
         import cupy
@@ -85,6 +94,8 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
 
 
 def axes_of(dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """`dim` as a tuple of axes, none negative; None means all."""
-    dims = range(ndim) if dim is None else (dim,) if isinstance(dim, int) else dim
-    return tuple(d % ndim for d in dims)
+    """`dim` as a tuple of axes, none negative; None means all. Raises ValueError for others."""
+    dims = range(ndim) if dim is None else (dim,) if np.ndim(dim) == 0 else dim
+    if not all(-ndim <= d < ndim for d in dims):
+        raise ValueError(f"dim is {dim}: the tensor has {ndim} dimensions")
+    return tuple(int(d) % ndim for d in dims)

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minseg {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
-        _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _models, _doctor
+        _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _ladder, _models, _doctor
     ):  # fmt: skip
         add(commands)
     return parser
@@ -244,6 +244,20 @@ def _profile(commands: argparse._SubParsersAction) -> None:
                         help="names of kernels, or .cu files")  # fmt: skip
     parser.add_argument("--figure", metavar="FILE",
                         help="draw where the lanes of a warp reach (one kernel)")  # fmt: skip
+    _add_kernels(parser)
+
+
+def _ladder(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "ladder",
+        "climb from a naive CUDA kernel to tensor cores, one idea a step",
+        "  minseg ladder matmul\n"
+        "  minseg ladder conv2d --kernels my_kernels\n"
+        "\nThe steps are kernels/ladder/STAIR/v*.cu. The profiler's counts are those of a small\n"
+        "run on the CPU; on a GPU each step is timed as well, beside cuBLAS or cuDNN.\n",
+    )
+    parser.add_argument("stair", choices=("matmul", "conv2d"))
     _add_kernels(parser)
 
 

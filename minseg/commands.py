@@ -172,6 +172,33 @@ def profile(targets: list[str], figure: str | None) -> int:
     return run_cli(targets, figure)
 
 
+def ladder(stair: str) -> int:
+    """Print what each rung of a stair asks of the memory; on a GPU how fast it is, too."""
+    from minseg.array import has_gpu
+    from minseg.ladder import SMALL, climb, outputs
+
+    gpu = has_gpu()
+    sizes = " x ".join(map(str, SMALL[stair]))
+    vendor = {"matmul": "cuBLAS", "conv2d": "cuDNN"}[stair]
+    timed = ("ms", f"of {vendor}") if gpu else ()
+    table = Table("step", "loads an output", "sectors a request", "bytes moved", "conflicts",
+                  "barriers", *timed, "idea", box=None, pad_edge=False)  # fmt: skip
+    for rung in climb(stair, gpu):
+        p = rung.profile
+        each = p.threads / outputs(stair)
+        loads = [each * p.per_thread("load", shared) for shared in (False, True)]
+        row = [rung.name, f"{loads[0]:.1f} + {loads[1]:.1f} shared", f"{p.sectors_a_request:.1f}",
+               f"{p.bytes_moved / p.bytes_least:.1f} x least", str(p.conflicts),
+               str(p.barriers)]  # fmt: skip
+        if gpu:
+            share = "" if rung.share is None else f"{rung.share:.0%}"
+            row += [f"{rung.milliseconds:.3f}", share]
+        table.add_row(*row, rung.idea)
+    console.print(table)
+    console.print(f"counted in the emulator, for {sizes}" + ("" if gpu else "; no GPU: no times"))
+    return 0
+
+
 def doctor() -> int:
     """Print what this machine has."""
     from minseg.doctor import findings

@@ -4,6 +4,7 @@ Without a GPU the emulator's profiler counts loads, sectors, bank conflicts and 
 gives a time. With one, each rung is timed beside the vendor's library in the same run.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,11 @@ def climb(stair: str, gpu: bool = False) -> Iterator[Rung]:
         seconds = _gpu_seconds(name, LARGE[stair]) if gpu else None
         share = vendor / seconds if vendor and seconds and kernel != "im2col" else None
         yield Rung(path.stem, _idea(path), counted, seconds and 1e3 * seconds, share)
+
+
+def outputs(stair: str) -> int:
+    """How many elements the result of a small climb has."""
+    return math.prod(_shapes(SMALL[stair])["c" if stair == "matmul" else "y"])
 
 
 def _arguments(name: str, sizes: tuple[int, ...], xp: Any = np) -> list[Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minseg.cli import main
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch, load
 from minseg.ladder import climb
@@ -114,3 +115,12 @@ def test_every_rung_says_its_idea():
 def test_a_stair_that_does_not_exist():
     with pytest.raises(ValueError, match="no stair 'fft', only matmul and conv2d"):
         next(climb("fft"))
+
+
+def test_the_command_prints_the_stairs(capsys):
+    assert main(["ladder", "matmul"]) == 0
+    out = capsys.readouterr().out
+    assert all(path.stem in out for path in RUNGS)
+    # v1: 2 K = 128 loads an output; v3: 16 times fewer, the side of a tile, and 128 shared ones
+    assert "128.0 + 0.0 shared" in out
+    assert "8.0 + 128.0 shared" in out
