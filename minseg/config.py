@@ -99,7 +99,7 @@ class Config:
 # From scratch, on a CPU: narrower and shallower than in the papers, and with batch norm, which
 # trains faster. An output stride of 8 suits images that are small already.
 _FCN = {"width": 16, "norm": "batch", "padding": "same"}
-_DEEPLAB = {"width": 16, "depth": 18, "output_stride": 8}
+_DEEPLAB = {"width": 32, "depth": 18, "output_stride": 8}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "unet": {"width": 16, "norm": "batch"},
     "fcn32s": _FCN,
@@ -112,7 +112,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "shapes": {"size": (64, 64), "images": 400, "epochs": 10, "batch_size": 16},
     "street": {"size": (96, 128), "images": 400, "epochs": 10},
     "camvid": {"size": (120, 160), "crop": (120, 160), "epochs": 40, "augment": "scene",
-               "class_weights": "invlog"},
+               "class_weights": "invlog", "eval_every": 5},
     "cityscapes": {"size": (256, 512), "crop": (256, 256), "epochs": 30, "augment": "scene"},
     "voc": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
     "coco": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
