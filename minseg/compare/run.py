@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import minseg
-from minseg.compare.cases import Case, cases_of, list_cases
+from minseg.compare.cases import Case, cases_of, list_cases, without_cases
 from minseg.compare.floors import Floor, measure
 from minseg.compare.row import Row
 from minseg.compare.witnesses import (
@@ -26,7 +26,6 @@ from minseg.compare.witnesses import (
 from minseg.emulator import compiler
 from minseg.emulator.findings import Finding
 from minseg.kernels import kernels_folder
-from minseg.ops.op import list_ops
 from minseg.parallel import get_num_threads
 
 LARGE_BATCH = {"cpu": 2, "cuda": 16}
@@ -68,9 +67,8 @@ def compare(
         for case in cases_of(op, images):
             for dtype in (np.float32,) if case.large else (np.float32, np.float64):
                 result.rows += _rows(case, np.dtype(dtype), witnesses, floors)
-    missing = [op for op in list_ops() if op not in list_cases()] if not ops else []
-    if missing:
-        result.notes.append(f"not compared, for want of cases: {', '.join(missing)}")
+    if not ops and without_cases():
+        result.notes.append(f"not compared, for want of cases: {', '.join(without_cases())}")
     for witness in witnesses:
         if isinstance(witness, Emulated):
             result.findings += witness.findings

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from minseg.ops.op import list_ops
+
 Arrays = dict[str, np.ndarray]
 
 
@@ -99,6 +101,9 @@ class Draw:
         return labels
 
 
+# Ops without a function of their own, and the functions whose cases cover them.
+WITHIN = {"overlap": ("dice_loss", "tversky_loss", "generalized_dice_loss")}
+
 Maker = Callable[[Draw], Iterator[Case]]
 _makers: dict[str, Maker] = {}
 
@@ -123,6 +128,11 @@ def cases_of(op: str, images: int = 2) -> list[Case]:
     if op not in _makers:
         raise ValueError(f"compare: no op {op!r}; the ops are: {', '.join(list_cases())}")
     return list(_makers[op](Draw(op, images)))
+
+
+def without_cases() -> list[str]:
+    """The registered ops that no case covers."""
+    return [op for op in list_ops() if op not in _makers and op not in WITHIN]
 
 
 def list_cases() -> list[str]:
