@@ -86,7 +86,7 @@ def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) 
     if mask is not None:
         scores += mask
     if causal:
-        scores[:, ~np.tri(*scores.shape[1:], dtype=bool)] = -math.inf
+        scores[:, np.arange(k.shape[1]) > np.arange(q.shape[1])[:, None]] = -math.inf
     return scores
 
 
