@@ -95,7 +95,7 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
 
 def axes_of(dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """`dim` as a tuple of axes, none negative; None means all. Raises ValueError for others."""
-    dims = range(ndim) if dim is None else (dim,) if np.ndim(dim) == 0 else dim
+    dims = range(ndim) if dim is None else (dim,) if isinstance(dim, int | np.integer) else dim
     if not all(-ndim <= d < ndim for d in dims):
         raise ValueError(f"dim is {dim}: the tensor has {ndim} dimensions")
     return tuple(int(d) % ndim for d in dims)

@@ -16,7 +16,7 @@ _M_MMAP_THRESHOLD = -3
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library to recycle large arrays; False where it is not the GNU one (as on macOS)."""
+    """Ask the C library to recycle large arrays; False where it is not the GNU one (macOS)."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -25,7 +25,7 @@ Source: Keys, "Cubic convolution interpolation for digital image processing", 19
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -68,7 +68,7 @@ def cubic_kernel(s: Array, a: float = -0.75) -> Array:
 
 
 # how an axis is treated with antialias -> the kernel, and how many taps it reaches to either side
-ANTIALIASED = {
+ANTIALIASED: dict[str, tuple[Callable[[Array], Array], int]] = {
     "linear antialias": (linear_kernel, 1),
     "cubic antialias": (partial(cubic_kernel, a=-0.5), 2),
 }
