@@ -9,12 +9,14 @@ from minseg.models.deeplab import (
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
 from minseg.models.registry import build, list_models
+from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
 
 __all__ = [
     "FCN",
     "DeepLabV3",
     "DeepLabV3Plus",
+    "SegNet",
     "UNet",
     "build",
     "deeplabv3_resnet50",

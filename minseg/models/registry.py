@@ -20,6 +20,7 @@ from minseg.models.deeplab import (
 )
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
+from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
 
 # Name -> what makes it, the arguments that the name stands for, a description.
@@ -33,6 +34,7 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
         {},
         "FCN on a dilated ResNet-101, torchvision's form (a dict)",
     ),
+    "segnet": (SegNet, {}, "SegNet on VGG16: max-unpooling to where the maxima stood (2015)"),
     "unet": (UNet, {}, "U-Net: encoder, decoder, features concatenated at every level (2015)"),
     "deeplabv3": (DeepLabV3, {}, "DeepLabV3: atrous ResNet and ASPP (2017)"),
     "deeplabv3plus": (DeepLabV3Plus, {}, "DeepLabV3+: the same with a decoder (2018)"),
