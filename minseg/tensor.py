@@ -184,6 +184,7 @@ class Tensor:
         a, b = _operands("matmul", self, other)
         if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2:][0]:
             raise ValueError(f"matmul: {a.shape} @ {b.shape}, needs (.., n, k) @ (.., k, m)")
+        _check_broadcast("matmul", a.shape[:-2], b.shape[:-2])
 
         def backward(grad: Array) -> tuple[Array, Array]:
             # A vector is a matrix of one row (left) or one column (right), which the result lacks.
@@ -198,8 +199,11 @@ class Tensor:
         return record("matmul", matmul.forward(a.data, b.data), (a, b), backward)
 
     def __pow__(self, n: float) -> "Tensor":
-        x = self.data
-        return record("pow", x**n, (self,), lambda grad: (grad * (n * x ** (n - 1)),))
+        x, n = self.data, _number("pow", n)
+        # x^0 is 1 everywhere: without its case, the slope at 0 would be 0 * 0^-1 = NaN.
+        return record(
+            "pow", x**n, (self,), lambda grad: (grad * (n * x ** (n - 1)) if n else grad * 0,)
+        )
 
     def __neg__(self) -> "Tensor":
         return record("neg", -self.data, (self,), lambda grad: (-grad,))
@@ -232,7 +236,8 @@ class Tensor:
     abs = _elementwise("abs", np.abs, lambda x, y: np.sign(x))
 
     def clamp(self, min: float | None = None, max: float | None = None) -> "Tensor":
-        y = self.data.clip(min, max)
+        low, high = (None if end is None else _number("clamp", end) for end in (min, max))
+        y = self.data.clip(low, high)
         return record("clamp", y, (self,), lambda grad: (grad * (y == self.data),))
 
     def where(self, condition: Any, other: Any) -> "Tensor":
@@ -247,7 +252,11 @@ class Tensor:
 
     # -- comparison: bool tensors, never on the tape -----------------------------------------------
     def _compare(function: Callable) -> Callable:  # type: ignore
-        return lambda self, other: Tensor(function(self.data, _unwrap(other)))
+        def compare(self: "Tensor", other: Any) -> "Tensor":
+            _check_broadcast(function.__name__, self.shape, np.shape(_unwrap(other)))
+            return Tensor(function(self.data, _unwrap(other)))
+
+        return compare
 
     __eq__, __ne__ = _compare(np.equal), _compare(np.not_equal)  # type: ignore[assignment]
     __lt__, __le__ = _compare(np.less), _compare(np.less_equal)
@@ -278,6 +287,8 @@ class Tensor:
     def amax(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
         """The largest value; where several are equal, they share the gradient."""
         axes = axes_of(dim, self.ndim)
+        if not math.prod(self.shape[axis] for axis in axes):
+            raise ValueError(f"amax: shape {self.shape} has nothing along dim {dim}")
         top = self.data.max(axis=axes, keepdims=True)
 
         def backward(grad: Array) -> tuple[Array]:
@@ -320,8 +331,12 @@ class Tensor:
     def unsqueeze(self, dim: int) -> "Tensor":
         return self.reshape(np.expand_dims(self.data, dim).shape)
 
-    def expand(self, *shape: int) -> "Tensor":
-        y = np.broadcast_to(self.data, shape)
+    def expand(self, *shape: Any) -> "Tensor":
+        """Repeat dimensions of size 1, and new ones in front; -1 keeps a dimension's size."""
+        sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        new = len(sizes) - self.ndim
+        sizes = tuple(self.shape[i - new] if n == -1 else n for i, n in enumerate(sizes))
+        y = np.broadcast_to(self.data, sizes)
         return record("expand", y, (self,), lambda grad: (unbroadcast(grad, self.shape),))
 
     def __getitem__(self, index: Any) -> "Tensor":
@@ -341,6 +356,8 @@ class Tensor:
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join along an existing dimension; all other sizes must agree."""
+    if tensors and not -tensors[0].ndim <= dim < tensors[0].ndim:
+        raise ValueError(f"cat: dim is {dim}, the tensors have shape {tensors[0].shape}")
     kinds = {(t.dtype, t.shape[:dim], t.shape[dim:][1:]) for t in tensors}
     if len(kinds) != 1:
         found = ", ".join(f"{t.shape} {t.dtype}" for t in tensors) or "nothing"
@@ -358,7 +375,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
     """Cut into pieces of `sizes` along `dim`; of an int, into pieces of that size and a rest."""
     length = x.shape[dim]
-    if isinstance(sizes, int):
+    if isinstance(sizes, int | np.integer):
+        if sizes < 1:
+            raise ValueError(f"split: sizes is {sizes}, needs at least 1")
         sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
     if sum(sizes) != length:
         raise ValueError(f"split: sizes {list(sizes)} sum to {sum(sizes)}, dim {dim} has {length}")
@@ -417,6 +436,19 @@ def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return all(m == n or m == 1 or n == 1 for m, n in zip(a[::-1], b[::-1], strict=False))
 
 
+def _check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    for m, n in zip(reversed(a), reversed(b), strict=False):
+        if m != n and m != 1 and n != 1:
+            raise ValueError(f"{op}: shapes {a} and {b} do not broadcast: {m} is not {n}")
+
+
+def _number(op: str, value: Any) -> float:
+    """A Python number: a NumPy scalar has a dtype, to which it would convert the whole array."""
+    if np.ndim(value) or isinstance(value, Tensor):
+        raise TypeError(f"{op}: got a {type(value).__name__}, needs a number")
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _unwrap(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
 
@@ -433,6 +465,8 @@ def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
         other = Tensor(xp.asarray(other, dtype=a.dtype) if fits else other)
     if a.device != other.device:
         raise ValueError(f"{op}: one operand is on {a.device}, the other on {other.device}")
+    if op != "matmul" and a.shape != other.shape:
+        _check_broadcast(op, a.shape, other.shape)
     matrix = 2 if op == "matmul" else 0  # trailing axes that do not broadcast
     if not _broadcast(a.shape[: a.ndim - matrix], other.shape[: other.ndim - matrix]):
         raise ValueError(f"{op}: shapes {a.shape} and {other.shape} do not broadcast")
@@ -440,6 +474,8 @@ def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
         if other.ndim and a.ndim:
             raise TypeError(f"{op}: {a.dtype} and {other.dtype}: convert one with .to(dtype)")
         return (a, other.to(a.dtype)) if a.ndim else (a.to(other.dtype), other)
+    if op == "div" and a.dtype not in FLOATS and other.dtype not in FLOATS:
+        return a.to(np.float32), other.to(np.float32)  # a quotient of integers is none
     if other.dtype in FLOATS and a.dtype not in FLOATS:
         return a.to(other.dtype), other
     return (a, other.to(a.dtype)) if a.dtype in FLOATS else (a, other)

@@ -224,3 +224,53 @@ def test_comparison_and_conversion():
 def test_errors(action, error, message):
     with pytest.raises(error, match=message):
         action()
+
+
+def test_a_numpy_scalar_does_not_upcast():
+    x = Tensor(np.array([0.0, 1.0, 2.0], np.float32))
+    two = np.float64(2)
+    for y in (x**two, x.clamp(two), x.clamp(max=two), x * two, two * x, x - two, two / (x + 1)):
+        assert y.dtype == np.float32
+    assert (Tensor([1, 2]) / Tensor([2, 4])).dtype == np.float32
+    assert (x > 0).mean().dtype == np.float32
+
+
+def test_the_slope_of_a_zeroth_power_is_zero():
+    x = Tensor(np.array([0.0, 2.0]), requires_grad=True)
+    (x**0).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [0, 0])
+
+
+def test_expand_keeps_sizes_of_minus_one():
+    x = Tensor(np.arange(3.0).reshape(3, 1), requires_grad=True)
+    for sizes in ((2, -1, 4), ((2, -1, 4),)):
+        y = x.expand(*sizes)
+        assert y.shape == (2, 3, 4)
+        np.testing.assert_array_equal(y.data, np.broadcast_to(x.data, (2, 3, 4)))
+
+
+def test_dimensions_are_numpy_integers_too():
+    x = randn(2, 3)
+    assert x.sum(np.int64(1)).shape == (2,)
+    assert [part.shape for part in minseg.split(x, np.int64(2), 1)] == [(2, 2), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda x: x.sum(2), "dim is 2: the tensor has 2 dimensions"),
+        (lambda x: x.mean(-3), "dim is -3"),
+        (lambda x: x + randn(2, 4), r"add: shapes \(2, 3\) and \(2, 4\) do not broadcast"),
+        (lambda x: x.where(np.ones((2, 3), bool), randn(4)), "where: shapes"),
+        (lambda x: x == np.ones(4), "equal: shapes"),
+        (lambda x: randn(2, 2, 3) @ randn(3, 3, 1), "matmul: shapes"),
+        (lambda x: x**x, "pow: got a Tensor"),
+        (lambda x: x.clamp(x), "clamp: got a Tensor"),
+        (lambda x: x[:0].amax(0), "amax: shape"),
+        (lambda x: minseg.cat([x, x], 2), "cat: dim is 2"),
+        (lambda x: minseg.split(x, 0), "split: sizes is 0"),
+    ],
+)
+def test_wrong_arguments_are_named(wrong, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        wrong(randn(2, 3))
