@@ -35,10 +35,11 @@ def copied_kernels(tmp_path, monkeypatch):
     return folder
 
 
-def edit(folder, name, old, new):
+def edit(folder, name, old, new, after=""):
+    """Replace the first `old` after the first `after`."""
     text = (folder / name).read_text()
-    assert text.count(old) >= 1
-    (folder / name).write_text(text.replace(old, new, 1))
+    start = text.index(old, text.index(after))
+    (folder / name).write_text(text[:start] + new + text[start + len(old) :])
 
 
 def rows_of(path, **wanted):
@@ -154,9 +155,8 @@ def test_a_broken_kernel_fails_and_the_worst_element_is_named(copied_kernels, ca
     assert {(r["part"], r["witness"]) for r in failed} == {("forward", "emulated")}
     for r in failed:
         assert r["got"] == 7
-        out_width = r["worst"][3] + 1  # the last column
-        assert out_width in (3, 9, 11, 7, 5)
         assert r["ratio"] > 100
+    assert {r["worst"][3] for r in failed} == {3, 4}  # the last columns of outputs 4 and 5 wide
     out = capsys.readouterr().out
     assert "FAIL" in out
     assert "it is 7, needs " in out
@@ -172,13 +172,13 @@ def test_a_kernel_that_does_not_compile_fails_its_rows_only(copied_kernels, tmp_
 
 
 def test_sanitize_finds_a_missing_barrier(copied_kernels, tmp_path, capsys):
-    edit(copied_kernels, "common.cuh", "__syncthreads();", "")
+    edit(copied_kernels, "common.cuh", "__syncthreads();", "", after="void tile_product")
     data = tmp_path / "c.json"
-    command = ["compare", "linear", "matmul", "--sanitize", "--device", "emulator"]
+    command = ["compare", "matmul", "--sanitize", "--device", "emulator"]
     assert main([*command, "--json", str(data)]) == 1
     findings = json.loads(data.read_text())["findings"]
     assert findings
-    assert {f["kind"] for f in findings} == {"racecheck"}
+    assert "racecheck" in {f["kind"] for f in findings}
     out = capsys.readouterr().out
     assert "racecheck: common.cuh" in out
     assert "the sanitizer found" in out
@@ -253,7 +253,7 @@ def test_sanitize_and_profile_commands(copied_kernels, capsys, tmp_path):
     assert figure.stat().st_size > 1000
     assert main(["sanitize", *command]) == 0
     assert "0 findings" in capsys.readouterr().out
-    edit(copied_kernels, "common.cuh", "__syncthreads();", "")
+    edit(copied_kernels, "common.cuh", "__syncthreads();", "", after="void tile_product")
     findings = tmp_path / "findings.json"
     assert main(["sanitize", *command, "--json", str(findings)]) == 1
     assert json.loads(findings.read_text())[0]["kind"] == "racecheck"
@@ -267,9 +267,10 @@ def test_a_narrow_terminal_gets_two_tables():
     for width, tables in ((100, 2), (160, 1)):
         console = Console(width=width, highlight=False, markup=False, file=io.StringIO())
         report.show(console, result, every_row=True)
+        report.show(console, result, every_row=False)
         lines = console.file.getvalue().splitlines()
         heads = [line for line in lines if line.startswith("part ")]
-        assert len(heads) == tables * len(cases_of("relu"))
+        assert len(heads) == tables * len(cases_of("relu"))  # those of the summary begin with op
         assert max(map(len, lines)) <= width
 
 

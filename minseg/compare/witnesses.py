@@ -77,6 +77,8 @@ class NumPy:
             tensors[name].requires_grad_()
         outputs = case.run(minseg.functional, tensors)
         parts = {part: y.numpy() for part, y in zip(case.outputs, outputs, strict=False)}
+        if not case.gradients:
+            return parts
         outputs[0].backward(case.upstream(outputs[0].shape, next(iter(arrays.values())).dtype))
         gradients: dict[str, Any] = {f"grad_{name}": tensors[name].grad for name in case.gradients}
         return parts | {part: gradient.numpy() for part, gradient in gradients.items()}

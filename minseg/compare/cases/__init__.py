@@ -3,10 +3,10 @@
 The small ones are chosen to be awkward: H != W, N > 1, strides that do not divide, groups, ties.
 """
 
-from minseg.compare.cases import classes, dense, images, norms, pointwise
+from minseg.compare.cases import classes, dense, images, norms, pointwise, updates
 from minseg.compare.cases.case import Case, cases_of, list_cases, without_cases
 
 __all__ = [
     "Case", "cases_of", "classes", "dense", "images", "list_cases", "norms", "pointwise",
-    "without_cases",
+    "updates", "without_cases",
 ]  # fmt: skip
