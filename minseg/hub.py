@@ -179,6 +179,7 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     resnet18, 34, 50, 101                     torchvision's classifiers, for `backbones.ResNet`
     vgg11, 13, 16, 19 (also vgg16_bn ...)     torchvision's classifiers, for `backbones.VGG`
     fcn32s, fcn16s, fcn8s                     wkentaro/pytorch-fcn
+    unetplusplus                              segmentation_models.pytorch, for backbone=
     unet                                      milesial/Pytorch-UNet, for UNet(norm="batch")
 
     A "module." in front of every name, which DataParallel leaves, goes. Values stay as they are.
@@ -193,6 +194,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in state.items() if not key.startswith("fc.")}
     if name == "unet":
         rules = UNET
+    elif name == "unetplusplus":
+        rules = UNETPLUSPLUS
     elif match := re.fullmatch("vgg(11|13|16|19)(_bn)?", name):
         rules = _vgg_rules(int(match[1]), bool(match[2]))
     else:
@@ -214,6 +217,21 @@ UNET = {
     **{f"up{i}.up": f"up.{i - 1}" for i in range(1, 5)},
     **{f"up{i}.conv.double_conv": f"expand.{i - 1}" for i in range(1, 5)},
     "outc.conv": "head",
+}
+
+
+# segmentation_models.pytorch counts its nodes x_d_k from the bottom: level 3 - k, column k - d + 1.
+SMP_CONVS = {"conv1.0": "0", "conv1.1": "1", "conv2.0": "3", "conv2.1": "4"}
+UNETPLUSPLUS = {
+    "encoder": "encoder",
+    **{
+        f"decoder.blocks.x_{d}_{k}.{old}": f"nodes.x_{3 - k}_{k - d + 1}.convs.{new}"
+        for k in range(4)
+        for d in range(k + 1)
+        for old, new in SMP_CONVS.items()
+    },
+    **{f"decoder.blocks.x_0_4.{old}": f"last.{new}" for old, new in SMP_CONVS.items()},
+    "segmentation_head.0": "head",
 }
 
 

@@ -105,7 +105,9 @@ def build_loss(config: Config, weights: np.ndarray | None = None) -> LossFunctio
         if not isinstance(out, dict):
             return part(out)
         total = part(out["out"])
-        return total + AUXILIARY_WEIGHT * part(out["aux"]) if "aux" in out else total
+        for head in [logits for name, logits in out.items() if name != "out"]:
+            total = total + AUXILIARY_WEIGHT * part(head)
+        return total
 
     return loss
 

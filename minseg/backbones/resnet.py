@@ -85,6 +85,14 @@ STAGES: dict[int, tuple[Block, tuple[int, ...]]] = {
 }
 
 
+def depth_of(backbone: str) -> int:
+    """18 of "resnet18". Raises ValueError for a name that is none of the ResNets'."""
+    names = {f"resnet{depth}": depth for depth in STAGES}
+    if backbone not in names:
+        raise ValueError(f"backbone is {backbone!r}, needs one of {', '.join(names)}")
+    return names[backbone]
+
+
 class ResNet(nn.Module):
     """The convolutional part of ResNet-18, 34, 50 or 101.
 
@@ -151,9 +159,13 @@ class ResNet(nn.Module):
             self.channels.append(channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.relu(self.bn1(self.conv1(x)))  # (N, width, H/2, W/2)
+        return self.pyramid(x)[1:]
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """The same four maps after that of the first convolution, (N, width, H/2, W/2)."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        maps = [x]
         x = self.maxpool(x)  # (N, width, H/4, W/4)
-        maps = []
         for stage in range(1, 5):
             x = getattr(self, f"layer{stage}")(x)
             maps.append(x)

@@ -11,6 +11,7 @@ from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
 from minseg.models.registry import build, list_models
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
+from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
 
 __all__ = [
     "FCN",
@@ -18,6 +19,8 @@ __all__ = [
     "DeepLabV3Plus",
     "SegNet",
     "UNet",
+    "UNetPlusPlus",
+    "UNetPlusPlusResNet",
     "build",
     "deeplabv3_resnet50",
     "deeplabv3_resnet101",

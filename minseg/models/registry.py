@@ -1,9 +1,9 @@
 """Every network by its name: `build("unet", num_classes=11, width=16)`.
 
 Options that all networks share, so that any of them fits a CPU:
-    width   the channels of the first stage, 64 in every paper here. All other widths are multiples
+    width   the channels of the first stage, 64 in most papers here. All other widths are multiples
             of it: a network of width 16 has a sixteenth of the parameters and multiply-adds.
-    depth   how deep it is, in the paper's own count: U-Net: how often the image is halved (4);
+    depth   how deep it is, in the paper's own count: U-Nets: how often the image is halved (4);
             VGG and ResNet: layers with weights (VGG: 11, 13, 16, 19; ResNet: 18, 34, 50, 101).
 """
 
@@ -22,6 +22,7 @@ from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
+from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
 
 # Name -> what makes it, the arguments that the name stands for, a description.
 MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
@@ -36,6 +37,11 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
     ),
     "segnet": (SegNet, {}, "SegNet on VGG16: max-unpooling to where the maxima stood (2015)"),
     "unet": (UNet, {}, "U-Net: encoder, decoder, features concatenated at every level (2015)"),
+    "unetplusplus": (
+        UNetPlusPlus,
+        {},
+        "U-Net++: nested skips, a U-Net of every depth in one (2018)",
+    ),
     "deeplabv3": (DeepLabV3, {}, "DeepLabV3: atrous ResNet and ASPP (2017)"),
     "deeplabv3plus": (DeepLabV3Plus, {}, "DeepLabV3+: the same with a decoder (2018)"),
     "deeplabv3_resnet50": (
@@ -50,6 +56,11 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
     ),
 }
 
+# What makes the form of segmentation_models.pytorch, where `backbone=` is given.
+WITH_BACKBONE: dict[str, Callable[..., nn.Module]] = {
+    "unetplusplus": UNetPlusPlusResNet,
+}
+
 COMMON = ("num_classes", "in_channels")  # arguments of every model
 
 
@@ -62,7 +73,11 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
     """The network `name`, with fresh weights and the paper's size unless `options` say otherwise.
 
     Its forward takes images (N, in_channels, H, W) and returns logits (N, num_classes, H, W) as a
-    Tensor; the networks in torchvision's form return a dict with these under "out".
+    Tensor; the networks in torchvision's form return a dict with these under "out", and so does
+    U-Net++ with deep supervision.
+
+    `backbone="resnet18"` (34, 50, 101) makes, of unetplusplus, what segmentation_models.pytorch
+    has under that name; its options differ from those of the paper's.
 
     Raises ValueError for an unknown name and TypeError for an unknown option; both
     list what exists.
@@ -74,6 +89,8 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
             f"build: num_classes {num_classes}, in_channels {in_channels}: need at least 1"
         )
     model, fixed, _ = MODELS[name]
+    if "backbone" in options:
+        model = WITH_BACKBONE.get(name, model)
     known = [p for p in inspect.signature(model).parameters if p not in {*COMMON, *fixed}]
     unknown = [option for option in options if option not in known]
     if unknown:
