@@ -9,8 +9,8 @@ image was halved i times) and sees all nodes to its left and the upsampled one b
     X00 -- X01 -- X02 -- X03 -- X04      The first column is the contracting path. X[0, j] is what a
       \\   /  \\   /  \\   /  \\   /         U-Net of depth j would end with: with deep supervision,
        X10 -- X11 -- X12 -- X13          each has a head that learns to segment, and after training
-         \\   /  \\   /  \\   /             the network can be cut off at any depth (figure 3), the
-          X20 -- X21 -- X22              rest being unchanged by it.
+         \\   /  \\   /  \\   /             the network can be cut off at any depth (section 3.2):
+          X20 -- X21 -- X22              the rest is unchanged by it.
 
 Source: Zhou, Siddiquee, Tajbakhsh, Liang 2018, "UNet++: A Nested U-Net Architecture for Medical
         Image Segmentation", arXiv:1807.10165, section 3. `UNetPlusPlusResNet` has the structure of
@@ -62,7 +62,7 @@ class UNetPlusPlus(nn.Module):
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W (odd sizes as in the U-Net). With
     deep supervision a dict: under "out" the average over the heads (the paper's accurate mode), and
-    then those of each, "head_1", ...: training adds up their losses (equation 3).
+    then those of each, "head_1", ...: training adds up their losses (section 3.2).
     Raises ValueError for an unknown norm, or a width or depth below 1.
     """
 
