@@ -1,0 +1,249 @@
+# %% [markdown]
+# # 18 · DeepLab: far sight for the price of a 3x3
+#
+# What a pixel is may depend on something far away. Pooling sees far, but shrinks the map; larger
+# kernels see far, but cost weights. DeepLab's answer is a kernel with holes (French: *à trous*).
+# **The question:** what does it see, what does it miss, and what is it worth?
+
+# %%
+import numpy as np
+
+import minseg
+import minseg.functional as F
+from minseg import Tensor, cat, nn, no_grad, viz
+from minseg.lesson import BLUE, ORANGE, start
+from minseg.metrics import ConfusionMatrix
+from minseg.models import DeepLabV3
+from minseg.models.deeplab import ASPP, ConvBNReLU
+
+lesson = start()
+rng = np.random.default_rng(lesson.seed)
+
+# %% [markdown]
+# ## Shapes, by hand
+#
+# With rate r, a kernel reads every r-th pixel: y[i] = sum over k of w[k] x[i + r k].
+#
+#     x = 0 1 2 3 4 5 6 7      w = (1 10 100)
+#     rate 1:   y[0] = 0 + 10 + 200  = 210     reads 3 pixels, 6 outputs
+#     rate 2:   y[0] = 0 + 20 + 400  = 420     reads 3 of 5 pixels, 4 outputs
+#     rate 3:   y[0] = 0 + 30 + 600  = 630     reads 3 of 7 pixels, 2 outputs
+#
+# A kernel of k taps spans r (k - 1) + 1 pixels; with r zeros on each side, a 3x3 keeps the size.
+# Layer by layer the spans add up: one value of the last map depends on R x R input pixels,
+#
+#     R = 1 + sum over layers of (k - 1) * rate * (product of the strides before)
+#
+# The rate stands in R, but in no count of weights or multiplications: sight is free. A second way
+# to see it: rate r is the *ordinary* convolution of each of the r * r sub-images x[a::r, b::r].
+
+
+# %%
+def atrous_loops(x: np.ndarray, w: np.ndarray, rate: int) -> np.ndarray:
+    """(H, W), (kh, kw) -> (H - rate (kh - 1), W - rate (kw - 1)): the formula."""
+    kh, kw = w.shape
+    y = np.zeros((x.shape[0] - rate * (kh - 1), x.shape[1] - rate * (kw - 1)))
+    for row, col in np.ndindex(y.shape):
+        for i, j in np.ndindex(kh, kw):
+            y[row, col] += w[i, j] * x[row + rate * i, col + rate * j]
+    return y
+
+
+line = np.arange(8.0)[None]
+for rate in (1, 2, 3):
+    assert atrous_loops(line, np.array([[1.0, 10.0, 100.0]]), rate)[0, 0] == 210 * rate
+
+x, w = rng.standard_normal((11, 14)), rng.standard_normal((3, 2))
+by_sub_images = np.empty((5, 11))
+for a, b in np.ndindex(3, 3):
+    by_sub_images[a::3, b::3] = atrous_loops(x[a::3, b::3], w, rate=1)
+library = F.conv2d(Tensor(x[None, None]), Tensor(w[None, None]), dilation=3).numpy()[0, 0]
+for mine in (atrous_loops(x, w, 3), by_sub_images):
+    assert np.allclose(mine, library, rtol=0, atol=1e-14)  # sums of 6 products
+print("loops = ordinary convolutions of sub-images = conv2d(dilation=3)")
+
+# %% [markdown]
+# ## What goes wrong
+#
+# **Gridding.** Sub-images never mix: with rates 2, 2, 2 an output knows its own one, its neighbour
+# another. What does the middle one see? All where dy/dx is not 0 (weights 1, so nothing cancels).
+
+
+# %%
+def seen(rates: tuple[int, ...]) -> np.ndarray:
+    """How many paths lead from each input pixel to the middle output of 3x3 convolutions."""
+    image = Tensor(np.zeros((1, 1, 33, 33)), requires_grad=True)
+    y = image
+    for rate in rates:
+        y = F.conv2d(y, Tensor(np.ones((1, 1, 3, 3))), padding=rate, dilation=rate)
+    y[0, 0, 16, 16].backward()
+    return image.grad.numpy()[0, 0]
+
+
+paths = {rates: seen(rates) for rates in [(1, 1, 1), (2, 2, 2), (4, 4, 4), (1, 2, 4)]}
+share = {}
+for rates, count in paths.items():
+    rows = np.flatnonzero(count.any(axis=1))
+    R = rows[-1] - rows[0] + 1
+    assert 1 + 2 * sum(rates) == R  # the formula, with k = 3 and stride 1
+    share[rates] = (count > 0).sum() / R**2
+    print(f"rates {rates}: field {R}x{R}, of which {share[rates]:.0%} are seen")
+assert share[2, 2, 2] < 0.3 < share[1, 2, 4] == 1
+
+# %% [markdown]
+# 27 weights each. Equal rates leave holes; 1, 2, 4 leave none: each layer fills in what the next
+# would skip. DeepLabV3's "multi-grid" does so in its last stage. (Nor may a rate be as large as the
+# map: then all taps but the middle one read the zeros around, and the 3x3 has become a 1x1.)
+#
+# ## Many rates at once, and the whole image: ASPP
+#
+# Objects come in all sizes, so DeepLabV3 asks at several rates side by side. And no rate is large
+# enough for what concerns all of the image (is it dusk?); so a last branch averages the whole map
+# and gives every pixel the result. C = 16 channels, rates 2 and 4, on a map of 12x16:
+#
+#     1x1, 3x3 at rate 2, 3x3 at rate 4:       each (N, 16, 12, 16) -> (N, 16, 12, 16)
+#     average (N, 16, 1, 1), 1x1, spread out:                          (N, 16, 12, 16)
+#     side by side (N, 64, 12, 16), and a 1x1 brings them back to      (N, 16, 12, 16)
+
+
+# %%
+def aspp_by_hand(x: Tensor, aspp: ASPP, rates: tuple[int, ...]) -> Tensor:
+    one, *atrous, pool = aspp.convs
+    branches = [F.relu(one[1](F.conv2d(x, one[0].weight)))]
+    for (conv, norm, _), rate in zip(atrous, rates, strict=True):
+        branches.append(F.relu(norm(F.conv2d(x, conv.weight, padding=rate, dilation=rate))))
+    average = x.mean(dim=(2, 3), keepdim=True)  # (N, C, 1, 1)
+    everywhere = Tensor(np.ones((1, 1, *x.shape[2:]), np.float32))
+    branches.append(F.relu(pool[2](F.conv2d(average, pool[1].weight))) * everywhere)
+    return F.relu(aspp.project[1](F.conv2d(cat(branches, dim=1), aspp.project[0].weight)))
+
+
+features = Tensor(rng.standard_normal((2, 16, 12, 16)).astype(np.float32))
+aspp = ASPP(16, (2, 4), 16).eval()  # eval: no dropout
+with no_grad():
+    gap = np.abs(aspp_by_hand(features, aspp, (2, 4)).numpy() - aspp(features).numpy()).max()
+print(f"ASPP by hand and the library's differ by at most {gap:.1e}")
+assert gap < 1e-4  # float32 sums of at most 144 products, of size 10
+
+# The whole network: a ResNet that stops striding at 1/16 or 1/8, ASPP, scores, upsampling.
+model = DeepLabV3(3, width=4, depth=18, output_stride=8).eval()
+image = Tensor(rng.random((1, 3, 64, 96), dtype=np.float32))
+with no_grad():
+    scores = model.head(model.aspp(model.backbone(image)[-1]))  # (1, 3, 8, 12)
+    out = F.interpolate(scores, size=(64, 96), mode="bilinear")
+    assert np.array_equal(out.numpy(), model(image).numpy())
+
+# %% [markdown]
+# ## The experiment
+#
+# A task in which only far sight helps: lamps hang 26 pixels above spots on the ground, and a lamp's
+# colour is its spot's class. All spots look alike. The networks are *equal* in size and cost: two
+# convolutions of stride 2, three of 3x3 on the map of 16x24, scores. Only the rates differ:
+#
+#     R = 1 + 2 * 1 + 2 * 2 + 2 * 4 * (sum of the rates) = 31, 63, 103 for the three below
+#
+# so they see 15, 31 and 51 pixels to each side. (`whole`: one lamp, in a corner, for all spots.)
+
+
+# %%
+def scenes(n: int, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, 3, 64, 96), masks (n, 64, 96): 0 ground, spots below a red (1), blue (2) lamp."""
+    y, x = np.mgrid[:64, :96]
+    images, masks = rng.normal(0, 0.1, (n, 3, 64, 96)), np.zeros((n, 64, 96), np.int64)
+    for image, mask in zip(images, masks, strict=True):
+        colours, corner = rng.integers(2, size=2), rng.integers(4, 13, size=2)
+        for half, colour in enumerate(colours[[0, 0]] if whole else colours):
+            cx, cy = 48 * half + rng.integers(10, 38), rng.integers(40 if whole else 32, 58)
+            spot = (x - cx) ** 2 + (y - cy) ** 2 <= rng.uniform(4, 5.5) ** 2
+            image[:, spot] += 0.7
+            mask[spot] = 1 + colour
+            lx, ly = corner if whole else (cx, cy - 26)
+            lamp = (abs(x - lx) <= 3) & (abs(y - ly) <= 2)
+            image[0, lamp] = 0.8 - 1.6 * colour
+            image[2, lamp] = 1.6 * colour - 0.8
+    return images.astype(np.float32), masks
+
+
+class Small(nn.Module):
+    def __init__(self, middle: nn.Module) -> None:
+        super().__init__()
+        down = [nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU()]
+        down += [nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()]
+        self.stem = nn.Sequential(*down)  # (N, 3, 64, 96) -> (N, 16, 16, 24)
+        self.middle, self.score = middle, nn.Conv2d(16, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores = self.score(self.middle(self.stem(x)))  # (N, 3, 16, 24)
+        return F.interpolate(scores, size=x.shape[2:], mode="bilinear")
+
+
+count, steps = (32, 4) if lesson.fast else (160, 160)
+
+
+def trained_iou(middle: nn.Module, whole: bool = False) -> float:
+    """The IoU of the spots, the mean of red and blue, on scenes of the test set."""
+    model, (images, masks) = Small(middle), test_set[whole]
+    lesson.fit(model, *train_set[whole], steps, batch_size=16)
+    confusion = ConfusionMatrix(("ground", "red", "blue"))
+    confusion.update(lesson.predict(model, images), masks)
+    return float(confusion.iou().values[1:].mean())
+
+
+train_set = [scenes(count, whole) for whole in (False, True)]
+test_set = [scenes(count // 4, whole) for whole in (False, True)]
+iou, pooling = {}, {}
+for rates in [(1, 1, 1), (4, 4, 4), (1, 2, 4)]:
+    minseg.manual_seed(lesson.seed)
+    iou[rates] = trained_iou(nn.Sequential(*(ConvBNReLU(16, 16, 3, rate) for rate in rates)))
+    print(f"rates {rates}: IoU of the spots {iou[rates]:.3f}")
+for name in ("no pooling", "image pooling"):
+    minseg.manual_seed(lesson.seed)
+    aspp = ASPP(16, (2, 4), 16)
+    if name == "no pooling":
+        aspp.convs[-1] = ConvBNReLU(16, 16)  # as many weights as ImagePooling has
+    pooling[name] = trained_iou(aspp, whole=True)
+    print(f"one lamp for all, ASPP, {name}: IoU of the spots {pooling[name]:.3f}")
+
+# %%
+figure = lesson.figure(12, 6.6)
+parts = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+axes = parts[0].subplots(1, 4)
+for axis, (rates, count) in zip(axes, paths.items(), strict=True):
+    axis.imshow(count > 0, cmap="Blues", vmax=1.3)
+    axis.set(title=f"{rates}: sees {share[rates]:.0%}", xticks=[], yticks=[])
+axes = parts[1].subplots(1, 3, width_ratios=[1.2, 1, 1])
+axes[0].imshow(viz.rgb(test_set[0][0][0].transpose(1, 2, 0) * 0.6 + 0.3))
+axes[0].set(title="lamps, and spots to classify", xticks=[], yticks=[])
+charts = (("rates", iou, [ORANGE, ORANGE, BLUE]), ("one lamp for all", pooling, [ORANGE, BLUE]))
+for axis, (title, values, colours) in zip(axes[1:], charts, strict=True):
+    bars = axis.barh([str(key) for key in values], [*values.values()], color=colours)
+    axis.bar_label(bars, fmt=" %.2f")
+    axis.set(title=title, xlabel="IoU of the spots", xlim=(0, 1.25), xticks=(0, 0.5, 1))
+    axis.invert_yaxis()
+lesson.save(figure, "18_deeplab")
+
+print(f"the claim: IoU {iou[1, 2, 4]:.2f} with rates 1, 2, 4, but {iou[1, 1, 1]:.2f} with 1, 1, 1;")
+print(f"{pooling['image pooling']:.2f} with image pooling, {pooling['no pooling']:.2f} without")
+if not lesson.fast:
+    assert iou[1, 2, 4] - max(iou[1, 1, 1], iou[4, 4, 4]) > 0.2, iou
+    assert pooling["image pooling"] - pooling["no pooling"] > 0.2, pooling
+
+# %% [markdown]
+# (V3+ then brings back *where*: a skip from the first stage's map, laid beside, as in lesson 14.)
+#
+# ## Now change this
+#
+# 1. Let the lamps hang 40 pixels above. Which three rates see them? Try before you compute.
+# 2. Rates (4, 2, 1), (1, 2, 3), (2, 2, 2): the same field, or the same holes?
+#
+# **The exercise:** write conv2d's `forward` with `dilation`, then run this lesson on it.
+#
+# ## Check yourself
+#
+# 1. A 3x3 with rate 6 on a map of stride 16: how many input pixels apart are its outer taps?
+# 2. Why can image pooling not train on a single image?
+#
+# ## Answers
+#
+# 1. 2 * 6 * 16 = 192.
+# 2. Its batch norm has one value a channel and image: of one image, that minus its mean is 0.
