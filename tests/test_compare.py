@@ -212,7 +212,7 @@ def test_without_a_gpu_it_says_what_one_would_add(capsys):
 
 def test_errors_are_one_line(capsys, tmp_path):
     for command, message in (
-        (["compare", "conv3d"], "no op 'conv3d'; the ops are: adaptive_avg_pool2d"),
+        (["compare", "conv3d"], "no op 'conv3d'; the ops are: adam, adaptive_avg_pool2d"),
         (["compare", "--model", "nope"], "unet"),
         (["compare", "relu", "--model", "unet"], "leave the ops out"),
         (["compare", "--html", str(tmp_path / "no" / "c.html")], "no such folder"),
@@ -256,7 +256,7 @@ def test_sanitize_and_profile_commands(copied_kernels, capsys, tmp_path):
     edit(copied_kernels, "common.cuh", "__syncthreads();", "", after="void tile_product")
     findings = tmp_path / "findings.json"
     assert main(["sanitize", *command, "--json", str(findings)]) == 1
-    assert json.loads(findings.read_text())[0]["kind"] == "racecheck"
+    assert "racecheck" in {f["kind"] for f in json.loads(findings.read_text())}
     assert "racecheck" in capsys.readouterr().out
     assert main(["profile", "nope"]) == 1
     assert "no kernel 'nope'" in capsys.readouterr().err

@@ -23,7 +23,6 @@ def draw_warp(profile: Profile) -> Figure:
 
     ValueError if the kernel touches no global memory.
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     accesses = [a for a in profile.accesses if not a.shared]
@@ -31,12 +30,11 @@ def draw_warp(profile: Profile) -> Figure:
         raise ValueError(f"{profile.kernel}: no access to global memory to draw")
     figure = Figure(figsize=(7, 1.3 * len(accesses) + 0.6), layout="constrained")
     figure.suptitle(f"{profile.kernel}: the first request of a warp at each line")
-    colours = colormaps["viridis"].copy()
-    colours.set_bad("0.9")
     for axes, access in zip(
         figure.subplots(len(accesses), squeeze=False)[:, 0], accesses, strict=True
     ):
-        axes.imshow(_sectors(access), cmap=colours, vmin=0, vmax=31, aspect="auto")
+        axes.set_facecolor("0.9")  # shows where the picture has no value
+        axes.imshow(_sectors(access), cmap="viridis", vmin=0, vmax=31, aspect="auto")
         axes.set_title(
             f"line {access.line}: {access.kind} {access.array}, {access.bytes} bytes a lane, "
             f"{access.sectors_a_request:.1f} sectors a request on average",
