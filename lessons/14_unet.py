@@ -1,0 +1,247 @@
+# %% [markdown]
+# # 14 · U-Net: what the skips carry
+#
+# Pooling three times shows a network its surroundings, but 8x8 pixels have become one place. A wire
+# one pixel wide crosses that place; where exactly? **The question:** can the way back up restore
+# it, or do skips have to bring it? And does it matter that U-Net lays them *beside* the upsampled
+# features, where the FCN adds?
+
+# %%
+import numpy as np
+from PIL import Image, ImageDraw
+
+import minseg.functional as F
+from minseg import Tensor, cat, manual_seed, nn, no_grad, viz
+from minseg.lesson import BLUE, GREEN, ORANGE, start
+from minseg.metrics import ConfusionMatrix
+from minseg.models import UNet
+
+lesson = start()
+rng = np.random.default_rng(lesson.seed)
+
+# %% [markdown]
+# ## Shapes, by hand
+#
+# Ours has 8 channels at first and pools three times. Down on the left, up on the right, as
+# (channels, height, width); `|` joins what lies side by side:
+#
+#     image (1, 40, 56)                                      1x1 convolution: scores (3, 40, 56)
+#     two 3x3: (8, 40, 56)   --- skip -->  (8 | 8, 40, 56)    two 3x3: (8, 40, 56)
+#     pool, (16, 20, 28)     --- skip -->  (16 | 16, 20, 28)  two 3x3: (16, 20, 28)
+#     pool, (32, 10, 14)     --- skip -->  (32 | 32, 10, 14)  two 3x3: (32, 10, 14)
+#     pool, (64, 5, 7), from where each 2x2 up-convolution halves channels and doubles sizes
+#
+# The paper pads nothing: each 3x3 convolution takes 2 pixels, two of them 4. Down: 572 -> 568,
+# 284 -> 280, 140 -> 136, 68 -> 64, 32 -> 28. Up: 56 -> 52, 104 -> 100, 200 -> 196, 392 -> 388.
+
+# %%
+size = 572
+for _ in range(4):
+    size = (size - 4) // 2
+size -= 4
+for _ in range(4):
+    size = 2 * size - 4
+assert (size, size) == UNet(2, 1, width=2, padding="valid").output_size(572, 572) == (388, 388)
+
+# %% [markdown]
+# ## The network, in the open
+#
+# `join` is all that differs between the networks of this lesson: "concat" (U-Net), "add" (as in the
+# FCN, but features), "none" (zeros in place of the skip, so that everything else stays equal).
+
+
+# %%
+def double_conv(c_in: int, c_out: int) -> nn.Sequential:
+    layers = []
+    for c in (c_in, c_out):
+        conv = nn.Conv2d(c, c_out, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        layers += [conv, nn.BatchNorm2d(c_out), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+class SmallUNet(nn.Module):
+    def __init__(self, num_classes: int, join: str = "concat", width: int = 8, depth: int = 3):
+        super().__init__()
+        self.join = join
+        channels = [width * 2**level for level in range(depth + 1)]  # 8, 16, 32, 64
+        pairs = zip([1, *channels], channels, strict=False)
+        self.contract = nn.ModuleList(double_conv(c_in, c_out) for c_in, c_out in pairs)
+        upward = channels[-2::-1]  # 32, 16, 8
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * c, c, 2, stride=2) for c in upward)
+        joined = 1 if join == "add" else 2
+        self.expand = nn.ModuleList(double_conv(joined * c, c) for c in upward)
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for level, convs in enumerate(self.contract):
+            x = convs(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        x = skips.pop()
+        for up, convs in zip(self.up, self.expand, strict=True):
+            x, skip = up(x), skips.pop()
+            if self.join == "add":
+                x = skip + x
+            else:
+                x = cat([skip if self.join == "concat" else 0 * skip.detach(), x], dim=1)
+            x = convs(x)
+        return self.head(x)
+
+
+mine = SmallUNet(3).eval()
+library = UNet(3, in_channels=1, width=8, depth=3, norm="batch").eval()
+library.load_state_dict(mine.state_dict())  # same names, same shapes
+image = Tensor(rng.random((2, 1, 40, 56), dtype=np.float32))
+with no_grad():
+    assert np.array_equal(mine(image).numpy(), library(image).numpy())
+print("our U-Net and the library's give the same scores, bit for bit")
+
+# %% [markdown]
+# ## Beside, or added?
+#
+# A convolution sums over channels, so over a concatenation it is a sum of two convolutions, each
+# with weights of its own: conv(cat(a, b), [A, B]) = conv(a, A) + conv(b, B). Adding first is the
+# special case A = B, with half the weights: conv(a + b, A). So whatever addition can compute,
+# concatenation can, too. The gradient of cat is cut into the two parts, so the skip is a short way
+# back to the early layers; addition gives both the same gradient.
+
+# %%
+a, b = (Tensor(rng.standard_normal((2, 3, 5, 7)), requires_grad=True) for _ in range(2))
+A, B = (Tensor(rng.standard_normal((4, 3, 3, 3))) for _ in range(2))
+beside = F.conv2d(cat([a, b], dim=1), cat([A, B], dim=1))
+apart = F.conv2d(a, A) + F.conv2d(b, B)
+tied = F.conv2d(cat([a, b], dim=1), cat([A, A], dim=1))
+for left, right in ((beside, apart), (tied, F.conv2d(a + b, A))):
+    assert np.allclose(left.numpy(), right.numpy(), rtol=0, atol=1e-13)  # sums of 54 products
+upstream = rng.standard_normal(beside.shape)
+beside.backward(upstream)
+from_beside, a.grad = a.grad.numpy(), None
+F.conv2d(a, A).backward(upstream)
+assert np.allclose(from_beside, a.grad.numpy(), rtol=0, atol=1e-13)
+
+# %% [markdown]
+# ## The experiment
+#
+# Bright wires, one or two pixels wide, cross dark spots on uneven ground.
+
+
+# %%
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """An image (1, 40, 56) and its mask: 0 ground, 1 spot, 2 wire. Drawn at four times the size."""
+    canvas = Image.new("L", (224, 160))
+    draw = ImageDraw.Draw(canvas)
+    for _ in range(rng.integers(2, 4)):
+        x, y, r = rng.uniform(0, 224), rng.uniform(0, 160), rng.uniform(16, 32)
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=1)
+    for _ in range(rng.integers(3, 5)):
+        turn = rng.uniform(0, np.pi)
+        along = np.array([np.cos(turn), np.sin(turn)])
+        t = np.linspace(-240, 240, 60)[:, None]
+        wave = rng.uniform(4, 20) * np.sin(rng.uniform(0, 6) + t / rng.uniform(16, 48))
+        points = rng.uniform(0.1, 0.9, 2) * (224, 160) + t * along + wave * along[::-1] * (-1, 1)
+        draw.line([(px, py) for px, py in points.tolist()], fill=2, width=rng.integers(4, 9))
+    drawn = np.asarray(canvas)
+    spot, wire = (
+        (drawn == label).reshape(40, 4, 56, 4).mean(axis=(1, 3)) for label in (1, 2)
+    )  # the share of each pixel that is covered
+    coarse = Image.fromarray(rng.normal(0, 0.15, (5, 7)).astype(np.float32))
+    ground = np.asarray(coarse.resize((56, 40), Image.Resampling.BICUBIC))
+    image = ground - 0.6 * spot + 0.6 * wire + rng.normal(0, 0.1, (40, 56))
+    return image[None].astype(np.float32), drawn[2::4, 2::4].astype(np.int64)
+
+
+def batch_of(count: int) -> tuple[np.ndarray, np.ndarray]:
+    images, masks = zip(*[scene() for _ in range(count)], strict=True)
+    return np.stack(images), np.stack(masks)
+
+
+count, steps = (24, 12) if lesson.fast else (160, 240)
+train_set, test_set = batch_of(count), batch_of(count // 4)
+names = ("ground", "spot", "wire")
+
+losses, predictions, iou = {}, {}, {}
+for join in ("concat", "none", "add"):
+    manual_seed(lesson.seed)
+    model = SmallUNet(3, join)
+    losses[join] = lesson.fit(model, *train_set, steps, batch_size=4)
+    predictions[join] = lesson.predict(model, test_set[0])
+    confusion = ConfusionMatrix(names)
+    confusion.update(predictions[join], test_set[1])
+    iou[join] = confusion.iou()
+    weights = sum(p.numel() for p in model.parameters())
+    scores = ", ".join(f"{name} {iou[join][name]:.3f}" for name in names)
+    print(f"{join:6} ({weights:,} weights): IoU of {scores}")
+
+# %% [markdown]
+# Without skips the network finds the spots, roughly, and gives the wires up: 64 channels at the
+# bottom would have room for 8x8 pixels, but the network would have to *learn* to code them. The skip
+# needs no code: the first level still has every pixel. Addition, with a tenth fewer weights, does as
+# well here; the paper's choice is the more general one, and no more than that shows at this size.
+
+# %%
+figure = lesson.figure(12, 5.6)
+parts = figure.subfigures(2, 1, height_ratios=[1, 1.35])
+titles = {"concat": "skips beside", "none": "no skips", "add": "skips added"}
+axes = parts[0].subplots(1, 5)
+axes[0].imshow(test_set[0][0, 0], cmap="gray")
+shown = [test_set[1], *(predictions[join] for join in titles)]
+for axis, masks in zip(axes[1:], shown, strict=True):
+    axis.imshow(viz.colourise(masks[0], viz.OKABE_ITO[[0, 5, 4]]))
+for axis, title in zip(axes, ["image", "truth", *titles.values()], strict=True):
+    axis.set(title=title, xticks=[], yticks=[])
+axis = parts[1].subplots()
+for offset, join, colour in zip((-0.27, 0, 0.27), titles, (BLUE, ORANGE, GREEN), strict=True):
+    values = iou[join].values
+    bars = axis.bar(np.arange(3) + offset, values, width=0.25, color=colour, label=titles[join])
+    axis.bar_label(bars, fmt="%.2f")
+axis.set(xticks=range(3), ylabel="IoU", ylim=(0, 1.1), yticks=(0, 0.5, 1))
+axis.set_xticklabels(["ground", "spots (blue)", "wires (yellow)"])
+axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+lesson.save(figure, "14_unet")
+
+# %% [markdown]
+# ## What goes wrong
+#
+# **A side that does not halve.** 42 rows are pooled to 21 and 10; up again they are 20, and the
+# skip has 21. The library lets pooling round up, and cuts the last row off. **A corner crop.**
+# Without padding, skip and mask must be cropped in the *middle*: one pixel aside does little to a
+# spot's IoU, and ruins a wire's. (Nothing is trained here: the truth against itself, moved.)
+
+# %%
+odd = Tensor(np.zeros((1, 1, 42, 57), np.float32))
+try:
+    mine(odd)
+except ValueError as error:
+    print(f"odd size: {error}")
+assert library(odd).shape == (1, 3, 42, 57)
+aside = ConfusionMatrix(names)
+aside.update(test_set[1][:, 1:, 1:], test_set[1][:, :-1, :-1])
+print(
+    f"one pixel aside: IoU of spots {aside.iou()['spot']:.2f}, of wires {aside.iou()['wire']:.2f}"
+)
+assert aside.iou()["wire"] < 0.5 < aside.iou()["spot"]
+
+# %%
+gain = iou["concat"]["wire"] - iou["none"]["wire"]
+print(f"the claim: with skips, the IoU of wires is {gain:.2f} higher")
+assert np.mean(losses["concat"][-4:]) < losses["concat"][0]
+assert lesson.fast or gain > 0.4, gain
+
+# %% [markdown]
+# ## Now change this
+#
+# 1. `steps = 600`: how much of the code for wires does the network without skips learn in the end?
+# 2. Keep only the skip of the first level, or only that of the last. Which one carries the wires?
+#
+# **The exercise:** write `join(upsampled, skip)` for any two sizes: crop the middle, lay beside.
+#
+# ## Check yourself
+#
+# 1. Without padding, depth 4: why does 572 work, and 570 not without rounding?
+# 2. `add` has fewer weights. Where are those that are missing?
+#
+# ## Answers
+#
+# 1. Before each pooling the side has to be even: 568, 280, 136, 64; from 570 it is 566, then 279.
+# 2. In the first convolution of each level upwards: half of its input channels, A = B.
