@@ -81,11 +81,16 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
-        """The record that `asdict` made and JSON kept. Raises ValueError for another one."""
-        known = {field.name for field in fields(cls)}
-        if not isinstance(values, dict) or set(values) != known:
-            raise ValueError("config: does not hold the fields that this version of minseg writes")
-        pairs = {name: tuple(values[name]) for name in ("size", "crop") if values[name]}
+        """The record that `to_dict` made and JSON kept; a field that is missing has its default.
+
+        Raises ValueError for a field that this version does not know.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"config: got a {type(values).__name__}, needs a dict")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise ValueError(f"config: this version of minseg knows no {', '.join(unknown)}")
+        pairs = {name: tuple(values[name]) for name in ("size", "crop") if values.get(name)}
         return cls(**{**values, **pairs})
 
     def on(self, data: str | None, data_root: str | None) -> "Config":

@@ -16,6 +16,7 @@ from PIL import Image
 
 import minseg.functional as F
 from minseg import checkpoint, nn, viz
+from minseg.array import to_device
 from minseg.config import Config, Size, normalisation, resize_image
 from minseg.data import Sample
 from minseg.data.files import PathLike
@@ -42,6 +43,7 @@ def load_network(path: PathLike, device: str = "cpu") -> Network:
 
     Raises FileNotFoundError, and ValueError that names the file if it is broken or does not fit.
     """
+    to_device(np.zeros(0), device)  # a wrong device is not the checkpoint's fault
     path = Path(path)
     if path.is_dir():
         best, last = path / "best.safetensors", path / "last.safetensors"

@@ -313,3 +313,7 @@ def test_options_over_defaults():
     assert (config.lr, config.minutes, config.epochs, config.size) == (0.5, 3.0, None, (120, 160))
     assert configure("unet", "folder:x").crop == (256, 256)
     assert Config.from_dict(config.to_dict()) == config
+    older = {name: value for name, value in config.to_dict().items() if name != "save_every"}
+    assert Config.from_dict(older) == config
+    with pytest.raises(ValueError, match="knows no colour"):
+        Config.from_dict({**config.to_dict(), "colour": 1})

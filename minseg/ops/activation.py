@@ -155,7 +155,7 @@ hardswish_op = Op(
     definition=elementwise_definition(lambda x: x * min(max(x + 3, 0.0), 6.0) / 6),
     numpy={
         "forward": lambda x: x * ((x + 3).clip(0, 6) / 6),
-        "grad_input": lambda grad, x: grad * _where(x < 3, (x > -3) * (x / 3 + 0.5), 1),
+        "grad_input": lambda grad, x: grad * _where(x >= 3, 1, _where(x <= -3, 0, x / 3 + 0.5)),
     },
 )
 

@@ -26,7 +26,7 @@ def check_window(
     """The arguments of a pooling op as a Window. Raises ValueError or TypeError for bad ones."""
     check_tensor(op, "input", input, ndim=4)
     kernel = pair(op, "kernel_size", kernel_size, least=1)
-    no_stride = stride is None or stride == ()
+    no_stride = stride is None or (isinstance(stride, Sequence) and not stride)
     window = Window(
         kernel,
         kernel if no_stride else pair(op, "stride", stride, least=1),  # type: ignore[arg-type]

@@ -117,3 +117,10 @@ def test_integers_are_refused(name):
 def test_gelu_names_its_forms():
     with pytest.raises(ValueError, match="gelu: approximate is 'erf'"):
         F.gelu(Tensor(np.ones(3)), approximate="erf")
+
+
+def test_hardswish_is_flat_at_infinity():
+    x = Tensor(np.array([-np.inf, -3, 3, np.inf]), requires_grad=True)
+    with np.errstate(invalid="ignore"):
+        F.hardswish(x).backward(np.ones(4))  # its value at -inf is -inf * 0
+    np.testing.assert_array_equal(x.grad.data, [0, 0, 1, 1])

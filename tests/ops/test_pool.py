@@ -313,3 +313,11 @@ X = Tensor(np.ones((1, 3, 5, 6)))
 def test_errors_name_the_culprit(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("pool", [F.max_pool2d, F.avg_pool2d])
+def test_sizes_may_be_numpy_integers(pool):
+    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 7, 6)))
+    got = pool(x, np.int32(3), np.int64(2), np.int64(1))
+    np.testing.assert_array_equal(got.data, pool(x, 3, 2, 1).data)
+    np.testing.assert_array_equal(pool(x, 3, []).data, pool(x, 3).data)

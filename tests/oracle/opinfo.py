@@ -21,7 +21,11 @@ def samples(name: str, variant: str = "", dtype: torch.dtype = torch.float64) ->
     entries = [o for o in op_db if (o.name, o.variant_test_name) == (name, variant)]
     if not entries:
         raise LookupError(f"OpInfo has no {name} {variant}")
-    for makes in (entries[0].sample_inputs, entries[0].reference_inputs):
+    entry = entries[0]
+    makes_samples = [entry.sample_inputs]
+    if entry.reference_inputs_func is not None:  # else they are the same ones again
+        makes_samples.append(entry.reference_inputs)
+    for makes in makes_samples:
         for sample in makes("cpu", dtype, requires_grad=True):
             yield (sample.input, *sample.args), sample.kwargs
 

@@ -26,18 +26,18 @@ def each_alone(function):
 
 COUNTS = {  # samples in OpInfo
     "relu": 45,
-    "leaky_relu": 18,
+    "leaky_relu": 9,
     "elu": 42,
-    "gelu": 16,
+    "gelu": 8,
     "silu": 42,
     "softplus": 42,
-    "hardswish": 8,
+    "hardswish": 4,
     "hardsigmoid": 42,
     "relu6": 42,
     "sigmoid": 42,
     "tanh": 36,
-    "softmax": 14,
-    "log_softmax": 14,
+    "softmax": 7,
+    "log_softmax": 7,
 }
 IN_TORCH = ("sigmoid", "tanh", "softmax", "log_softmax")  # the others are in nn.functional
 REFERENCES = {
@@ -75,7 +75,7 @@ def test_softmax_with_dtype(name, dtype):
         eps = np.finfo(mine.dtype).eps
         np.testing.assert_allclose(mine.grad.data, x.grad.numpy(), rtol=eps, atol=16 * 2.3e-16)
         compared += 1
-    assert compared >= 14
+    assert compared >= 7
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -24,7 +24,7 @@ def test_scaled_dot_product_attention(dtype):
         dtype,
         reference=without_dropout(theirs),
     )
-    assert compared >= 50
+    assert compared >= 25
 
 
 @pytest.mark.parametrize("kind", ["none", "bool", "float", "causal", "gqa", "scale"])

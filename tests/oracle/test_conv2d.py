@@ -12,7 +12,7 @@ def test_conv2d(dtype):
     def unbatched(x, *args, **kwargs):
         return x.ndim == 3
 
-    assert check("nn.functional.conv2d", F.conv2d, dtype, refused=unbatched) >= 20
+    assert check("nn.functional.conv2d", F.conv2d, dtype, refused=unbatched) >= 10
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -20,4 +20,4 @@ def test_conv2d(dtype):
     "variant", ["constant", "reflect", "replicate", "replicate_negative", "circular"]
 )
 def test_pad(variant, dtype):
-    assert check("nn.functional.pad", F.pad, dtype, variant) >= 6
+    assert check("nn.functional.pad", F.pad, dtype, variant) >= 3

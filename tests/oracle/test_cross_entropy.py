@@ -11,7 +11,7 @@ DTYPES = [torch.float32, torch.float64]
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cross_entropy(dtype):
-    assert check("nn.functional.cross_entropy", F.cross_entropy, dtype) >= 42
+    assert check("nn.functional.cross_entropy", F.cross_entropy, dtype) >= 21
 
 
 def compare(x, t, dtype=np.float64, **how):

@@ -13,7 +13,7 @@ DTYPES = [torch.float32, torch.float64]
     "mode", ["nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area"]
 )
 def test_interpolate(mode, dtype):
-    assert check("nn.functional.interpolate", F.interpolate, dtype, mode) >= 30
+    assert check("nn.functional.interpolate", F.interpolate, dtype, mode) >= 15
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -24,7 +24,7 @@ def test_upsample(dtype):
         return F.interpolate(x, size, scale_factor, "bilinear", align_corners=True)
 
     assert check("nn.functional.upsample_bilinear", bilinear, dtype) >= 5
-    assert check("nn.functional.upsample_nearest", F.interpolate, dtype) >= 12
+    assert check("nn.functional.upsample_nearest", F.interpolate, dtype) >= 6
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

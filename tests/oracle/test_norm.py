@@ -16,12 +16,12 @@ def test_batch_norm(variant, dtype):
         return x.ndim == 1
 
     name = "nn.functional.batch_norm"
-    assert check(name, F.batch_norm, dtype, variant, refused=without_channels) >= 9
+    assert check(name, F.batch_norm, dtype, variant, refused=without_channels) >= 5
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    ("function", "least"), [(F.instance_norm, 8), (F.group_norm, 9), (F.layer_norm, 6)]
+    ("function", "least"), [(F.instance_norm, 4), (F.group_norm, 9), (F.layer_norm, 3)]
 )
 def test_other_norms(function, least, dtype):
     assert check(f"nn.functional.{function.__name__}", function, dtype) >= least

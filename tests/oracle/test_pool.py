@@ -14,24 +14,24 @@ def unbatched(x, *args, **kwargs):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_max_pool2d(dtype):
-    assert check("nn.functional.max_pool2d", F.max_pool2d, dtype, refused=unbatched) >= 2000
+    assert check("nn.functional.max_pool2d", F.max_pool2d, dtype, refused=unbatched) >= 1000
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_avg_pool2d(dtype):
-    assert check("nn.functional.avg_pool2d", F.avg_pool2d, dtype) >= 7
+    assert check("nn.functional.avg_pool2d", F.avg_pool2d, dtype) >= 4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_adaptive_avg_pool2d(dtype):
     name = "nn.functional.adaptive_avg_pool2d"
-    assert check(name, F.adaptive_avg_pool2d, dtype, refused=unbatched) >= 5
+    assert check(name, F.adaptive_avg_pool2d, dtype, refused=unbatched) >= 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_adaptive_max_pool2d(dtype):
     name = "nn.functional.adaptive_max_pool2d"
-    assert check(name, F.adaptive_max_pool2d, dtype, refused=unbatched) >= 12
+    assert check(name, F.adaptive_max_pool2d, dtype, refused=unbatched) >= 6
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -16,23 +16,23 @@ def test_conv_transpose2d(dtype):
         return x.ndim == 3
 
     name = "nn.functional.conv_transpose2d"
-    assert check(name, F.conv_transpose2d, dtype, refused=unbatched) >= 6
+    assert check(name, F.conv_transpose2d, dtype, refused=unbatched) >= 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_unfold(dtype):
-    assert check("nn.functional.unfold", F.unfold, dtype) >= 300
+    assert check("nn.functional.unfold", F.unfold, dtype) >= 150
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["pixel_shuffle", "pixel_unshuffle"])
 def test_pixel_shuffle(name, dtype):
-    assert check(f"nn.functional.{name}", getattr(F, name), dtype) >= 5
+    assert check(f"nn.functional.{name}", getattr(F, name), dtype) >= 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_linear(dtype):
-    assert check("nn.functional.linear", F.linear, dtype) >= 18
+    assert check("nn.functional.linear", F.linear, dtype) >= 9
 
 
 @pytest.mark.parametrize(
