@@ -124,7 +124,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "coco-panoptic": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
     "isbi": {"crop": (256, 256), "batch_size": 4, "epochs": 150, "augment": "cells",
              "eval_every": 10},
-    "nuclei": {"crop": (192, 192), "epochs": 40, "augment": "cells"},
+    "nuclei": {"crop": (192, 192), "epochs": 40, "augment": "cells", "eval_every": 10},
     "folder": {"crop": (256, 256), "epochs": 40},
 }  # fmt: skip
 
