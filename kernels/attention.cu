@@ -71,7 +71,7 @@ __device__ void add_rows(const scalar weight[ROWS], const scalar* b, int first_b
             scalar w = __shfl_sync(FULL_MASK, weight[r], j);
             for (int c = 0; c < EACH_COLUMNS; c++) sum[r][c] += w * tile[j][my_lane() + WARP * c];
         }
-    __syncthreads();  // all have read it
+    // No barrier here: before the next call each kernel calls tile_dots, whose barriers order the two.
 }
 
 // The block's result to y (rows, size): sum[r][c] * factor[r].
