@@ -112,20 +112,20 @@ huber_op = _difference_op(
 )
 
 
-def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """The squared difference. Raises ValueError for shapes that differ (nothing is broadcast)."""
     check_pair("mse_loss", input, target, reduction)
     return pointwise_loss(mse_op, input, target, (), reduction)
 
 
-def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """The absolute difference, with slope 0 at 0. Raises ValueError for shapes that differ."""
     check_pair("l1_loss", input, target, reduction)
     return pointwise_loss(l1_op, input, target, (), reduction)
 
 
 def smooth_l1_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", beta: float = 1.0
+    input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
     """A parabola within `beta`, straight outside, with slope 1. ValueError for a negative beta."""
     check_pair("smooth_l1_loss", input, target, reduction)

@@ -39,9 +39,8 @@ def test_forward_equals_the_definition(kind, reduction, smoothing, dtype):
     weights = w[t[t != ignored]] if kind == "indices" else np.ones(24)
     expected = {"none": loss.reshape(2, 3, 4), "sum": loss.sum(), "mean": loss.sum() / sum(weights)}
     target = Tensor(t if kind == "indices" else t.astype(dtype))
-    got = F.cross_entropy(
-        Tensor(x32), target, Tensor(w.astype(dtype)), ignored, reduction, smoothing
-    )
+    how = {"ignore_index": ignored, "reduction": reduction, "label_smoothing": smoothing}
+    got = F.cross_entropy(Tensor(x32), target, Tensor(w.astype(dtype)), **how)
     assert got.dtype == dtype
     np.testing.assert_allclose(
         got.data, expected[reduction], rtol=0, atol=8 * np.finfo(dtype).eps * loss.sum()
@@ -55,7 +54,8 @@ def test_gradient(kind, reduction, smoothing):
     x, t, ignored = case(kind)
     w = Tensor(np.array([0.5, 1, 2, 0.1, 3]))
     inputs = [Tensor(x, requires_grad=True), Tensor(t, requires_grad=kind == "probabilities")]
-    assert gradcheck(lambda x, t: F.cross_entropy(x, t, w, ignored, reduction, smoothing), inputs)
+    how = {"ignore_index": ignored, "reduction": reduction, "label_smoothing": smoothing}
+    assert gradcheck(lambda x, t: F.cross_entropy(x, t, w, **how), inputs)
 
 
 def test_by_hand():
@@ -180,7 +180,8 @@ def test_kernels_equal_numpy(kind, smoothing, dtype):
     def results():
         given = t if kind == "indices" else t.astype(dtype)
         inputs = [Tensor(x.astype(dtype), True), Tensor(given, kind == "probabilities")]
-        y = F.cross_entropy(*inputs, Tensor(w), ignored, "none", smoothing)
+        how = {"ignore_index": ignored, "reduction": "none", "label_smoothing": smoothing}
+        y = F.cross_entropy(*inputs, Tensor(w), **how)
         y.backward(grad)
         return [y.data, *(i.grad.data for i in inputs if i.requires_grad)]
 
@@ -204,5 +205,6 @@ def test_kernels_are_sound(kind):
     x, t, ignored = case(kind, (2, 5, 13, 12))
     inputs = [Tensor(x, True), Tensor(t, kind == "probabilities")]
     with minseg.use_kernels("emulator"), sanitized() as findings:
-        F.cross_entropy(*inputs, None, ignored, "sum", 0.1).backward()
+        how = {"ignore_index": ignored, "reduction": "sum", "label_smoothing": 0.1}
+        F.cross_entropy(*inputs, **how).backward()
     assert not findings

@@ -67,7 +67,7 @@ def binary_case(name, dtype=np.float64):
 def test_binary_cross_entropy(name, reduction, dtype):
     def ours(x, t, w, q=None):
         more = {} if q is None else {"pos_weight": Tensor(q)}
-        return getattr(F, name)(x, t, Tensor(w), reduction, **more)
+        return getattr(F, name)(x, t, Tensor(w), reduction=reduction, **more)
 
     x, t, *weights = binary_case(name, dtype)
     wide = [np.broadcast_to(w, x.shape).astype(float) for w in weights]
@@ -110,10 +110,10 @@ def test_nll_loss(shape, reduction):
     loss = get_op("nll_loss").definition(x.reshape(images, 4, -1), flat, w, 9)
     expected = {"none": loss.reshape(t.shape), "sum": loss.sum()}
     expected["mean"] = loss.sum() / w[t[t != 9]].sum()
-    got = F.nll_loss(Tensor(x), Tensor(t), Tensor(w), 9, reduction)
+    got = F.nll_loss(Tensor(x), Tensor(t), Tensor(w), ignore_index=9, reduction=reduction)
     assert_agree(got.data, expected[reduction], np.float64, length=x.size)
     assert gradcheck(
-        lambda x: F.nll_loss(x, Tensor(t), Tensor(w), 9, reduction),
+        lambda x: F.nll_loss(x, Tensor(t), Tensor(w), ignore_index=9, reduction=reduction),
         [Tensor(x, requires_grad=True)],
     )
 
