@@ -175,9 +175,9 @@ for join in ("concat", "none", "add"):
 
 # %% [markdown]
 # Without skips the network finds the spots, roughly, and gives the wires up: 64 channels at the
-# bottom would have room for 8x8 pixels, but the network would have to *learn* to code them. The skip
-# needs no code: the first level still has every pixel. Addition, with a tenth fewer weights, does as
-# well here; the paper's choice is the more general one, and no more than that shows at this size.
+# bottom would have room for 8x8 pixels, but it would have to *learn* to code them. The skip needs
+# no code: the first level still has every pixel. Addition, with a tenth fewer weights, does as well
+# here: the paper's choice is the more general one, and no more than that shows at this size.
 
 # %%
 figure = lesson.figure(12, 5.6)

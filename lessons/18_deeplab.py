@@ -140,9 +140,9 @@ with no_grad():
 # colour is its spot's class. All spots look alike. The networks are *equal* in size and cost: two
 # convolutions of stride 2, three of 3x3 on the map of 16x24, scores. Only the rates differ:
 #
-#     R = 1 + 2 * 1 + 2 * 2 + 2 * 4 * (sum of the rates) = 31, 63, 103 for the three below
+#     R = 1 + 2 * 1 + 2 * 2 + 2 * 4 * (sum of the rates) = 31, 103, 63 for the three below
 #
-# so they see 15, 31 and 51 pixels to each side. (`whole`: one lamp, in a corner, for all spots.)
+# so they see 15, 51 and 31 pixels to each side. (`whole`: one large lamp, in a corner, for all.)
 
 
 # %%
@@ -151,14 +151,14 @@ def scenes(n: int, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[:64, :96]
     images, masks = rng.normal(0, 0.1, (n, 3, 64, 96)), np.zeros((n, 64, 96), np.int64)
     for image, mask in zip(images, masks, strict=True):
-        colours, corner = rng.integers(2, size=2), rng.integers(4, 13, size=2)
+        colours, corner = rng.integers(2, size=2), rng.integers(7, 11, size=2)
         for half, colour in enumerate(colours[[0, 0]] if whole else colours):
             cx, cy = 48 * half + rng.integers(10, 38), rng.integers(40 if whole else 32, 58)
             spot = (x - cx) ** 2 + (y - cy) ** 2 <= rng.uniform(4, 5.5) ** 2
             image[:, spot] += 0.7
             mask[spot] = 1 + colour
             lx, ly = corner if whole else (cx, cy - 26)
-            lamp = (abs(x - lx) <= 3) & (abs(y - ly) <= 2)
+            lamp = np.maximum(abs(x - lx), abs(y - ly)) <= (6 if whole else 3)
             image[0, lamp] = 0.8 - 1.6 * colour
             image[2, lamp] = 1.6 * colour - 0.8
     return images.astype(np.float32), masks
@@ -198,7 +198,7 @@ for rates in [(1, 1, 1), (4, 4, 4), (1, 2, 4)]:
     print(f"rates {rates}: IoU of the spots {iou[rates]:.3f}")
 for name in ("no pooling", "image pooling"):
     minseg.manual_seed(lesson.seed)
-    aspp = ASPP(16, (2, 4), 16)
+    aspp = ASPP(16, (1, 2), 16)
     if name == "no pooling":
         aspp.convs[-1] = ConvBNReLU(16, 16)  # as many weights as ImagePooling has
     pooling[name] = trained_iou(aspp, whole=True)
@@ -225,8 +225,9 @@ lesson.save(figure, "18_deeplab")
 print(f"the claim: IoU {iou[1, 2, 4]:.2f} with rates 1, 2, 4, but {iou[1, 1, 1]:.2f} with 1, 1, 1;")
 print(f"{pooling['image pooling']:.2f} with image pooling, {pooling['no pooling']:.2f} without")
 if not lesson.fast:
-    assert iou[1, 2, 4] - max(iou[1, 1, 1], iou[4, 4, 4]) > 0.2, iou
-    assert pooling["image pooling"] - pooling["no pooling"] > 0.2, pooling
+    assert iou[1, 2, 4] - 0.3 > iou[1, 1, 1], iou
+    assert iou[1, 2, 4] - 0.1 > iou[4, 4, 4], iou
+    assert pooling["image pooling"] - pooling["no pooling"] > 0.3, pooling
 
 # %% [markdown]
 # (V3+ then brings back *where*: a skip from the first stage's map, laid beside, as in lesson 14.)
