@@ -154,7 +154,7 @@ def _grid_sample(
     reached = taps * math.prod(out)  # all outputs may meet in one pixel
     return Case(
         "grid_sample",
-        {"input": draw.normal(*x), "grid": draw.rng.uniform(-1.2, 1.2, (x[0], *out, 2))},
+        {"input": draw.normal(*x), "grid": _smooth_places(draw, x, out, corners)},
         {"mode": mode, "padding_mode": padding_mode, "align_corners": corners},
         lengths={
             "forward": taps + rounding,
@@ -165,6 +165,18 @@ def _grid_sample(
         definition=None if large else lambda input, grid: _define("grid_sample", input, grid, *how),
         large=large,
     )
+
+
+def _smooth_places(draw: Draw, x: tuple[int, ...], out: Pair, corners: bool) -> np.ndarray:
+    """A grid (N, *out, 2), also beyond the image, that keeps off the kinks.
+
+    The gradient to the grid jumps where a place is a whole or a half pixel: a rounding error there
+    puts it on the other side, and both answers are right.
+    """
+    size = np.array([x[3], x[2]])  # of the last axis of a grid: first x, then y
+    whole = np.floor(draw.rng.uniform(-0.1, 1.1, (x[0], *out, 2)) * size)
+    place = whole + draw.rng.uniform(0.1, 0.4, whole.shape)  # in pixels
+    return 2 * place / (size - 1) - 1 if corners else (2 * place + 1) / size - 1
 
 
 @cases("pad")
