@@ -35,7 +35,7 @@ def test_adaptive_max_pool2d(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("variant", "count"), [("", 500), ("grad", 30)])
+@pytest.mark.parametrize(("variant", "count"), [("", 280), ("grad", 30)])
 def test_max_unpool2d(variant, count, dtype):
     assert check("nn.functional.max_unpool2d", F.max_unpool2d, dtype, variant) >= count
 
