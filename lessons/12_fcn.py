@@ -92,9 +92,8 @@ assert np.allclose(coarse.grad.numpy(), gathered.numpy(), rtol=0, atol=1e-14)  #
 # %% [markdown]
 # ## The network
 #
-# VGG halves the map five times. Scores of the last map have stride 32; those of the fourth and the
-# third pooling, 16 and 8. From coarse to fine: double, add the finer scores, double, add, and then
-# eightfold at once. For K classes on 64x64 pixels:
+# VGG halves the map five times; after the third, fourth and fifth, scores have stride 8, 16 and 32.
+# From coarse to fine: double, add the finer ones, double, add, eightfold. K classes, 64x64 pixels:
 #
 #     pool5 (32, 2, 2) -> fc6, fc7 -> scores (K, 2, 2)
 #         doubled: 2 * (2 - 1) + 4 = 6, cropped to (K, 4, 4)    + scores of pool4 (32, 4, 4)
@@ -156,7 +155,7 @@ def score(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     return iou.mean_iou(), boundary.compute().mean
 
 
-count, steps = (24, 4) if lesson.fast else (128, 120)
+count, steps = (24, 4) if lesson.fast else (128, 90)
 train_set, test_set = dataset(count, 2 * lesson.seed), dataset(40, 2 * lesson.seed + 1)
 truth = Tensor(np.eye(7)[test_set[1]].transpose(0, 3, 1, 2))  # (N, 7, 64, 64), one-hot
 strides = (32, 16, 8)
@@ -229,7 +228,7 @@ assert wrong[1] < 0.6 * shares[8][1]
 gain = trained[8][1] - trained[32][1]
 print(f"the claim: boundary IoU {trained[8][1]:.2f} with skips, {trained[32][1]:.2f} without")
 assert losses[8][-1] < losses[8][0]
-assert lesson.fast or gain > 0.08, gain
+assert lesson.fast or gain > 0.15, gain
 
 # %% [markdown]
 # ## Now change this

@@ -224,9 +224,10 @@ assert aside.iou()["wire"] < 0.5 < aside.iou()["spot"]
 
 # %%
 gain = iou["concat"]["wire"] - iou["none"]["wire"]
+# Over five seeds: 0.82 to 0.85 with skips laid beside, 0.78 to 0.85 added, at most 0.01 without.
 print(f"the claim: with skips, the IoU of wires is {gain:.2f} higher")
 assert np.mean(losses["concat"][-4:]) < losses["concat"][0]
-assert lesson.fast or gain > 0.4, gain
+assert lesson.fast or gain > 0.6, gain
 
 # %% [markdown]
 # ## Now change this
