@@ -125,6 +125,8 @@ def _train(commands: argparse._SubParsersAction) -> None:
     add("--images", type=_positive(int), metavar="N", help="images to draw (shapes, street)")
     add("--augment", choices=("none", "flip", "scene", "cells"),
         help="random changes: mirror; and scale, colours; and turn, bend")  # fmt: skip
+    add("--normalize", choices=("imagenet", "image"),
+        help="by ImageNet's mean and deviation, or by each image's own")  # fmt: skip
     add("--lr", type=_positive(float), metavar="X", help="peak learning rate")
     add("--optimizer", choices=("adamw", "adam", "sgd"))
     add("--weight-decay", type=float, metavar="X")

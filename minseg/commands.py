@@ -72,7 +72,7 @@ def eval(
         )
     with counting(console, "evaluating", len(dataset)) as advance:
         result = evaluate(
-            network.model, dataset, normalisation(network.channels),
+            network.model, dataset, normalisation(network.config, network.channels),
             batch_size=batch_size or network.config.batch_size, boundaries=boundaries,
             on_batch=lambda batch, _: advance(len(batch)),
         )  # fmt: skip

@@ -22,14 +22,17 @@ from minseg.data import (
     RandomScale,
     Rotate,
     Sample,
+    Standardize,
     open_dataset,
 )
+from minseg.data.transforms import Transform
 
 Size = tuple[int, int]
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("onecycle", "poly", "cosine", "step", "constant")
 CLASS_WEIGHTS = ("none", "median", "invlog")
+NORMALIZATIONS = ("imagenet", "image")
 AUGMENTATIONS = ("none", "flip", "scene", "cells")
 
 
@@ -58,6 +61,7 @@ class Config:
     loss: str = "cross_entropy"
     class_weights: str = "none"
     augment: str = "flip"
+    normalize: str = "imagenet"  # by ImageNet's mean and deviation, or by each image's own
     seed: int = 0
     workers: int = 2
     device: str = "cpu"
@@ -68,7 +72,8 @@ class Config:
         if self.epochs is self.steps is self.minutes is None:
             raise ValueError("config: set epochs, steps or minutes: how long to train")
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES,
-                   "class_weights": CLASS_WEIGHTS, "augment": AUGMENTATIONS}  # fmt: skip
+                   "class_weights": CLASS_WEIGHTS, "augment": AUGMENTATIONS,
+                   "normalize": NORMALIZATIONS}  # fmt: skip
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(
@@ -124,7 +129,8 @@ _DATA: dict[str, dict[str, Any]] = {
     "coco-panoptic": {"crop": (256, 256), "epochs": 30, "augment": "scene"},
     "isbi": {"crop": (256, 256), "batch_size": 4, "epochs": 150, "augment": "cells",
              "eval_every": 10},
-    "nuclei": {"crop": (192, 192), "epochs": 40, "augment": "cells", "eval_every": 10},
+    "nuclei": {"crop": (192, 192), "epochs": 40, "augment": "cells", "eval_every": 10,
+               "normalize": "image"},
     "folder": {"crop": (256, 256), "epochs": 40},
 }  # fmt: skip
 
@@ -201,27 +207,40 @@ def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
     return np.stack([np.asarray(channel) for channel in channels], axis=2)
 
 
-def normalisation(channels: int) -> Normalize:
+def normalisation(config: Config, channels: int) -> Transform:
     """What every image goes through before a network sees it."""
+    if config.normalize == "image":
+        return Standardize()
     return Normalize() if channels == 3 else Normalize((0.5,), (0.25,))
 
 
 def augmentation(config: Config, channels: int) -> Compose:
-    """The random changes of the training images, then the normalisation."""
-    random: dict[str, list[Any]] = {
-        "none": [],
+    """The random changes of the training images: colours, then, around the normalisation, places.
+
+    What a turn or a crop brings in from outside is 0: after the normalisation, that is the mean.
+    """
+    colours: dict[str, list[Transform]] = {
+        "scene": [ColorJitter()],
+        "cells": [ColorJitter(0.2, 0.2, 0.1, 0.0)],
+    }
+    places: dict[str, list[Transform]] = {
         "flip": [Flip()],
-        "scene": [Flip(), RandomScale(0.75, 1.5), ColorJitter()],
+        "scene": [Flip(), RandomScale(0.75, 1.5)],
         "cells": [
             Flip(0.5, 0.5),
             Rotate(180),
             RandomScale(0.8, 1.25),
             ElasticDeformation("unet"),
-            ColorJitter(0.2, 0.2, 0.1, 0.0),
         ],
     }
-    crop = [RandomCrop(config.crop)] if config.crop else []
-    return Compose([*random[config.augment], *crop, normalisation(channels)])
+    return Compose(
+        [
+            *colours.get(config.augment, []),
+            normalisation(config, channels),
+            *places.get(config.augment, []),
+            *([RandomCrop(config.crop)] if config.crop else []),
+        ]
+    )
 
 
 def training_loader(config: Config, dataset: Dataset, channels: int) -> DataLoader:

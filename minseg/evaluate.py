@@ -77,13 +77,14 @@ def evaluating(model: Any) -> Iterator[None]:
 def predict_labels(model: Any, sample: Sample, normalise: Callable[[Sample, Any], Sample]) -> Any:
     """The labels (H, W) of one sample, at the size of its mask."""
     with evaluating(model):
-        logits = forward(model, normalised_image(sample, normalise), sample.mask.shape)
+        image = normalise(sample, None).image
+        logits = forward(model, as_batch(image), sample.mask.shape)
         return logits.argmax(1).numpy()[0]
 
 
-def normalised_image(sample: Sample, normalise: Callable[[Sample, Any], Sample]) -> np.ndarray:
-    """A sample's image as a batch of one, (1, C, H, W)."""
-    return np.ascontiguousarray(normalise(sample, None).image.transpose(2, 0, 1))[None]
+def as_batch(image: np.ndarray) -> np.ndarray:
+    """An image (H, W, C) as a batch of one, (1, C, H, W)."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1))[None]
 
 
 def forward(model: Any, images: np.ndarray, size: tuple[int, ...]) -> Tensor:

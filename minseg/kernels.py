@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from minseg.array import device_of
-from minseg.cuda_source import (
+from minseg.cuda.source import (
     Kernel,
     Parameter,
     Source,

@@ -20,7 +20,7 @@ from minseg.array import to_device
 from minseg.config import Config, Size, normalisation, resize_image
 from minseg.data import Sample
 from minseg.data.files import PathLike
-from minseg.evaluate import evaluating, forward, normalised_image
+from minseg.evaluate import as_batch, evaluating, forward
 from minseg.recipe import build_model
 
 PIXEL_BUDGET = 1 << 20  # pixels that go through a network in one piece
@@ -84,7 +84,7 @@ def segment(
     total = np.zeros((len(network.classes), *size), np.float32)
     for scale in scales:
         scaled = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-        copy = resize_image(image, scaled)
+        copy = _normalised(network, resize_image(image, scaled))
         for mirrored in (False, True)[: 1 + flip]:
             probabilities = in_windows(network, copy[:, ::-1] if mirrored else copy, window)
             total += _resize(probabilities[:, :, ::-1] if mirrored else probabilities, size)
@@ -121,7 +121,7 @@ def working_size(network: Network, size: Size) -> Size:
 
 
 def in_windows(network: Network, image: np.ndarray, window: int | None = None) -> np.ndarray:
-    """The probabilities (K, H, W) of an image (H, W, C), in one piece or in blended windows.
+    """The probabilities (K, H, W) of a normalised image (H, W, C), whole or in blended windows.
 
     Neighbouring windows share a quarter of their side. A window's weight falls off linearly from
     its middle, where the network sees most around a pixel, to its border.
@@ -155,7 +155,7 @@ def feature_maps(network: Network, image: np.ndarray, layer: str) -> np.ndarray:
     handle = layers[layer].register_forward_hook(lambda *call: seen.append(call[2]))
     try:
         size = working_size(network, image.shape[:2])
-        _probabilities(network, resize_image(image, size))
+        _probabilities(network, _normalised(network, resize_image(image, size)))
     finally:
         handle.remove()
     output = seen[-1].numpy() if seen else np.zeros(0)
@@ -164,11 +164,16 @@ def feature_maps(network: Network, image: np.ndarray, layer: str) -> np.ndarray:
     return output[0]
 
 
-def _probabilities(network: Network, image: np.ndarray) -> np.ndarray:
+def _normalised(network: Network, image: np.ndarray) -> np.ndarray:
+    """The image (H, W, C) as the network wants it."""
+    normalise = normalisation(network.config, network.channels)
     sample = Sample(image, np.zeros(image.shape[:2], np.int64))
-    images = normalised_image(sample, normalisation(network.channels))
+    return normalise(sample, np.random.default_rng(0)).image  # a normalisation draws nothing
+
+
+def _probabilities(network: Network, image: np.ndarray) -> np.ndarray:
     with evaluating(network.model):
-        logits = forward(network.model, images, image.shape[:2])
+        logits = forward(network.model, as_batch(image), image.shape[:2])
         return F.softmax(logits, dim=1).numpy()[0]
 
 

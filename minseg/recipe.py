@@ -9,9 +9,9 @@ import numpy as np
 
 import minseg.functional as F
 from minseg import models, nn, optim
-from minseg.class_weights import inverse_log_weights, median_frequency_weights
 from minseg.config import Config
 from minseg.data import IGNORE_INDEX, Dataset
+from minseg.data.class_weights import inverse_log_weights, median_frequency_weights
 from minseg.ops.weighted_sum import WeightedSum
 from minseg.tensor import Tensor
 
@@ -121,7 +121,7 @@ def centre(masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
 def count_class_weights(dataset: Dataset, kind: str) -> np.ndarray:
     """A weight for each class, (K,) float32, the rarer the larger, from all masks of a data set.
 
-    kind: "median" or "invlog", see `minseg.class_weights`.
+    kind: "median" or "invlog", see `minseg.data.class_weights`.
     """
     weigh = median_frequency_weights if kind == "median" else inverse_log_weights
     masks = (dataset[index].mask for index in range(len(dataset)))

@@ -63,7 +63,7 @@ class Trainer:
         self.val_data = open_split(config, "val")
         self.channels = self.data[0].image.shape[2]
         self.loader = training_loader(config, self.data, self.channels)
-        self.normalise = normalisation(self.channels)
+        self.normalise = normalisation(config, self.channels)
         self.model = recipe.build_model(config, len(self.data.classes), self.channels)
         self.optimizer = recipe.build_optimizer(config, self.model)
         self.loss = recipe.build_loss(config)

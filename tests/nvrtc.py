@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from minseg import kernels
-from minseg.cuda_source import Source
+from minseg.cuda.source import Source
 
 
 @cache

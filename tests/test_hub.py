@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from minseg import safe_pickle
-from minseg.hub import LEGACY_MAGIC, adapt, load_weights
+from minseg.hub import LEGACY_MAGIC, adapt, load_weights, safe_pickle
 from minseg.models import build
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minseg import kernels
-from minseg.cuda_expression import evaluate
+from minseg.cuda.expression import evaluate
 from minseg.kernels import check, kernel_info, kernels_folder, launch, list_kernels
 
 BASIC = str(Path(__file__).parent / "emulator" / "fixtures" / "basic.cu") + ":"

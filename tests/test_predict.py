@@ -81,6 +81,16 @@ def test_a_large_picture_is_cut_by_itself(monkeypatch):
     assert set(sizes) == {(16, 16)}
 
 
+def test_windows_share_the_exposure_of_the_whole_picture():
+    config = Config(epochs=1, normalize="image")
+    net = Network(PerPixel(), config, ("a", "b", "c"), PALETTE, 3)
+    image = picture(24, 32) * np.linspace(0.1, 1, 32, dtype=np.float32)[:, None]  # darker left
+    labels, whole = segment(net, image)
+    in_pieces, pieces = segment(net, image, window=8)
+    np.testing.assert_allclose(pieces, whole, rtol=1e-4, atol=1e-6)
+    assert (in_pieces == labels).all()
+
+
 def test_flip_and_scales_average_probabilities():
     net = network(BrightLeft())
     image = np.full((8, 10, 3), 0.5, np.float32)

@@ -8,7 +8,7 @@ from typing import Any
 from minseg.data.camvid import CamVid
 from minseg.data.cityscapes import Cityscapes
 from minseg.data.coco import COCOInstances, COCOPanoptic
-from minseg.data.colour import ColorJitter, Normalize
+from minseg.data.colour import ColorJitter, Normalize, Standardize
 from minseg.data.dataset import IGNORE_INDEX, Cached, Dataset, Sample, check_split
 from minseg.data.elastic import ElasticDeformation
 from minseg.data.files import PathLike, read_image, read_labels
@@ -55,6 +55,7 @@ __all__ = [
     "Rotate",
     "Sample",
     "Shapes",
+    "Standardize",
     "Street",
     "collate",
     "open_dataset",

@@ -7,6 +7,8 @@ import numpy as np
 
 from minseg.data.dataset import Sample
 
+_FAINT = 1e-3  # a quarter of a grey level of 8 bits: less of a spread is no picture
+
 
 class ColorJitter:
     """Change brightness, contrast, saturation and hue of an image in 0..1, in this order.
@@ -65,6 +67,21 @@ class Normalize:
                 f"sample {sample.name!r} has {channels} channels"
             )
         image = (sample.image - self.mean) / self.std
+        return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
+
+
+class Standardize:
+    """Subtract the image's own mean and divide by its own standard deviation.
+
+    Both are taken over all pixels and channels at once, so colours keep their proportions. For
+    images whose exposures differ, as those of several microscopes. An image of a single value
+    becomes zero.
+    """
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        centred = sample.image - sample.image.mean(dtype=np.float64).astype(np.float32)
+        std = np.sqrt(np.square(centred).mean(dtype=np.float64))
+        image = centred / np.float32(max(std, _FAINT))
         return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.cuda_source import Source
+from minseg.cuda.source import Source
 from minseg.emulator import compiler, program
 from minseg.kernels import Launch
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from minseg.cuda_source import Source, place, split_commas
+from minseg.cuda.source import Source, place, split_commas
 
 _SHARED = re.compile(
     r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+(?P<declaration>[^;]*);"

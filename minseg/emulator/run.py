@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from minseg.cuda_source import Source
+from minseg.cuda.source import Source
 from minseg.emulator import compiler, program
 from minseg.parallel import get_num_threads
 

@@ -15,8 +15,8 @@ Source: Kervadec et al., "Boundary loss for highly unbalanced segmentation", 201
 import numpy as np
 
 from minseg.array import Array, array_module, to_device
-from minseg.distance import signed_distance
 from minseg.ops.checks import check_tensor
+from minseg.ops.distance import signed_distance
 from minseg.ops.labels import check_segmentation
 from minseg.ops.softmax import softmax
 from minseg.tensor import Tensor

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minseg.data import ColorJitter, Normalize, Sample, Street
+from minseg.data import ColorJitter, Normalize, Sample, Standardize, Street
 
 
 def generator(seed=0):
@@ -54,3 +54,15 @@ def test_normalize():
     assert Normalize((0.5,), (0.5,))(grey, generator()).image.shape == (4, 5, 1)
     with pytest.raises(ValueError, match="'slice' has 1 channels"):
         Normalize()(grey, generator())
+
+
+def test_standardize():
+    image = (100 + 7 * generator().random((40, 50, 3))).astype(np.float32)
+    sample = Sample(image, np.zeros((40, 50), int))
+    after = Standardize()(sample, generator()).image
+    assert after.dtype == np.float32
+    np.testing.assert_allclose(after, (image - image.mean()) / image.std(), atol=1e-3)
+    brighter = Sample(3 * image + 5, sample.mask)  # another exposure of the same scene
+    np.testing.assert_allclose(Standardize()(brighter, generator()).image, after, atol=1e-3)
+    flat = Sample(np.full((4, 5, 1), 0.3, np.float32), np.zeros((4, 5), int))
+    assert (Standardize()(flat, generator()).image == 0).all()

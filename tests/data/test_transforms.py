@@ -16,6 +16,7 @@ from minseg.data import (
     Resize,
     Rotate,
     Sample,
+    Standardize,
     Street,
 )
 from minseg.data.transforms import warp
@@ -31,7 +32,7 @@ GEOMETRIC = [
     ElasticDeformation("unet", 3.0),
     ElasticDeformation("simard", 4.0, alpha=40.0),
 ]
-PHOTOMETRIC = [ColorJitter(), Normalize()]
+PHOTOMETRIC = [ColorJitter(), Normalize(), Standardize()]
 ALL = [*GEOMETRIC, *PHOTOMETRIC, Compose([Flip(), Rotate(), ColorJitter(), RandomCrop((24, 24))])]
 
 

@@ -9,10 +9,10 @@ import pytest
 import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
-from minseg.distance import signed_distance
 from minseg.emulator.sanitize import sanitized
 from minseg.ops import overlap_loss
 from minseg.ops.boundary_loss import boundary_loss_definition
+from minseg.ops.distance import signed_distance
 from minseg.ops.lovasz_loss import lovasz_definition
 from minseg.ops.overlap_loss import overlap_definition
 from tests.witness import assert_agree

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minseg.distance import distance_definition, distance_transform, signed_distance
+from minseg.ops.distance import distance_definition, distance_transform, signed_distance
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (7, 12), (20, 13)])

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from minseg.class_weights import (
+from minseg.data.class_weights import (
     class_frequencies,
     inverse_log_weights,
     median_frequency_weights,

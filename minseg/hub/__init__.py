@@ -5,7 +5,7 @@
     model.load_state_dict(minseg.hub.adapt("fcn_resnet50", state))
 
 Nothing in a file can run code: `.safetensors` has no code, and a `.pth` is read by
-`minseg.safe_pickle`, which knows tensors only.
+`minseg.hub.safe_pickle`, which knows tensors only.
 """
 
 import io
@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from minseg import safe_pickle
 from minseg.backbones.vgg import STAGES
 from minseg.data.files import PathLike
-from minseg.safe_pickle import BFLOAT16, Storage, Stored
+from minseg.hub import safe_pickle
+from minseg.hub.safe_pickle import BFLOAT16, Storage, Stored
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # how files that PyTorch wrote before version 1.6 begin
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from minseg.cuda_expression import evaluate
+from minseg.cuda.expression import evaluate
 
 _SIZES = {"bool": 1, "char": 1, "short": 2, "half": 2, "int": 4, "float": 4, "double": 8}
 ROLES = ("in", "out", "inout")

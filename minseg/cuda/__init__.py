@@ -1,0 +1,1 @@
+"""Reading CUDA C: the kernels of a file, their signatures, and their launch lines."""
