@@ -8,7 +8,8 @@
 // summed is scaled down when it grows. Kept for the gradients: lse_i = top + log(sum), so that the weights
 // p_ij = e^(s_ij - lse_i) can be computed again. With delta_i = <dy_i, y_i> and ds_ij = p_ij (<dy_i, v_j> -
 // delta_i),
-//   dv_j = sum over i of p_ij dy_i,   dq_i = scale sum over j of ds_ij k_j,   dk_j = scale sum over i of ds_ij q_i
+//   dv_j = sum over i of p_ij dy_i,  dq_i = scale sum over j of ds_ij k_j,  dk_j = scale sum over i of ds_ij q_i,
+//   dmask_ij = ds_ij, summed over all n that share the mask
 // (Dao et al., "FlashAttention", 2022, appendix B.)
 //
 // A block has 8 warps and computes 32 rows of the result (queries; for dk and dv keys), 64 columns of
@@ -235,4 +236,34 @@ attention_grad_value(const scalar* __restrict__ dy, const scalar* __restrict__ q
     }
     const scalar factor[ROWS] = {1, 1, 1, 1};
     write_rows(sum, factor, row0, S, D, dv + (long long)n * S * D);
+}
+
+// A block computes 32 x 32 elements, a lane one column of its warp's 4 rows.
+// launch: grid=(ceil_div(S, WARP), ceil_div(L, BLOCK_ROWS), masks) block=(THREADS)  in: dy q k v mask lse delta  out: dmask
+// sample: dy=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dmask=(1, 40, 50) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2
+extern "C" __global__ void __launch_bounds__(THREADS)
+attention_grad_mask(const scalar* __restrict__ dy, const scalar* __restrict__ q,
+                    const scalar* __restrict__ k, const scalar* __restrict__ v,
+                    const scalar* __restrict__ mask, const scalar* __restrict__ lse,
+                    const scalar* __restrict__ delta, scalar* __restrict__ dmask, int N, int L, int S,
+                    int E, int D, int masks, scalar scale) {
+    const int row0 = blockIdx.y * BLOCK_ROWS, key0 = blockIdx.x * WARP, j = key0 + my_lane();
+    const Mask added(mask, masks, L, S, false);
+
+    scalar sum[ROWS] = {};
+    for (int n = blockIdx.z; n < N; n += masks) {
+        scalar score[ROWS], slope[ROWS];
+        tile_dots(q + (long long)n * L * E, row0, L, k + (long long)n * S * E, key0, S, E, score);
+        tile_dots(dy + (long long)n * L * D, row0, L, v + (long long)n * S * D, key0, S, D, slope);
+        for (int r = 0; r < ROWS; r++) {
+            const int i = row0 + my_warp() * ROWS + r;
+            if (i >= L) continue;
+            const long long query = (long long)n * L + i;
+            sum[r] += weight_of(score[r] * scale + added(i, j), lse[query]) * (slope[r] - delta[query]);
+        }
+    }
+    for (int r = 0; r < ROWS; r++) {
+        const int i = row0 + my_warp() * ROWS + r;
+        if (i < L && j < S) dmask[((long long)blockIdx.z * L + i) * S + j] = sum[r];
+    }
 }

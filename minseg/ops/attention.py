@@ -5,11 +5,11 @@
 A query that may look at no key at all gets 0. Gradient, with the weights p, the gradient g of y and
 that of the scores, ds_ij = p_ij (<g_i, v_j> - <g_i, y_i>):
 
-    dV = p^T g,   dQ = scale ds K,   dK = scale ds^T Q
+    dV = p^T g,   dQ = scale ds K,   dK = scale ds^T Q,   dmask = ds
 
-The weights, the only array of L S elements, are not kept but computed again from the log-sum-exp of
-each query's scores. Where a weight is dropped or the mask wants a gradient, every step is an op on
-the tape instead, which finds the gradient by itself.
+The weights, an array of L S elements, are not kept but computed again from the log-sum-exp of each
+query's scores. Where a weight is dropped, every step is an op on the tape instead, which finds the
+gradient by itself.
 
 Shapes: Q (..., L, E), K (..., S, E), V (..., S, D) -> (..., L, D); leading dimensions broadcast
 Source: Vaswani et al., "Attention is all you need", 2017, equation 1; the gradient: Dao et al.,
@@ -76,9 +76,32 @@ def _grad_numpy(
     causal: bool,
 ) -> tuple[Array, Array, Array]:
     """The gradients to q, k and v; formulas at the top of this file."""
-    p = np.exp(_scores(q, k, mask, scale, causal) - _finite(lse)[..., None])
-    ds = p * (grad @ v.swapaxes(-1, -2) - (grad * y).sum(axis=-1, keepdims=True))
+    p, ds = _weights_and_slopes(grad, q, k, v, mask, y, lse, scale, causal)
     return ds @ k * scale, ds.swapaxes(-1, -2) @ q * scale, p.swapaxes(-1, -2) @ grad
+
+
+def _grad_mask_numpy(
+    grad: Array, q: Array, k: Array, v: Array, mask: Array, y: Array, lse: Array, scale: float
+) -> Array:
+    """The gradient to the mask, in its shape (1 or N, L, S)."""
+    _, ds = _weights_and_slopes(grad, q, k, v, mask, y, lse, scale, causal=False)
+    return ds if len(mask) == len(ds) else ds.sum(axis=0, keepdims=True)
+
+
+def _weights_and_slopes(
+    grad: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    y: Array,
+    lse: Array,
+    scale: float,
+    causal: bool,
+) -> tuple[Array, Array]:
+    """p and ds, both (N, L, S)."""
+    p = np.exp(_scores(q, k, mask, scale, causal) - _finite(lse)[..., None])
+    return p, p * (grad @ v.swapaxes(-1, -2) - (grad * y).sum(axis=-1, keepdims=True))
 
 
 def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) -> Array:
@@ -128,6 +151,17 @@ def _grad_cuda(
     return dq, dk, dv
 
 
+def _grad_mask_cuda(
+    grad: Array, q: Array, k: Array, v: Array, mask: Array, y: Array, lse: Array, scale: float
+) -> Array:
+    delta = (grad * y).sum(axis=-1)
+    sizes = _sizes(q, k, v, mask)
+    grad, q, k, v, mask = _contiguous(grad, q, k, v, mask)
+    dmask = array_module(grad).empty_like(mask)
+    launch("attention_grad_mask", grad, q, k, v, mask, lse, delta, dmask, *sizes, scale)
+    return dmask
+
+
 def _sizes(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[int, ...]:
     """N, L, S, E, D, and the number of masks."""
     masks = 1 if mask is None else mask.shape[0]
@@ -142,8 +176,8 @@ def _contiguous(*arrays: Array | None) -> list[Array | None]:
 op = Op(
     NAME,
     definition=attention_definition,
-    numpy={"forward": _forward_numpy, "grad": _grad_numpy},
-    cuda={"forward": _forward_cuda, "grad": _grad_cuda},
+    numpy={"forward": _forward_numpy, "grad": _grad_numpy, "grad_mask": _grad_mask_numpy},
+    cuda={"forward": _forward_cuda, "grad": _grad_cuda, "grad_mask": _grad_mask_cuda},
 )
 
 
@@ -183,7 +217,7 @@ def scaled_dot_product_attention(
         raise ValueError(f"{NAME}: is_causal and attn_mask exclude each other")
     if attn_mask is not None:
         _check_mask(query, key, value, attn_mask)
-    if dropout_p or (attn_mask is not None and attn_mask.requires_grad):
+    if dropout_p:
         return _on_the_tape(query, key, value, attn_mask, is_causal, scale, dropout_p, generator)
     return _at_once(query, key, value, attn_mask, is_causal, scale)
 
@@ -197,22 +231,27 @@ def _at_once(
         x.expand(*batch, *x.shape[-2:]).reshape(math.prod(batch), *x.shape[-2:])
         for x in (query, key, value)
     )
-    added = None if mask is None else _as_added(mask, batch, (q.shape[1], k.shape[1]), q.dtype)
+    mask = None if mask is None else _as_added(mask, batch, (q.shape[1], k.shape[1]), q.dtype)
+    added = None if mask is None else mask.data
     y, lse = op.forward(q.data, k.data, v.data, added, scale, causal)
 
-    def backward(grad: Array) -> tuple[Array, Array, Array]:
-        return op.grad(grad, q.data, k.data, v.data, added, y, lse, scale, causal)
+    def backward(grad: Array) -> tuple[Array | None, ...]:
+        dmask = None
+        if mask is not None and mask.requires_grad:
+            dmask = op.grad_mask(grad, q.data, k.data, v.data, added, y, lse, scale)
+        return *op.grad(grad, q.data, k.data, v.data, added, y, lse, scale, causal), dmask
 
-    return record(NAME, y, (q, k, v), backward).reshape(*batch, *y.shape[1:])
+    return record(NAME, y, (q, k, v, mask), backward).reshape(*batch, *y.shape[1:])
 
 
-def _as_added(mask: Tensor, batch: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Array:
+def _as_added(mask: Tensor, batch: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Tensor:
     """The mask as numbers to add: (1, L, S) if the whole batch has the same, else (N, L, S)."""
-    xp, shared = array_module(mask.data), math.prod(mask.shape[:-2]) == 1
-    data = xp.where(mask.data, 0, -math.inf) if mask.dtype == bool else mask.data
+    if mask.dtype == bool:
+        mask = Tensor(array_module(mask.data).where(mask.data, 0, -math.inf).astype(dtype))
+    shared = math.prod(mask.shape[:-2]) == 1
+    mask = mask.reshape(*mask.shape[-2:]) if shared else mask
     shape = (1, *size) if shared else (*batch, *size)
-    data = data.reshape(mask.shape[-2:]) if shared else data
-    return xp.broadcast_to(data.astype(dtype), shape).reshape(-1, *size)
+    return mask.expand(*shape).reshape(math.prod(shape[:-2]), *size)
 
 
 def _on_the_tape(

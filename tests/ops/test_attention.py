@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops.attention import attention_definition, op
+from minseg.ops.attention import _on_the_tape, attention_definition, op
 from tests.witness import assert_agree
 
 
@@ -111,7 +112,8 @@ def test_kernels_equal_numpy(sizes, kind, dtype):
 
     def results():
         y, lse = op.forward(*arrays, mask, 0.3, kind == "causal")
-        return y, lse, *op.grad(grad, *arrays, mask, y, lse, 0.3, kind == "causal")
+        found = y, lse, *op.grad(grad, *arrays, mask, y, lse, 0.3, kind == "causal")
+        return found if mask is None else (*found, op.grad_mask(grad, *arrays, mask, y, lse, 0.3))
 
     expected = results()
     with minseg.use_kernels("emulator"):
@@ -126,24 +128,36 @@ def test_kernels_equal_the_definition(kind):
         test_forward_equals_the_definition(kind, np.float32)
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_kernels_are_sound(causal):
-    inputs = [Tensor(np.ones((1, n, 35), np.float32), True) for n in (40, 33, 33)]
-    mask = None if causal else Tensor(np.tri(40, 33, dtype=bool))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["causal", "shared", "own"])
+def test_kernels_are_sound(kind, dtype):
+    inputs = [Tensor(np.ones((2, n, 35), dtype), True) for n in (40, 33, 33)]
+    if kind != "causal":
+        inputs.append(Tensor(np.ones((2 if kind == "own" else 1, 40, 33), dtype), True))
     with minseg.use_kernels("emulator"), sanitized() as findings:
-        y = F.scaled_dot_product_attention(*inputs, mask, is_causal=causal)
-        y.backward(np.ones(y.shape, np.float32))
+        y = F.scaled_dot_product_attention(*inputs, is_causal=kind == "causal")
+        y.backward(np.ones(y.shape, dtype))
     assert not findings
 
 
-def test_a_mask_for_each_head_and_step_by_step_is_the_same():
-    q, k, v = (Tensor(a, requires_grad=True) for a in case())
-    mask = np.random.default_rng(3).standard_normal((2, 1, 4, 5))
+@pytest.mark.parametrize("shape", [(4, 5), (1, 1, 4, 5), (2, 1, 4, 5), (2, 2, 4, 5), (2, 2, 1, 5)])
+@pytest.mark.parametrize("where", ["numpy", "emulator"])
+def test_a_mask_gets_the_gradient_that_the_tape_finds(shape, where):
+    """Step by step, by ops that have gradients of their own; also where a query sees no key."""
+    mask = np.random.default_rng(3).standard_normal(shape)
+    mask[..., 1] = -np.inf
+    if shape[-2] > 1:
+        mask[..., 2, :] = -np.inf
     results = []
-    for wants in (False, True):  # a mask that wants a gradient goes step by step
-        y = F.scaled_dot_product_attention(q, k, v, Tensor(mask, requires_grad=wants))
-        y.backward(np.cos(y.data))
-        results.append([y.data, *(t.grad.data for t in (q, k, v))])
-        q.grad = k.grad = v.grad = None
+    for step_by_step in (True, False):
+        q, k, v, m = (Tensor(a, requires_grad=True) for a in (*case(), mask))
+        if step_by_step:
+            y = _on_the_tape(q, k, v, m, False, 1 / math.sqrt(3), 0.0, None)
+            y.backward(np.cos(y.data))
+        else:
+            with minseg.use_kernels("emulator") if where == "emulator" else nullcontext():
+                y = F.scaled_dot_product_attention(q, k, v, m)
+                y.backward(np.cos(y.data))
+        results.append([y.data, *(t.grad.data for t in (q, k, v, m))])
     for one, other in zip(*results, strict=True):
-        assert_agree(one, other, np.float64, length=30)
+        assert_agree(other, one, np.float64, length=30)

@@ -153,15 +153,16 @@ def _linear_definition(input: Any, weight: Any, bias: Any) -> Any:
 def attention(draw: Draw) -> Iterator[Case]:
     yield _attention(draw, (2, 2), 9, 13, 5, 6, is_causal=False)
     yield _attention(draw, (2, 1), 37, 37, 8, 8, is_causal=True)
+    yield _attention(draw, (3, 2), 35, 9, 5, 6, is_causal=False, masked=True)
     yield _attention(draw, (draw.images, 4), 512, 512, 32, 32, is_causal=False, large=True)
 
 
 def _attention(
     draw: Draw, lead: Pair, queries: int, keys: int, size: int, out: int, is_causal: bool,
-    large: bool = False,
+    masked: bool = False, large: bool = False,
 ) -> Case:  # fmt: skip
-    def definition(query: Any, key: Any, value: Any) -> Any:
-        mask = np.triu(np.full((queries, keys), -np.inf), 1) if is_causal else None
+    def definition(query: Any, key: Any, value: Any, attn_mask: Any = None) -> Any:
+        mask = np.triu(np.full((queries, keys), -np.inf), 1) if is_causal else attn_mask
         y = np.empty((*lead, queries, out), query.dtype)
         for i in np.ndindex(lead):
             y[i] = attention_definition(query[i], key[i], value[i], mask, 1 / math.sqrt(size))
@@ -170,21 +171,25 @@ def _attention(
     # A score is a sum of `size` products; a gradient meets the scores, the weights' own sum and a
     # sum over keys or queries.
     chain = size + keys
+    arrays = {
+        "query": draw.normal(*lead, queries, size),
+        "key": draw.normal(*lead, keys, size),
+        "value": draw.normal(*lead, keys, out),
+    }
+    if masked:
+        arrays["attn_mask"] = draw.normal(queries, keys)
     return Case(
         "scaled_dot_product_attention",
-        {
-            "query": draw.normal(*lead, queries, size),
-            "key": draw.normal(*lead, keys, size),
-            "value": draw.normal(*lead, keys, out),
-        },
+        arrays,
         {"is_causal": is_causal},
         lengths={
             "forward": chain,
             "grad_query": chain + out + keys,
             "grad_key": chain + out + queries,
             "grad_value": chain + queries,
+            "grad_attn_mask": chain + out + math.prod(lead),
         },
-        gradients=("query", "key", "value"),
+        gradients=tuple(arrays),
         definition=None if large else definition,
         operations={"forward": 2 * math.prod(lead) * queries * keys * (size + out)},
         large=large,
