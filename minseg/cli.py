@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minseg {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
-        _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _ladder, _models, _doctor
+        _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _ladder, _bench, _models,
+        _doctor,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -261,6 +262,27 @@ def _ladder(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("stair", choices=("matmul", "conv2d"))
     _add_kernels(parser)
+
+
+def _bench(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "bench",
+        "time ops and whole networks, beside PyTorch where it is installed",
+        "  minseg bench --ops conv2d norm\n"
+        "  minseg bench --models unet --json bench.json\n"
+        "  minseg bench --growth growth.png\n"
+        "\nWithout options: everything but the growth, which takes minutes. Each engine runs in a\n"
+        "process of its own, in turns; a time is the median of 7 runs or more. Let nothing else\n"
+        "run meanwhile.\n",
+    )
+    parser.add_argument("--ops", nargs="*", metavar="NAME",
+                        help="time the ops, or those with NAME in their name")  # fmt: skip
+    parser.add_argument("--models", nargs="*", metavar="NAME",
+                        help="time training steps and predictions of the networks")  # fmt: skip
+    parser.add_argument("--growth", metavar="FILE.png",
+                        help="draw how a U-Net's time and memory grow with its size")  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write every run's time")
 
 
 def _models(commands: argparse._SubParsersAction) -> None:

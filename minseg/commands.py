@@ -184,18 +184,60 @@ def ladder(stair: str) -> int:
     table = Table("step", "loads an output", "sectors a request", "bytes moved", "conflicts",
                   "barriers", *timed, "idea", box=None, pad_edge=False)  # fmt: skip
     for rung in climb(stair, gpu):
-        p = rung.profile
-        each = p.threads / outputs(stair)
-        loads = [each * p.per_thread("load", shared) for shared in (False, True)]
-        row = [rung.name, f"{loads[0]:.1f} + {loads[1]:.1f} shared", f"{p.sectors_a_request:.1f}",
-               f"{p.bytes_moved / p.bytes_least:.1f} x least", str(p.conflicts),
-               str(p.barriers)]  # fmt: skip
+        row = [rung.name, "needs a Hopper GPU", *4 * ["-"]]
+        if (p := rung.profile) is not None:
+            each = p.threads / outputs(stair)
+            loads = [each * p.per_thread("load", shared) for shared in (False, True)]
+            row[1:] = [f"{loads[0]:.1f} + {loads[1]:.1f} shared", f"{p.sectors_a_request:.1f}",
+                       f"{p.bytes_moved / p.bytes_least:.1f} x least", str(p.conflicts),
+                       str(p.barriers)]  # fmt: skip
         if gpu:
-            share = "" if rung.share is None else f"{rung.share:.0%}"
-            row += [f"{rung.milliseconds:.3f}", share]
+            row.append("" if rung.milliseconds is None else f"{rung.milliseconds:.3f}")
+            row.append("" if rung.share is None else f"{rung.share:.0%}")
         table.add_row(*row, rung.idea)
     console.print(table)
     console.print(f"counted in the emulator, for {sizes}" + ("" if gpu else "; no GPU: no times"))
+    return 0
+
+
+def bench(
+    ops: list[str] | None, models: list[str] | None, growth: str | None, json: str | None
+) -> int:
+    """Time the engines; print, and maybe write, what was found."""
+    from minseg import viz
+    from minseg.bench import report, run
+
+    everything = ops is None and models is None and growth is None
+    timings: list[run.Timing] = []
+    machine = run.machine()
+    imports: dict[str, float] = {}
+    console.print(", ".join(f"{part}: {found}" for part, found in machine.items()))
+    with console.status("") as status:
+        if everything or ops is not None:
+            timings += run.bench_ops(ops or (), status.update)
+        if everything or models is not None:
+            timings += run.bench_models(models or (), status.update)
+        if everything:
+            status.update("import")
+            imports = run.import_times()
+        if growth is not None:
+            curves = run.growth(status.update)
+            viz.save(report.growth_figure(curves), growth)
+            timings += [timing for curve in curves.values() for _, timing in curve]
+    if not timings:
+        raise ValueError(f"bench: no case has {' or '.join([*(ops or ()), *(models or ())])} in it")
+    for title, tasks in (
+        ("ops, forward and backward", ("op",)),
+        ("networks", ("train", "predict")),
+    ):
+        if found := [timing for timing in timings if timing.task in tasks]:
+            console.print(report.table(title, found))
+            console.print(report.verdict(found))
+    if imports:
+        ratio = imports["minseg"] / imports["numpy"]
+        console.print(f"import minseg: {ratio:.2f} times as long as import numpy")
+    if json is not None:
+        write_atomically(json, report.as_json(machine, imports, timings).encode())
     return 0
 
 

@@ -19,8 +19,9 @@ from minseg.data import (
     Flip,
     Normalize,
     RandomCrop,
+    RandomGamma,
+    RandomRotate90,
     RandomScale,
-    Rotate,
     Sample,
     Standardize,
     open_dataset,
@@ -221,17 +222,13 @@ def augmentation(config: Config, channels: int) -> Compose:
     """
     colours: dict[str, list[Transform]] = {
         "scene": [ColorJitter()],
-        "cells": [ColorJitter(0.2, 0.2, 0.1, 0.0)],
+        "cells": [RandomGamma(), ColorJitter(0.2, 0.2, 0.3, 0.03)],
     }
     places: dict[str, list[Transform]] = {
         "flip": [Flip()],
         "scene": [Flip(), RandomScale(0.75, 1.5)],
-        "cells": [
-            Flip(0.5, 0.5),
-            Rotate(180),
-            RandomScale(0.8, 1.25),
-            ElasticDeformation("unet"),
-        ],
+        # Of these, only the last interpolates: each time blurs what has to be told apart.
+        "cells": [Flip(), RandomRotate90(), ElasticDeformation("unet")],
     }
     return Compose(
         [

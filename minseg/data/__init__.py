@@ -8,7 +8,7 @@ from typing import Any
 from minseg.data.camvid import CamVid
 from minseg.data.cityscapes import Cityscapes
 from minseg.data.coco import COCOInstances, COCOPanoptic
-from minseg.data.colour import ColorJitter, Normalize, Standardize
+from minseg.data.colour import ColorJitter, Normalize, RandomGamma, Standardize
 from minseg.data.dataset import IGNORE_INDEX, Cached, Dataset, Sample, check_split
 from minseg.data.elastic import ElasticDeformation
 from minseg.data.files import PathLike, read_image, read_labels
@@ -23,6 +23,7 @@ from minseg.data.transforms import (
     Flip,
     Pad,
     RandomCrop,
+    RandomRotate90,
     RandomScale,
     Resize,
     Rotate,
@@ -50,6 +51,8 @@ __all__ = [
     "Nuclei",
     "Pad",
     "RandomCrop",
+    "RandomGamma",
+    "RandomRotate90",
     "RandomScale",
     "Resize",
     "Rotate",

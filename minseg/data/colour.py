@@ -43,6 +43,25 @@ class ColorJitter:
         return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
 
 
+class RandomGamma:
+    """Raise an image in 0..1 to a power, uniform in low..high in its logarithm.
+
+    Below 1 lifts the dark parts, above 1 sinks them: what no change of brightness or contrast can,
+    and what a normalisation by mean and deviation cannot take back.
+    """
+
+    def __init__(self, low: float = 0.7, high: float = 1.4) -> None:
+        if not 0 < low <= high:
+            raise ValueError(f"RandomGamma: got {low}..{high}, needs 0 < low <= high")
+        self.low = low
+        self.high = high
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        gamma = np.float32(np.exp(generator.uniform(np.log(self.low), np.log(self.high))))
+        image = np.clip(sample.image, 0, 1) ** gamma
+        return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
+
+
 class Normalize:
     """Subtract the mean and divide by the standard deviation of each channel.
 
@@ -71,17 +90,16 @@ class Normalize:
 
 
 class Standardize:
-    """Subtract the image's own mean and divide by its own standard deviation.
+    """Subtract each channel's own mean over the image and divide by its own standard deviation.
 
-    Both are taken over all pixels and channels at once, so colours keep their proportions. For
-    images whose exposures differ, as those of several microscopes. An image of a single value
-    becomes zero.
+    For images whose exposures or stains differ, as those of several microscopes. A channel of a
+    single value becomes zero.
     """
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        centred = sample.image - sample.image.mean(dtype=np.float64).astype(np.float32)
-        std = np.sqrt(np.square(centred).mean(dtype=np.float64))
-        image = centred / np.float32(max(std, _FAINT))
+        image = sample.image - sample.image.mean(axis=(0, 1))
+        std = np.sqrt(np.square(image).mean(axis=(0, 1)))
+        image /= np.maximum(std, _FAINT)
         return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
 
 

@@ -41,6 +41,14 @@ class Flip:
         return _each(sample, lambda array, outside: array[window].copy())
 
 
+class RandomRotate90:
+    """Turn by 0, 90, 180 or 270 degrees, each as often; no pixel is interpolated."""
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        turns = int(generator.integers(4))
+        return _each(sample, lambda array, outside: np.rot90(array, turns).copy())
+
+
 class RandomCrop:
     """Cut out (H, W) at a random place. A smaller image is padded, at a random place too."""
 

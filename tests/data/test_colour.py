@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minseg.data import ColorJitter, Normalize, Sample, Standardize, Street
+from minseg.data import ColorJitter, Normalize, RandomGamma, Sample, Standardize, Street
 
 
 def generator(seed=0):
@@ -61,8 +61,22 @@ def test_standardize():
     sample = Sample(image, np.zeros((40, 50), int))
     after = Standardize()(sample, generator()).image
     assert after.dtype == np.float32
-    np.testing.assert_allclose(after, (image - image.mean()) / image.std(), atol=1e-3)
+    expected = (image - image.mean(axis=(0, 1))) / image.std(axis=(0, 1))
+    np.testing.assert_allclose(after, expected, atol=1e-3)
     brighter = Sample(3 * image + 5, sample.mask)  # another exposure of the same scene
     np.testing.assert_allclose(Standardize()(brighter, generator()).image, after, atol=1e-3)
     flat = Sample(np.full((4, 5, 1), 0.3, np.float32), np.zeros((4, 5), int))
-    assert (Standardize()(flat, generator()).image == 0).all()
+    assert abs(Standardize()(flat, generator()).image).max() < 1e-4  # rounding of 0.3
+
+
+def test_random_gamma():
+    image = generator().random((4, 5, 3)).astype(np.float32)
+    sample = Sample(image, np.zeros((4, 5), int))
+    np.testing.assert_allclose(RandomGamma(2, 2)(sample, generator()).image, image**2, rtol=1e-5)
+    drawn = [RandomGamma(0.5, 2)(sample, generator(seed)).image for seed in range(200)]
+    gammas = np.log([np.log(d[0, 0, 0]) / np.log(image[0, 0, 0]) for d in drawn]) / np.log(2)
+    assert gammas.min() > -1 - 1e-3
+    assert gammas.max() < 1 + 1e-3
+    assert abs(gammas.mean()) < 4 / np.sqrt(3 * 200)  # four deviations of the mean of 200
+    with pytest.raises(ValueError, match="RandomGamma"):
+        RandomGamma(0, 1)

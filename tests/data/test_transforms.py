@@ -12,6 +12,8 @@ from minseg.data import (
     Normalize,
     Pad,
     RandomCrop,
+    RandomGamma,
+    RandomRotate90,
     RandomScale,
     Resize,
     Rotate,
@@ -23,6 +25,7 @@ from minseg.data.transforms import warp
 
 GEOMETRIC = [
     Flip(1.0, 1.0),
+    RandomRotate90(),
     RandomCrop((20, 24)),
     RandomCrop((60, 30)),
     Pad((60, 80)),
@@ -32,7 +35,7 @@ GEOMETRIC = [
     ElasticDeformation("unet", 3.0),
     ElasticDeformation("simard", 4.0, alpha=40.0),
 ]
-PHOTOMETRIC = [ColorJitter(), Normalize(), Standardize()]
+PHOTOMETRIC = [ColorJitter(), RandomGamma(), Normalize(), Standardize()]
 ALL = [*GEOMETRIC, *PHOTOMETRIC, Compose([Flip(), Rotate(), ColorJitter(), RandomCrop((24, 24))])]
 
 
