@@ -4,6 +4,7 @@ from minseg.nn import init
 from minseg.nn.activation import (
     ELU,
     GELU,
+    Hardsigmoid,
     Hardswish,
     LeakyReLU,
     LogSoftmax,
@@ -12,6 +13,7 @@ from minseg.nn.activation import (
     Sigmoid,
     SiLU,
     Softmax,
+    Softmax2d,
     Softplus,
     Tanh,
 )
@@ -31,6 +33,13 @@ from minseg.nn.loss import (
 )
 from minseg.nn.module import Module, Parameter
 from minseg.nn.norm import BatchNorm2d, GroupNorm, InstanceNorm2d, LayerNorm
+from minseg.nn.pad import (
+    CircularPad2d,
+    ConstantPad2d,
+    ReflectionPad2d,
+    ReplicationPad2d,
+    ZeroPad2d,
+)
 from minseg.nn.pool import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
@@ -38,7 +47,17 @@ from minseg.nn.pool import (
     MaxPool2d,
     MaxUnpool2d,
 )
-from minseg.nn.resize import Flatten, Identity, PixelShuffle, Upsample, ZeroPad2d
+from minseg.nn.resize import (
+    Flatten,
+    Fold,
+    Identity,
+    PixelShuffle,
+    PixelUnshuffle,
+    Unfold,
+    Upsample,
+    UpsamplingBilinear2d,
+    UpsamplingNearest2d,
+)
 
 __all__ = [
     "ELU",
@@ -49,13 +68,17 @@ __all__ = [
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm2d",
+    "CircularPad2d",
+    "ConstantPad2d",
     "Conv2d",
     "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Dropout2d",
     "Flatten",
+    "Fold",
     "GroupNorm",
+    "Hardsigmoid",
     "Hardswish",
     "HuberLoss",
     "Identity",
@@ -74,16 +97,23 @@ __all__ = [
     "NLLLoss",
     "Parameter",
     "PixelShuffle",
+    "PixelUnshuffle",
     "ReLU",
     "ReLU6",
+    "ReflectionPad2d",
+    "ReplicationPad2d",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "SmoothL1Loss",
     "Softmax",
+    "Softmax2d",
     "Softplus",
     "Tanh",
+    "Unfold",
     "Upsample",
+    "UpsamplingBilinear2d",
+    "UpsamplingNearest2d",
     "ZeroPad2d",
     "init",
 ]

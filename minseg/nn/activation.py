@@ -1,6 +1,7 @@
 """Activations: a function of each value, or, for the softmaxes, of the values along one axis.
 
-`inplace` is accepted, so that a network written for PyTorch runs as it is, and changes nothing.
+`inplace` is accepted, so that a network written for PyTorch runs as it is, but nothing is computed
+in place: use what a layer returns.
 """
 
 import minseg.functional as F
@@ -106,6 +107,16 @@ class Hardswish(Module):
         return F.hardswish(input)
 
 
+class Hardsigmoid(Module):
+    """min(max(x + 3, 0), 6) / 6"""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.hardsigmoid(input)
+
+
 class Softmax(Module):
     """exp(x), divided by its sum along `dim`"""
 
@@ -115,6 +126,15 @@ class Softmax(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmax(input, self.dim)
+
+
+class Softmax2d(Module):
+    """Softmax over the channels of (N, C, H, W), for each pixel."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4:
+            raise ValueError(f"Softmax2d: input has shape {input.shape}, needs (N, C, H, W)")
+        return F.softmax(input, 1)
 
 
 class LogSoftmax(Module):

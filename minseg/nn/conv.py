@@ -59,9 +59,13 @@ class Conv2d(Module):
         modes = ("zeros", "reflect", "replicate", "circular")
         if padding_mode not in modes:
             raise ValueError(f"Conv2d: padding_mode is {padding_mode!r}, needs one of {modes}")
+        if isinstance(padding, str) and padding not in ("same", "valid"):
+            raise ValueError(f'Conv2d: padding is {padding!r}, needs "same", "valid" or numbers')
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = pair("Conv2d", "kernel_size", kernel_size, least=1)
         self.stride = pair("Conv2d", "stride", stride, least=1)
+        if padding == "same" and self.stride != (1, 1):
+            raise ValueError(f'Conv2d: padding="same" needs stride 1, got {self.stride}')
         self.padding = (
             padding if isinstance(padding, str) else pair("Conv2d", "padding", padding, least=0)
         )
@@ -107,9 +111,12 @@ class ConvTranspose2d(Module):
         groups: int = 1,
         bias: bool = True,
         dilation: Size = 1,
+        padding_mode: str = "zeros",
     ) -> None:
         super().__init__()
         name = "ConvTranspose2d"
+        if padding_mode != "zeros":
+            raise ValueError(f'{name}: padding_mode is {padding_mode!r}, needs "zeros"')
         check_groups(name, in_channels, out_channels, groups)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel_size = pair(name, "kernel_size", kernel_size, least=1)

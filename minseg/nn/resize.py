@@ -7,6 +7,8 @@ import minseg.functional as F
 from minseg.nn.module import Module
 from minseg.tensor import Tensor
 
+Size = int | Sequence[int]
+
 
 class Upsample(Module):
     """Resizes to `size`, or by `scale_factor`; the modes are those of F.interpolate."""
@@ -35,6 +37,28 @@ class Upsample(Module):
         )
 
 
+class UpsamplingNearest2d(Upsample):
+    """Upsample to the nearest pixel's value, under PyTorch's older name."""
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(size, scale_factor, "nearest")
+
+
+class UpsamplingBilinear2d(Upsample):
+    """Bilinear Upsample with align_corners, under PyTorch's older name."""
+
+    def __init__(
+        self,
+        size: int | Sequence[int] | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(size, scale_factor, "bilinear", align_corners=True)
+
+
 class PixelShuffle(Module):
     """(N, C r^2, H, W) -> (N, C, H r, W r): r^2 channels become a block of pixels."""
 
@@ -46,17 +70,49 @@ class PixelShuffle(Module):
         return F.pixel_shuffle(input, self.upscale_factor)
 
 
-class ZeroPad2d(Module):
-    """Zeros around the image: `padding` is (left, right, top, bottom), or one number for all."""
+class PixelUnshuffle(Module):
+    """(N, C, H r, W r) -> (N, C r^2, H, W): the inverse of PixelShuffle."""
 
-    def __init__(self, padding: int | Sequence[int]) -> None:
+    def __init__(self, downscale_factor: int) -> None:
         super().__init__()
-        self.padding = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
-        if len(self.padding) != 4:
-            raise ValueError(f"ZeroPad2d: padding is {padding!r}, needs one or four numbers")
+        self.downscale_factor = downscale_factor
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.pad(input, self.padding)
+        return F.pixel_unshuffle(input, self.downscale_factor)
+
+
+class Unfold(Module):
+    """Every window as a column: (N, C, H, W) -> (N, C kh kw, windows)."""
+
+    def __init__(
+        self, kernel_size: Size, dilation: Size = 1, padding: Size = 0, stride: Size = 1
+    ) -> None:
+        super().__init__()
+        self.kernel_size, self.dilation = kernel_size, dilation
+        self.padding, self.stride = padding, stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.unfold(input, self.kernel_size, self.dilation, self.padding, self.stride)
+
+
+class Fold(Module):
+    """Every column back to its window, overlaps added: the adjoint of Unfold."""
+
+    def __init__(
+        self,
+        output_size: Size,
+        kernel_size: Size,
+        dilation: Size = 1,
+        padding: Size = 0,
+        stride: Size = 1,
+    ) -> None:
+        super().__init__()
+        self.output_size, self.kernel_size = output_size, kernel_size
+        self.dilation, self.padding, self.stride = dilation, padding, stride
+
+    def forward(self, input: Tensor) -> Tensor:
+        how = (self.kernel_size, self.dilation, self.padding, self.stride)
+        return F.fold(input, self.output_size, *how)
 
 
 class Flatten(Module):
