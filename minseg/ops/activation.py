@@ -12,7 +12,8 @@
     softplus(x)    = log(1 + e^(beta x)) / beta         Dugas et al., 2001
 
 (gelu has a file of its own.) At a kink the gradient is PyTorch's choice, the left slope for relu.
-Nothing overflows: where e^x would, it is written with e^-|x|.
+Nothing overflows: where e^x would, it is written with e^-|x|. `inplace` is PyTorch's argument; True
+raises ValueError, since the tape keeps what would be overwritten.
 
 Shapes: any -> the same
 """
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.ops.checks import check_tensor
+from minseg.ops.checks import check_not_inplace, check_tensor
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
 
@@ -78,8 +79,9 @@ relu_op = Op(
 )
 
 
-def relu(input: Tensor) -> Tensor:
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(x, 0), each element."""
+    check_not_inplace("relu", inplace)
     return of_output(relu_op, input)
 
 
@@ -93,8 +95,9 @@ leaky_relu_op = Op(
 )
 
 
-def leaky_relu(input: Tensor, negative_slope: float = 0.01) -> Tensor:
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """x if x > 0 else negative_slope x, each element."""
+    check_not_inplace("leaky_relu", inplace)
     return of_input(leaky_relu_op, input, negative_slope)
 
 
@@ -115,8 +118,9 @@ elu_op = Op(
 )
 
 
-def elu(input: Tensor, alpha: float = 1.0) -> Tensor:
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """x if x > 0 else alpha (e^x - 1), each element."""
+    check_not_inplace("elu", inplace)
     return of_input(elu_op, input, alpha)
 
 
@@ -130,8 +134,9 @@ relu6_op = Op(
 )
 
 
-def relu6(input: Tensor) -> Tensor:
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """min(max(x, 0), 6), each element."""
+    check_not_inplace("relu6", inplace)
     return of_output(relu6_op, input)
 
 
@@ -145,8 +150,9 @@ hardsigmoid_op = Op(
 )
 
 
-def hardsigmoid(input: Tensor) -> Tensor:
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """relu6(x + 3) / 6, each element."""
+    check_not_inplace("hardsigmoid", inplace)
     return of_input(hardsigmoid_op, input)
 
 
@@ -160,8 +166,9 @@ hardswish_op = Op(
 )
 
 
-def hardswish(input: Tensor) -> Tensor:
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """x relu6(x + 3) / 6, each element."""
+    check_not_inplace("hardswish", inplace)
     return of_input(hardswish_op, input)
 
 
@@ -201,8 +208,9 @@ silu_op = Op(
 )
 
 
-def silu(input: Tensor) -> Tensor:
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x sigmoid(x), each element; also called swish."""
+    check_not_inplace("silu", inplace)
     return of_input(silu_op, input)
 
 

@@ -29,10 +29,26 @@ def check_tensor(
     if x.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} is {x.dtype}, needs float32 or float64: use .to(np.float32)")
     if ndim is not None and x.ndim != ndim:
-        axes = {4: " (N, C, H, W)", 3: " (N, C, L)", 2: " (N, C)", 1: " (C,)"}.get(ndim, "")
-        hint = "; a single image needs a batch axis: x[None]" if (ndim, x.ndim) == (4, 3) else ""
+        names = {4: " (N, C, H, W)", 3: " (N, C, L)", 2: " (N, C)", 1: " (C,)"}
+        axes = "" if name == "weight" else names.get(ndim, "")
+        single = name == "input" and (ndim, x.ndim) == (4, 3)
+        hint = "; a single image needs a batch axis: x[None]" if single else ""
         raise ValueError(f"{op}: {name} has shape {x.shape}, needs {ndim} dimensions{axes}{hint}")
     if like is not None and x.dtype != like.dtype:
         raise TypeError(f"{op}: {name} is {x.dtype} but the input is {like.dtype}: use .to(dtype)")
     if like is not None and x.device != like.device:
         raise ValueError(f"{op}: {name} is on {x.device} but the input is on {like.device}")
+
+
+def check_kernels(op: str, weight: Tensor, groups: int) -> None:
+    """Raise unless there is a kernel of at least one pixel and channel, and `groups` is an int."""
+    if not isinstance(groups, int | np.integer):
+        raise TypeError(f"{op}: groups is {groups!r}, needs an int")
+    if min(weight.shape) < 1:
+        raise ValueError(f"{op}: weight has shape {weight.shape}, needs at least 1 in each place")
+
+
+def check_not_inplace(op: str, inplace: bool) -> None:
+    """Raise for inplace=True: the tape keeps the arrays that it would overwrite."""
+    if inplace:
+        raise ValueError(f"{op}: inplace is True, but nothing is done in place: use the result")

@@ -18,7 +18,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops import depthwise
-from minseg.ops.checks import Pair, check_tensor, pair
+from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
 from minseg.ops.columns import Box, Window, boxes, gather, scatter_add
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
@@ -276,6 +276,7 @@ def conv2d(
     dilation = pair("conv2d", "dilation", dilation, least=1)
     check_tensor("conv2d", "input", input, ndim=4)
     check_tensor("conv2d", "weight", weight, ndim=4, like=input)
+    check_kernels("conv2d", weight, groups)
     if isinstance(padding, str):
         input, padding = _pad_as_named(input, weight, padding, stride, dilation)
     padding = pair("conv2d", "padding", padding, least=0)

@@ -21,7 +21,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops import conv2d
-from minseg.ops.checks import Pair, check_tensor, pair
+from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
 
@@ -153,6 +153,7 @@ def conv_transpose2d(
     dilation = pair("conv_transpose2d", "dilation", dilation, least=1)
     check_tensor("conv_transpose2d", "input", input, ndim=4)
     check_tensor("conv_transpose2d", "weight", weight, ndim=4, like=input)
+    check_kernels("conv_transpose2d", weight, groups)
     _check_channels(input, weight, bias, groups)
     for o, s, d in zip(output_padding, stride, dilation, strict=True):
         if o >= max(s, d):

@@ -12,7 +12,7 @@ Source: Srivastava et al., "Dropout", 2014; channels: Tompson et al., "Efficient
 import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.ops.checks import check_tensor
+from minseg.ops.checks import check_not_inplace, check_tensor
 from minseg.ops.op import Op
 from minseg.random import default_generator
 from minseg.tensor import Tensor, record
@@ -42,15 +42,17 @@ def dropout(
     input: Tensor,
     p: float = 0.5,
     training: bool = True,
+    inplace: bool = False,
     *,
     generator: np.random.Generator | None = None,
 ) -> Tensor:
     """Drop each element with probability `p`; the input itself unless `training`.
 
     The draws come from `generator`, by default the one that minseg.manual_seed sets. Raises
-    ValueError for p outside 0 .. 1.
+    ValueError for p outside 0 .. 1, and for inplace=True: use the result.
     """
     check_tensor("dropout", "input", input, ndim=None)
+    check_not_inplace("dropout", inplace)
     return _drop("dropout", input, input.shape, p, training, generator)
 
 
@@ -58,14 +60,16 @@ def dropout2d(
     input: Tensor,
     p: float = 0.5,
     training: bool = True,
+    inplace: bool = False,
     *,
     generator: np.random.Generator | None = None,
 ) -> Tensor:
     """Drop each channel of (N, C, ...) with probability `p`; arguments as for dropout.
 
-    Raises ValueError for an input of fewer than 3 dimensions, and for p outside 0 .. 1.
+    Raises as dropout, and ValueError for an input of fewer than 3 dimensions.
     """
     check_tensor("dropout2d", "input", input, ndim=None)
+    check_not_inplace("dropout2d", inplace)
     if input.ndim < 3:
         raise ValueError(f"dropout2d: input has shape {input.shape}, needs (N, C, H, W)")
     channels = input.shape[:2] + (1,) * (input.ndim - 2)

@@ -2,7 +2,7 @@
 
     y[..., o] = b[o] + sum over k of w[o, k] * x[..., k]
 
-Shapes: x (..., K), w (O, K), b (O,) -> y (..., O)
+Shapes: x (..., K), w (O, K), b (O,) -> y (..., O); w (K,), without a bias -> y (...)
 """
 
 import math
@@ -58,6 +58,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Raises ValueError or TypeError for arguments that do not fit together.
     """
     check_tensor("linear", "input", input, ndim=None)
+    if isinstance(weight, Tensor) and weight.ndim == 1:
+        if bias is not None:
+            raise ValueError(f"linear: a weight of shape {weight.shape} takes no bias")
+        return linear(input, weight.reshape(1, -1))[..., 0]
     check_tensor("linear", "weight", weight, ndim=2, like=input)
     outputs, inputs = weight.shape
     if input.shape[-1:] != (inputs,):

@@ -5,11 +5,15 @@
     smooth_l1_loss  d^2 / (2 beta) where |d| < beta, else |d| - beta / 2     (beta = 0: l1_loss)
     huber_loss      d^2 / 2 where |d| <= delta, else delta (|d| - delta / 2)
 
-Shapes: input, target: any, the same -> the same ("none") or one number
+A `weight` multiplies each element's loss. With it, "mean" divides by the sum of the weights; in
+huber_loss, as in PyTorch, by the number of elements.
+
+Shapes: input, target, weight: any, the same -> the same ("none") or one number
 Source: Huber, "Robust estimation of a location parameter", 1964; smooth L1: Girshick, "Fast R-CNN",
         2015, equation 3
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +68,32 @@ def check_pair(op: str, input: Tensor, target: Tensor, reduction: str) -> None:
         raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
 
 
+def _weighted(
+    op: Op,
+    input: Tensor,
+    target: Tensor,
+    arguments: tuple[Any, ...],
+    reduction: str,
+    weight: Tensor | None,
+) -> Tensor:
+    """`pointwise_loss` with a weight for each element, which may want a gradient as well."""
+    check_pair(op.name, input, target, reduction)
+    if weight is None:
+        return pointwise_loss(op, input, target, arguments, reduction)
+    check_tensor(op.name, "weight", weight, ndim=None, like=input)
+    if weight.shape != input.shape:
+        raise ValueError(f"{op.name}: weight has shape {weight.shape}, the input {input.shape}")
+    loss = pointwise_loss(op, input, target, arguments, "none") * weight
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if op is huber_op:
+        return loss.mean()
+    total = weight.sum()
+    return loss.sum() / (total if total.item() else math.nan)  # all weights 0: the mean of nothing
+
+
 def _difference_op(
     name: str, scalar: Callable[..., float], value: Callable[..., Array], slope: Callable
 ) -> Op:
@@ -112,22 +142,27 @@ huber_op = _difference_op(
 )
 
 
-def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+def mse_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
     """The squared difference. Raises ValueError for shapes that differ (nothing is broadcast)."""
-    check_pair("mse_loss", input, target, reduction)
-    return pointwise_loss(mse_op, input, target, (), reduction)
+    return _weighted(mse_op, input, target, (), reduction, weight)
 
 
-def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+def l1_loss(
+    input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
     """The absolute difference, with slope 0 at 0. Raises ValueError for shapes that differ."""
-    check_pair("l1_loss", input, target, reduction)
-    return pointwise_loss(l1_op, input, target, (), reduction)
+    return _weighted(l1_op, input, target, (), reduction, weight)
 
 
 def smooth_l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0
 ) -> Tensor:
-    """A parabola within `beta`, straight outside, with slope 1. ValueError for a negative beta."""
+    """A parabola within `beta`, straight outside, with slope 1; PyTorch's has no weight either.
+
+    Raises ValueError for a negative beta.
+    """
     check_pair("smooth_l1_loss", input, target, reduction)
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta is {beta}, needs at least 0")
@@ -135,10 +170,13 @@ def smooth_l1_loss(
 
 
 def huber_loss(
-    input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0
+    input: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """A parabola within `delta`, straight outside, with slope delta. ValueError for delta <= 0."""
-    check_pair("huber_loss", input, target, reduction)
     if delta <= 0:
         raise ValueError(f"huber_loss: delta is {delta}, needs to be above 0")
-    return pointwise_loss(huber_op, input, target, (delta,), reduction)
+    return _weighted(huber_op, input, target, (delta,), reduction, weight)

@@ -83,8 +83,14 @@ def pad(
     """Pad the last len(pad) / 2 dimensions; `pad` is (left, right, top, bottom, ...), last first.
 
     Raises ValueError for an odd number of widths, an unknown mode, a width that "reflect" (at most
-    size - 1) or "circular" (at most size) cannot fill, or a negative size of the result.
+    size - 1) or "circular" (at most size) cannot fill, or a negative size of the result; TypeError
+    for what are no integers.
     """
+    if not isinstance(input, Tensor):
+        raise TypeError(f"pad: input is a {type(input).__name__}, needs a Tensor")
+    integers = isinstance(pad, Sequence) and all(isinstance(n, int | np.integer) for n in pad)
+    if not integers:
+        raise TypeError(f"pad: pad is {pad!r}, needs ints: (left, right, top, bottom, ...)")
     if len(pad) % 2 or len(pad) > 2 * input.ndim:
         raise ValueError(
             f"pad: pad is {tuple(pad)}: needs 2 widths a dimension, at most {input.ndim}"

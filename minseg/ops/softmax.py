@@ -120,7 +120,7 @@ log_softmax_op = Op(
 )
 
 
-def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """Probabilities along `dim`, computed in `dtype` (the input's own if None).
 
     Raises ValueError for a `dim` that the input lacks, TypeError for one that is not an int.
@@ -128,7 +128,7 @@ def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     return _along(softmax_op, input, dim, dtype)
 
 
-def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
+def log_softmax(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
     """The logarithms of the probabilities along `dim`; arguments and errors as for softmax."""
     return _along(log_softmax_op, input, dim, dtype)
 

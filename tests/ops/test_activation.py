@@ -124,3 +124,12 @@ def test_hardswish_is_flat_at_infinity():
     with np.errstate(invalid="ignore"):
         F.hardswish(x).backward(np.ones(4))  # its value at -inf is -inf * 0
     np.testing.assert_array_equal(x.grad.data, [0, 0, 1, 1])
+
+
+def test_nothing_is_done_in_place():
+    x = Tensor(np.array([-1.0, 2.0]))
+    for name in ("relu", "relu6", "leaky_relu", "elu", "hardsigmoid", "hardswish", "silu"):
+        function = getattr(F, name)
+        np.testing.assert_array_equal(function(x, inplace=False).data, function(x).data)
+        with pytest.raises(ValueError, match=f"^{name}: inplace is True"):
+            function(x, inplace=True)

@@ -158,6 +158,11 @@ def test_override_replaces_the_forward_everywhere():
         ({"padding": "same", "stride": 2}, ValueError, "needs stride 1"),
         ({"dilation": 1.5}, TypeError, "dilation is 1.5"),
         ({"groups": 2}, ValueError, "groups is 2, needs to divide"),
+        ({"groups": 0}, ValueError, "groups is 0, needs to divide"),
+        ({"groups": 1.0}, TypeError, "groups is 1.0, needs an int"),
+        ({"weight": Tensor(np.ones((4, 0, 3, 3)))}, ValueError, "weight has shape .4, 0, 3, 3."),
+        ({"weight": Tensor(np.ones((4, 3, 0, 3)))}, ValueError, "weight has shape .4, 3, 0, 3."),
+        ({"weight": Tensor(np.ones((4, 3, 3)))}, ValueError, "needs 4 dimensions$"),
     ],
 )
 def test_errors_name_the_culprit(change, error, message):

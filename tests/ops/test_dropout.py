@@ -65,3 +65,7 @@ def test_errors_name_the_culprit():
         F.dropout2d(Tensor(np.ones((3, 4))))
     with pytest.raises(TypeError, match="dropout: input is int64"):
         F.dropout(Tensor(np.ones(3, int)))
+    for name in ("dropout", "dropout2d"):
+        assert getattr(F, name)(Tensor(np.ones((1, 2, 3))), 0.5, True, False).shape == (1, 2, 3)
+        with pytest.raises(ValueError, match=f"^{name}: inplace is True"):
+            getattr(F, name)(Tensor(np.ones((1, 2, 3))), inplace=True)

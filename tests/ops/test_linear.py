@@ -20,12 +20,22 @@ def test_forward_and_gradients(lead, dtype):
         assert gradcheck(F.linear, [Tensor(a, requires_grad=True) for a in (x, w)])
 
 
+@pytest.mark.parametrize("lead", [(), (5,), (2, 3)])
+def test_a_vector_as_weight_gives_a_number_for_each_row(lead):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((*lead, 4)), rng.standard_normal(4)
+    assert_agree(F.linear(Tensor(x), Tensor(w)).data, (x * w).sum(axis=-1), x.dtype, length=4)
+    assert gradcheck(F.linear, [Tensor(a, requires_grad=True) for a in (x, w)])
+
+
 def test_errors_name_the_culprit():
     x, w = Tensor(np.ones((2, 4))), Tensor(np.ones((3, 4)))
     with pytest.raises(ValueError, match=r"linear: input has shape \(2, 5\), needs \(..., 4\)"):
         F.linear(Tensor(np.ones((2, 5))), w)
-    with pytest.raises(ValueError, match="linear: weight has shape"):
-        F.linear(x, Tensor(np.ones(4)))
+    with pytest.raises(ValueError, match=r"linear: weight has shape \(1, 3, 4\), needs 2 dim"):
+        F.linear(x, Tensor(np.ones((1, 3, 4))))
+    with pytest.raises(ValueError, match=r"linear: a weight of shape \(4,\) takes no bias"):
+        F.linear(x, Tensor(np.ones(4)), Tensor(np.ones(1)))
     with pytest.raises(ValueError, match=r"linear: bias has shape \(4,\), needs \(3,\)"):
         F.linear(x, w, Tensor(np.ones(4)))
     with pytest.raises(TypeError, match="linear: weight is float32"):

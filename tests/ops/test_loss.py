@@ -52,6 +52,33 @@ def test_differences_by_hand():
     assert at("huber_loss", 2, delta=2) == (2, 2)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("name", ["mse_loss", "l1_loss", "huber_loss"])
+def test_weighted_losses_of_a_difference(name, reduction, dtype):
+    rng = np.random.default_rng(0)
+    x, t = rng.standard_normal((2, 2, 3, 5)).astype(dtype)
+    w = rng.uniform(0.1, 2, x.shape).astype(dtype)
+    how = {"delta": 0.7} if name == "huber_loss" else {}
+    loss = w * get_op(name).definition(*(a.astype(float) for a in (x, t)), *how.values())
+    expected = reduced(loss, reduction)
+    if reduction == "mean" and name != "huber_loss":
+        expected = loss.sum() / w.astype(float).sum()
+    function = getattr(F, name)
+    got = function(*tensors(x, t), reduction=reduction, weight=Tensor(w), **how)
+    assert_agree(got.data, expected, dtype, length=x.size)
+
+    def weighted(x, t, w):
+        return function(x, t, reduction=reduction, weight=w, **how)
+
+    assert gradcheck(weighted, [Tensor(a.astype(float), requires_grad=True) for a in (x, t, w)])
+    if reduction == "mean":
+        nothing = function(*tensors(x, t), weight=Tensor(0 * w), **how).item()
+        assert nothing == 0 if name == "huber_loss" else math.isnan(nothing)
+    with pytest.raises(ValueError, match=rf"^{name}: weight has shape \(5,\), the input"):
+        function(*tensors(x, t), weight=Tensor(w[0, 0]))
+
+
 def binary_case(name, dtype=np.float64):
     rng = np.random.default_rng(1)
     x = rng.random((2, 3, 4)) if name == "binary_cross_entropy" else rng.normal(0, 4, (2, 3, 4))
