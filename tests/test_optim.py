@@ -185,12 +185,16 @@ def test_load_state_dict_refuses_another_network_and_changes_nothing():
         (lambda p: optim.SGD([p], lr=math.nan), ValueError, "lr is nan"),
         (lambda p: optim.SGD([p], nesterov=True), ValueError, "nesterov needs a momentum"),
         (lambda p: optim.AdamW([p], betas=(0.9, 1.0)), ValueError, "AdamW: betas is"),
+        (lambda p: optim.AdamW([p], betas=0.9), ValueError, "AdamW: betas is 0.9, needs two"),
+        (lambda p: optim.SGD([p], lr="0.1"), TypeError, "SGD: lr is '0.1', needs a number"),
+        (lambda p: optim.SGD(None), TypeError, "SGD: params is a NoneType"),
         (lambda p: optim.Adam([p], eps=-1), ValueError, "Adam: eps is -1"),
         (lambda p: optim.Adam([{"params": [p], "lrr": 1}]), ValueError, "no option 'lrr'"),
         (lambda p: optim.Adam([{"lr": 1}]), TypeError, "needs a dict with params"),
         (lambda p: optim.StepLR(p, 3), TypeError, "optimizer is a Parameter"),
         (lambda p: optim.StepLR(optim.SGD([p]), 0), ValueError, "step_size is 0"),
         (lambda p: optim.OneCycleLR(optim.SGD([p]), 1), ValueError, "total_steps, or epochs"),
+        (lambda p: optim.OneCycleLR(optim.Adam([p]), [1, 2], 9), ValueError, "2 max_lr for 1"),
         (lambda p: optim.LambdaLR(optim.SGD([p]), []), ValueError, "0 functions for 1"),
         (lambda p: optim.SequentialLR(optim.SGD([p]), [], [1]), ValueError, "0 schedulers"),
         (lambda p: optim.clip_grad_norm_([p], 1, norm_type=0), ValueError, "norm_type is 0"),
@@ -279,6 +283,10 @@ def test_clip_grad_norm_of_huge_and_of_bad_gradients():
     np.testing.assert_array_equal(p.grad.data, [np.inf, 1])
     optim.clip_grad_norm_(p, 1.0)
     np.testing.assert_array_equal(p.grad.data, [np.nan, 0])
+    q = nn.Parameter(np.zeros(1, np.float32))
+    for norm_type in (1, 2, math.inf, "inf"):
+        p.grad, q.grad = Tensor(np.float32([3, 4])), Tensor(np.float32([np.nan]))
+        assert math.isnan(optim.clip_grad_norm_([p, q], 1.0, norm_type))
 
 
 def test_clip_grad_value():

@@ -12,6 +12,7 @@ Source: Kingma & Ba, "Adam", 2015, algorithm 1; Loshchilov & Hutter, "Decoupled 
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from minseg.array import Array, array_module
@@ -89,9 +90,11 @@ class Adam(Optimizer):
 
     def check(self, options: dict[str, Any]) -> None:
         check_at_least_zero(type(self).__name__, options, "lr", "eps", "weight_decay")
-        if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
+        betas = options["betas"]
+        pair = isinstance(betas, Sequence) and len(betas) == 2
+        if not pair or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(
-                f"{type(self).__name__}: betas is {options['betas']}, needs two numbers in [0, 1)"
+                f"{type(self).__name__}: betas is {betas!r}, needs two numbers in [0, 1)"
             )
 
     def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:

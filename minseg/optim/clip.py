@@ -24,11 +24,13 @@ def clip_grad_norm_(
     Returns the norm before. Raises ValueError for a `norm_type` that is not positive, and, if
     `error_if_nonfinite`, RuntimeError for a norm that is infinite or NaN.
     """
+    norm_type = float(norm_type)  # "inf" may come from a file or a command line
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type is {norm_type}, needs to be positive")
     grads = _gradients(parameters)
     if norm_type == math.inf:
-        norm = max((float(abs(g).max()) for g in grads if g.size), default=0.0)
+        largest = [float(abs(g).max()) for g in grads if g.size]
+        norm = float(np.max(largest, initial=0.0))  # np.max, unlike max, never loses a NaN
     else:
         norm = sum(_sum_of_powers(g, norm_type) for g in grads) ** (1 / norm_type)
     if error_if_nonfinite and not math.isfinite(norm):

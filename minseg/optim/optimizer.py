@@ -35,6 +35,9 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
+        if not isinstance(params, Iterable | Tensor):
+            kind = type(params).__name__
+            raise TypeError(f"{type(self).__name__}: params is a {kind}, needs parameters")
         given: list[Any] = [params] if isinstance(params, dict | Tensor) else list(params)
         groups = given if given and isinstance(given[0], dict) else [{"params": given}]
         for group in groups:
@@ -145,6 +148,8 @@ def in_blocks(update: Callable[..., None], *arrays: Array) -> None:
 
 def check_at_least_zero(optimizer: str, options: dict[str, Any], *names: str) -> None:
     for name in names:
+        if not isinstance(options[name], int | float | np.number):
+            raise TypeError(f"{optimizer}: {name} is {options[name]!r}, needs a number")
         if not options[name] >= 0:
             raise ValueError(f"{optimizer}: {name} is {options[name]}, needs at least 0")
 

@@ -187,7 +187,10 @@ class OneCycleLR(Schedule):
         groups = optimizer.param_groups
         if cycle_momentum and not all("betas" in g or "momentum" in g for g in groups):
             raise ValueError("OneCycleLR: cycle_momentum needs momentum or betas in the optimizer")
-        self.max_lrs = [max_lr] * len(groups) if isinstance(max_lr, int | float) else list(max_lr)
+        self.max_lrs = list(max_lr) if isinstance(max_lr, Sequence) else [max_lr] * len(groups)
+        if len(self.max_lrs) != len(groups):
+            given = len(self.max_lrs)
+            raise ValueError(f"OneCycleLR: {given} max_lr for {len(groups)} parameter groups")
         self.anneal = _cosine if anneal_strategy == "cos" else _line
         self.cycle_momentum = cycle_momentum
         self.base_momentum, self.max_momentum = base_momentum, max_momentum
