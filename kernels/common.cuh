@@ -171,3 +171,57 @@ __device__ __forceinline__ unsigned to_tf32(float value) {
     return 0;
 #endif
 }
+
+// --- Hopper's tensor cores -----------------------------------------------------------------------
+// Four warps together, a warp group, multiply a 64 x 8 tile of A by an 8 x 128 tile of B and add to a
+// 64 x 128 tile of D. Both operands lie in shared memory, where two descriptors say (PTX ISA, "Matrix
+// descriptor format"; kernels/ladder/matmul/v9_wgmma.cu builds them); D lies in registers. With warp w
+// of the group, g = lane / 4, t = lane % 4, a thread holds, for j from 0 to 15 and i from 0 to 3,
+//   d[4j + i] = D[16w + g + i / 2 * 8][8j + 2t + i % 2]
+// The instruction only starts the work: wgmma_fence() before the first one that uses these registers,
+// wgmma_commit() behind the last one, and wgmma_wait() before anyone reads the registers or overwrites
+// the shared memory. Needs sm_90a, on which code for later GPUs does not build; so not in the emulator.
+#if !defined(MINSEG_EMULATOR)
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define HOPPER_ASM(...) asm volatile(__VA_ARGS__)
+#else
+#define HOPPER_ASM(...) __trap()
+#endif
+#define EIGHT(d, i)                                                                            \
+    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+        "+f"(d[i + 6]), "+f"(d[i + 7])
+
+__device__ __forceinline__ void wgmma_m64n128k8_tf32(float d[64], unsigned long long a,
+                                                     unsigned long long b) {
+    HOPPER_ASM(
+        "wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32 "
+        "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+        " %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+        " %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+        " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+        "%64, %65, 1, 1, 1;"  // D += (1 A) (1 B)
+        : EIGHT(d, 0), EIGHT(d, 8), EIGHT(d, 16), EIGHT(d, 24), EIGHT(d, 32), EIGHT(d, 40),
+          EIGHT(d, 48), EIGHT(d, 56)
+        : "l"(a), "l"(b)
+        : "memory");
+}
+
+__device__ __forceinline__ void wgmma_fence() { HOPPER_ASM("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() {
+    HOPPER_ASM("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void wgmma_wait() {  // until all that was committed is done
+    HOPPER_ASM("wgmma.wait_group.sync.aligned 0;" ::: "memory");
+}
+
+// Tensor cores reach shared memory by a way of their own (the "async proxy"). Each thread that wrote
+// there calls this before the barrier that lets others start a wgmma on what it wrote.
+__device__ __forceinline__ void fence_proxy_async() {
+    HOPPER_ASM("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// A pointer to shared memory as the instructions know it: an offset, below 2^18.
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+    return (unsigned)__cvta_generic_to_shared(p);
+}
+#endif

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,9 @@ def launch(name: str, *arguments: Any) -> None:
     if 0 in checked.grid:
         return
     if any(device_of(a) != "cpu" for a in checked.arguments if _is_array(a)):
-        _run_cupy(checked)
+        from minseg.cuda import gpu
+
+        gpu.run(checked)
     else:
         from minseg.emulator.run import run
 
@@ -312,37 +313,3 @@ def _check_geometry(
 
 def _address(array: Any) -> int:
     return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
-
-
-# --- On a GPU ------------------------------------------------------------------------------
-
-
-def compile_options(double: bool) -> tuple[str, ...]:
-    """What NVRTC gets; nothing that loosens arithmetic."""
-    return ("-std=c++17",) + (("-DMINSEG_DOUBLE",) if double else ())
-
-
-@lru_cache(maxsize=256)
-def _module(source_text: str, instances: tuple[str, ...], double: bool, device: int) -> Any:
-    import cupy
-
-    # Lazily compiled; CuPy keeps the binary on disk, under a hash of this text and the options.
-    # Includes are already in the text, so that an edited common.cuh is never missed.
-    return cupy.RawModule(
-        code=source_text, options=compile_options(double), name_expressions=instances
-    )
-
-
-def _run_cupy(checked: Launch) -> None:
-    source = checked.kernel.source
-    instances = [k.name for k in source.kernels.values() if not k.template]
-    if checked.kernel.template:
-        instances = [checked.instance]
-    device = next(a for a in checked.arguments if _is_array(a)).device
-    with device:
-        module = _module(source.text, tuple(instances), checked.double, device.id)
-        function = module.get_function(checked.instance)
-        if checked.shared > 48 * 1024:  # more than every GPU gives unasked
-            function.max_dynamic_shared_size_bytes = checked.shared
-        arguments = [np.uint64(0) if a is None else a for a in checked.arguments]
-        function(checked.grid, checked.block, tuple(arguments), shared_mem=checked.shared)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from minseg.cuda.gpu import is_hopper
+from minseg.cuda.source import HOPPER
 from minseg.emulator.profile import Profile, profile
 from minseg.kernels import kernel_info, kernels_folder, launch, load
 
@@ -24,11 +26,14 @@ LARGE = {"matmul": (4096, 4096, 4096), "conv2d": (8, 128, 128, 128, 128)}
 
 @dataclass(frozen=True)
 class Rung:
-    """One kernel of a stair; `milliseconds` and `share` (of the vendor's speed) on a GPU only."""
+    """One kernel of a stair; `milliseconds` and `share` (of the vendor's speed) on a GPU only.
+
+    `profile` is None for a rung that the emulator cannot run: it needs a Hopper GPU.
+    """
 
     name: str  # "v3_shared_tiles"
     idea: str  # the first sentence of the file
-    profile: Profile
+    profile: Profile | None
     milliseconds: float | None = None
     share: float | None = None
 
@@ -44,8 +49,12 @@ def climb(stair: str, gpu: bool = False) -> Iterator[Rung]:
     for path in sorted(kernels_folder().glob(f"ladder/{stair}/v*.cu")):
         (kernel,) = load(path).kernels
         name = f"{path}:{kernel}"
-        counted = profile(name, *_arguments(name, SMALL[stair]), operations=_work(SMALL[stair]))
-        seconds = _gpu_seconds(name, LARGE[stair]) if gpu else None
+        counted = None
+        if load(path).target != HOPPER:
+            arguments = _arguments(name, SMALL[stair])
+            counted = profile(name, *arguments, operations=_work(SMALL[stair]))
+        runs = gpu and (counted is not None or is_hopper())
+        seconds = _gpu_seconds(name, LARGE[stair]) if runs else None
         share = vendor / seconds if vendor and seconds and kernel != "im2col" else None
         yield Rung(path.stem, _idea(path), counted, seconds and 1e3 * seconds, share)
 

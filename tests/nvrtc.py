@@ -9,7 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from minseg import kernels
+from minseg.cuda.gpu import compile_options
 from minseg.cuda.source import Source
 
 
@@ -22,7 +22,7 @@ def compiler():
 def cubin(source: Source, target: str, double: bool) -> bytes:
     """The machine code of a file's kernels for a GPU like sm_70. AssertionError with the log."""
     build = _by_nvrtc if compiler() == "nvrtc" else _by_nvcc
-    return build(source.text, target, kernels.compile_options(double), source.path.name)
+    return build(source.text, target, compile_options(double), source.path.name)
 
 
 def _by_nvrtc(text: str, target: str, options: tuple[str, ...], name: str) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from minseg.cuda.expression import evaluate
 
 _SIZES = {"bool": 1, "char": 1, "short": 2, "half": 2, "int": 4, "float": 4, "double": 8}
+HOPPER = "sm_90a"  # the target of wgmma: code for it runs on Hopper GPUs only
 ROLES = ("in", "out", "inout")
 
 
@@ -43,6 +44,7 @@ class Kernel:
     shared: str
     max_threads: str  # the first argument of __launch_bounds__, or ""
     samples: tuple[str, ...]  # `// sample:` lines, see minseg.emulator.samples
+    plain_name: bool  # extern "C": the binary has it under its own name
 
     @property
     def path(self) -> Path:
@@ -66,6 +68,12 @@ class Source:
     @cached_property
     def _constants(self) -> tuple[dict[str, str], dict[str, str]]:
         return _constants(self.code, {}), _constants(self.code, {"MINSEG_DOUBLE": "1"})
+
+    @property
+    def target(self) -> str:
+        """The lowest GPU that it is for, by its first line: "sm_70"; "" if that does not say."""
+        first = re.match(r"#line.*\n// (sm_\d+a?)\b", self.text)
+        return first[1] if first else ""
 
     def constants(self, double: bool) -> dict[str, str]:
         """The `#define`s and `constexpr`s that hold when `scalar` is float, or double."""
@@ -226,6 +234,7 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
         shared=launch.get("shared", "0"),
         max_threads=max_threads,
         samples=tuple(re.findall(r"// sample:(.*)", source.text[previous:start])),
+        plain_name=source.text[previous:start].rstrip().endswith('extern "C"'),
     )
 
 

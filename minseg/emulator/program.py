@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from minseg.cuda.source import Source, place, split_commas
+from minseg.cuda.source import HOPPER, Source, place, split_commas
 
 _SHARED = re.compile(
     r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+(?P<declaration>[^;]*);"
@@ -18,7 +18,15 @@ _DECLARATOR = re.compile(r"(?P<type>.*?)(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(\[.*
 
 
 def cpp_text(source: Source, instances: list[str]) -> str:
-    """C++ for the kernels named (`saxpy`, `matmul<16>`); entry points as `symbol(instance)`."""
+    """C++ for the kernels named (`saxpy`, `matmul<16>`); entry points as `symbol(instance)`.
+
+    Raises RuntimeError for a file that needs more of a GPU than is emulated.
+    """
+    if source.target == HOPPER:
+        raise RuntimeError(
+            f"{source.path.name} needs a Hopper GPU (its first line says {HOPPER}): "
+            "the emulator has no wgmma"
+        )
     entries = [f"MINSEG_ENTRIES({symbol(instance)}, {instance})" for instance in instances]
     body = _with_shared(source)
     return "\n".join(['#include "kernel.h"', body, '#line 1 "entries"', *entries, ""])

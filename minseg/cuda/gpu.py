@@ -1,0 +1,83 @@
+"""Compile a kernel for a GPU by NVRTC, and launch it, through CuPy. Binaries are kept on disk.
+
+Includes are already in a source's text, so that an edited common.cuh is never missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minseg.cuda.source import HOPPER, Source
+
+if TYPE_CHECKING:
+    from minseg.kernels import Launch
+
+
+def compile_options(double: bool) -> tuple[str, ...]:
+    """What NVRTC gets. (CuPy adds -ftz=true: floats below 1.2e-38 count as 0.)"""
+    return ("-std=c++17",) + (("-DMINSEG_DOUBLE",) if double else ())
+
+
+def is_hopper() -> bool:
+    """Has the current GPU wgmma? Code for sm_90a runs on no other, later ones included."""
+    import cupy
+
+    return cupy.cuda.Device().compute_capability == "90"
+
+
+def run(launch: Launch) -> None:
+    """Run a checked launch on its arrays' GPU, on the current stream, without waiting for it."""
+    kernel = launch.kernel
+    device = next(a for a in launch.arguments if hasattr(a, "__cuda_array_interface__")).device
+    with device:
+        mangled = "" if kernel.plain_name else launch.instance
+        module = _module(kernel.source, mangled, launch.double, device.id)
+        function = module.get_function(launch.instance)
+        if launch.shared > 48 * 1024:  # more than every GPU gives unasked
+            function.max_dynamic_shared_size_bytes = launch.shared
+        arguments = tuple(np.uint64(0) if a is None else a for a in launch.arguments)
+        function(launch.grid, launch.block, arguments, shared_mem=launch.shared)
+
+
+@lru_cache(maxsize=256)
+def _module(source: Source, mangled: str, double: bool, device: int) -> Any:
+    """A compiled file, as loaded on a device. CuPy keeps the binary under a hash of the text.
+
+    `mangled` is an instance whose name C++ mangles, so that CuPy asks NVRTC for it; else "", as
+    CuPy 13 keeps no binary where names had to be asked for.
+    """
+    import cupy
+
+    if source.target == HOPPER:
+        return cupy.RawModule(path=str(hopper_binary(source.text, double)))
+    names = (mangled,) if mangled else None
+    return cupy.RawModule(code=source.text, options=compile_options(double), name_expressions=names)
+
+
+def hopper_binary(text: str, double: bool) -> Path:
+    """A file with machine code for sm_90a, a target that CuPy's own compilation cannot name."""
+    from cupy.cuda import nvrtc
+
+    options = (*compile_options(double), f"-arch={HOPPER}")
+    key = hashlib.sha256(repr((text, options, nvrtc.getVersion())).encode()).hexdigest()[:32]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minseg" / "cuda"
+    target = folder / f"{key}.cubin"
+    if not target.exists():
+        program = nvrtc.createProgram(text, "", (), ())
+        try:
+            nvrtc.compileProgram(program, options)
+        except nvrtc.NVRTCError as error:
+            raise RuntimeError(nvrtc.getProgramLog(program)) from error
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            written = Path(unfinished) / "cubin"
+            written.write_bytes(nvrtc.getCUBIN(program))
+            os.replace(written, target)  # appears only when it is whole
+    return target
