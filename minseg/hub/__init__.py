@@ -21,6 +21,7 @@ import numpy as np
 from minseg.backbones.vgg import STAGES
 from minseg.data.files import PathLike
 from minseg.hub import safe_pickle
+from minseg.hub.huggingface import segformer_rules
 from minseg.hub.safe_pickle import BFLOAT16, Storage, Stored
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # how files that PyTorch wrote before version 1.6 begin
@@ -180,6 +181,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     vgg11, 13, 16, 19 (also vgg16_bn ...)     torchvision's classifiers, for `backbones.VGG`
     fcn32s, fcn16s, fcn8s                     wkentaro/pytorch-fcn
     unetplusplus                              segmentation_models.pytorch, for backbone=
+    segformer_b0 ... segformer_b5             Hugging Face's SegformerForSemanticSegmentation: the
+                                              names of transformers 5, and the published files'
     unet                                      milesial/Pytorch-UNet, for UNet(norm="batch")
 
     A "module." in front of every name, which DataParallel leaves, goes. Values stay as they are.
@@ -198,6 +201,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         rules = UNETPLUSPLUS
     elif match := re.fullmatch("vgg(11|13|16|19)(_bn)?", name):
         rules = _vgg_rules(int(match[1]), bool(match[2]))
+    elif match := re.fullmatch("segformer_b([0-5])", name):
+        rules = segformer_rules(int(match[1]))
     else:
         raise ValueError(f"adapt: no names are known for {name!r}; see help(minseg.hub.adapt)")
     return {_rename(name, key, rules): value for key, value in state.items()}

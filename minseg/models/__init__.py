@@ -9,6 +9,7 @@ from minseg.models.deeplab import (
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
 from minseg.models.registry import build, list_models
+from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
 from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
@@ -17,6 +18,7 @@ __all__ = [
     "FCN",
     "DeepLabV3",
     "DeepLabV3Plus",
+    "SegFormer",
     "SegNet",
     "UNet",
     "UNetPlusPlus",

@@ -20,6 +20,7 @@ from minseg.models.deeplab import (
 )
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
+from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
 from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
@@ -54,6 +55,12 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
         {},
         "DeepLabV3 on ResNet-101, torchvision's form (a dict)",
     ),
+    "segformer_b0": (SegFormer, {"variant": 0}, "SegFormer: a transformer, an all-MLP head (2021)"),
+    "segformer_b1": (SegFormer, {"variant": 1}, "SegFormer, twice as wide as B0"),
+    "segformer_b2": (SegFormer, {"variant": 2}, "SegFormer, 16 blocks where B1 has 8"),
+    "segformer_b3": (SegFormer, {"variant": 3}, "SegFormer, 28 blocks"),
+    "segformer_b4": (SegFormer, {"variant": 4}, "SegFormer, 41 blocks"),
+    "segformer_b5": (SegFormer, {"variant": 5}, "SegFormer, 52 blocks"),
 }
 
 # What makes the form of segmentation_models.pytorch, where `backbone=` is given.

@@ -9,7 +9,8 @@ from minseg import Tensor, no_grad, optim
 from minseg.models import build, list_models
 
 NAMES = list(list_models())
-QUICK = [name for name in NAMES if "101" not in name]  # the others differ in depth only
+DEEPER = ("101", "_b1", "_b2", "_b3", "_b4", "_b5")  # these differ in depth only
+QUICK = [name for name in NAMES if not name.endswith(DEEPER)]
 
 
 def options_of(name):
