@@ -16,6 +16,7 @@ from minseg.data.files import (
     checked_sample,
     find_root,
     image_files,
+    not_empty,
     read_image,
     read_labels,
 )
@@ -66,7 +67,7 @@ class CamVid(Dataset):
         root = find_root(root, folders, (f"{split}annot",), _GET)
         self.size = size
         self.full_labels = full_labels
-        self.pairs = _pairs(root, split)
+        self.pairs = not_empty(_pairs(root, split), f"{root}: split {split!r}")
         larger = root.parent / "full_labels_480x360" / f"{split}annot"
         if full_labels and larger.is_dir():
             self.pairs = [(image, larger / mask.name) for image, mask in self.pairs]
@@ -99,9 +100,13 @@ def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
     if listing.is_file():
         # "/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/NAME.png": the last two parts
         # hold wherever the folder was moved.
-        lines = [line.split() for line in listing.read_text().splitlines() if line.strip()]
-        return [(root.joinpath(*Path(a).parts[-2:]), root.joinpath(*Path(b).parts[-2:]))
-                for a, b in lines]  # fmt: skip
+        pairs = []
+        for line in filter(str.strip, listing.read_text(encoding="utf-8").splitlines()):
+            files = [root.joinpath(*Path(word).parts[-2:]) for word in line.split()]
+            if len(files) != 2:
+                raise ValueError(f"{listing}: {line!r} is not 'IMAGE LABELS', two files")
+            pairs.append((files[0], files[1]))
+        return pairs
     images = image_files(root / split)
     return [(image, root / f"{split}annot" / f"{name}.png") for name, image in images.items()]
 

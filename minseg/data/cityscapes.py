@@ -12,7 +12,14 @@ labels: https://github.com/mcordts/cityscapesScripts, helpers/labels.py.
 import numpy as np
 
 from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split
-from minseg.data.files import PathLike, checked_sample, find_root, read_image, read_labels
+from minseg.data.files import (
+    PathLike,
+    checked_sample,
+    find_root,
+    not_empty,
+    read_image,
+    read_labels,
+)
 
 # What is scored, in the order of its "trainId": the label in the files, and the colour.
 _CLASSES = {
@@ -57,7 +64,9 @@ class Cityscapes(Dataset):
     def __init__(self, root: PathLike | None = None, split: str = "train") -> None:
         check_split("Cityscapes", split, ("train", "val", "test"))
         root = find_root(root, ("cityscapes", "Cityscapes"), (f"leftImg8bit/{split}",), _GET)
-        self.images = sorted((root / "leftImg8bit" / split).glob("*/*_leftImg8bit.png"))
+        folder = root / "leftImg8bit" / split
+        images = sorted(folder.glob("*/*_leftImg8bit.png"))
+        self.images = not_empty(images, f"{folder}/*/*_leftImg8bit.png")
         self.labels = root / "gtFine" / split
 
     def __len__(self) -> int:
@@ -71,7 +80,8 @@ class Cityscapes(Dataset):
         labels = read_labels(mask_path)
         if labels.max(initial=0) >= _LABELS:
             raise ValueError(f"{mask_path}: label {labels.max()}, needs 0..{_LABELS - 1}")
-        instances = read_labels(stem.with_name(f"{stem.name}_instanceIds.png"))
+        instances_path = stem.with_name(f"{stem.name}_instanceIds.png")
+        instances = read_labels(instances_path)
         objects, dense = np.unique(np.where(instances < 1000, 0, instances), return_inverse=True)
         dense = dense.reshape(instances.shape) + (objects[0] != 0)  # 1..n, and 0 for none
         sample = checked_sample(
@@ -81,6 +91,7 @@ class Cityscapes(Dataset):
             classes=len(self.classes),
             image_path=image_path,
             mask_path=mask_path,
+            instances_path=instances_path,
         )
         sample.name = name
         return sample

@@ -9,6 +9,8 @@ Sources: Lin et al., "Microsoft COCO", ECCV 2014; Kirillov et al., "Panoptic seg
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,14 @@ import numpy as np
 
 from minseg.data import rle
 from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split, voc_palette
-from minseg.data.files import PathLike, checked_sample, find_root, read_colours, read_image
+from minseg.data.files import (
+    PathLike,
+    checked_sample,
+    find_root,
+    not_empty,
+    read_colours,
+    read_image,
+)
 
 # The colours that the panoptic annotations give the 80 kinds of things.
 _COLOURS = """
@@ -60,7 +69,11 @@ class COCOInstances(Dataset):
     ) -> None:
         self.path, self.folder = _locate("instances", root, split, annotations, images)
         content = _read_json(self.path)
-        categories = _categories(content, self.path)
+        with _naming(str(self.path)):
+            self._index(content)
+
+    def _index(self, content: dict[str, Any]) -> None:
+        categories = _categories(content)
         names = [category["name"] for category in categories]
         self.classes = ("background", *names)
         self.things = tuple(names)
@@ -70,7 +83,8 @@ class COCOInstances(Dataset):
         for label, name in enumerate(names, start=1):
             self.palette[label] = list(colours.get(name, self.palette[label]))
         self._label = {category["id"]: i for i, category in enumerate(categories, start=1)}
-        self._images = sorted(content["images"], key=lambda image: image["id"])
+        images = sorted(content["images"], key=lambda image: image["id"])
+        self._images = not_empty(images, f"{self.path}: images")
         self._objects: dict[int, list[dict]] = {image["id"]: [] for image in self._images}
         for annotation in content["annotations"]:
             if annotation["image_id"] in self._objects:
@@ -104,7 +118,8 @@ class COCOInstances(Dataset):
         )
 
     def _decode(self, annotation: dict, entry: dict, size: tuple[int, int]) -> np.ndarray:
-        try:
+        where = f"{self.path}: object {annotation.get('id')} of {self.folder / entry['file_name']}"
+        with _naming(where):
             if (entry["height"], entry["width"]) != size:
                 raise ValueError(
                     f"the annotation is for {entry['width']}x{entry['height']} pixels, "
@@ -113,9 +128,6 @@ class COCOInstances(Dataset):
             if annotation["category_id"] not in self._label:
                 raise ValueError(f"category {annotation['category_id']} is not in the file's list")
             return rle.decode(annotation["segmentation"], size)
-        except ValueError as error:
-            where = f"object {annotation.get('id')} of {self.folder / entry['file_name']}"
-            raise ValueError(f"{self.path}: {where}: {error}") from error
 
 
 class COCOPanoptic(Dataset):
@@ -136,17 +148,22 @@ class COCOPanoptic(Dataset):
     ) -> None:
         self.path, self.folder = _locate("panoptic", root, split, annotations, images)
         content = _read_json(self.path)
-        categories = _categories(content, self.path)
+        with _naming(str(self.path)):
+            self._index(content)
+
+    def _index(self, content: dict[str, Any]) -> None:
+        categories = _categories(content)
         self.classes = tuple(category["name"] for category in categories)
         self.things = tuple(c["name"] for c in categories if c["isthing"])
         self.palette = np.array([category["color"] for category in categories], np.uint8)
         self._label = {category["id"]: i for i, category in enumerate(categories)}
         self._thing_ids = {category["id"] for category in categories if category["isthing"]}
         names = {image["id"]: image["file_name"] for image in content["images"]}
-        self._entries = [
+        entries = [
             (names[a["image_id"]], a["file_name"], a["segments_info"])
             for a in sorted(content["annotations"], key=lambda a: a["image_id"])
         ]
+        self._entries = not_empty(entries, f"{self.path}: annotations")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -158,12 +175,15 @@ class COCOPanoptic(Dataset):
         mask = np.full(ids.shape, IGNORE_INDEX)
         instances = np.zeros(ids.shape, np.int64)
         things = 0
-        for segment in segments:
-            pixels = ids == segment["id"]
-            mask[pixels] = self._label[segment["category_id"]]
-            if segment["category_id"] in self._thing_ids and not segment.get("iscrowd", 0):
-                things += 1
-                instances[pixels] = things
+        with _naming(f"{self.path}: segments of {mask_name}"):
+            for segment in segments:
+                if segment["category_id"] not in self._label:
+                    raise ValueError(f"category {segment['category_id']} is not in the file's list")
+                pixels = ids == segment["id"]
+                mask[pixels] = self._label[segment["category_id"]]
+                if segment["category_id"] in self._thing_ids and not segment.get("iscrowd", 0):
+                    things += 1
+                    instances[pixels] = things
         unknown = (mask == IGNORE_INDEX) & (ids != 0)
         if unknown.any():
             raise ValueError(f"{mask_path}: segment {ids[unknown][0]} is not in {self.path}")
@@ -207,8 +227,18 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _categories(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """What goes wrong inside, since the file holds something else, says where it does."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"{where}: {what}") from error
+
+
+def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
     categories = sorted(content["categories"], key=lambda category: category["id"])
     if len(categories) >= IGNORE_INDEX:
-        raise ValueError(f"{path}: {len(categories)} categories, needs fewer than {IGNORE_INDEX}")
+        raise ValueError(f"{len(categories)} categories, needs fewer than {IGNORE_INDEX}")
     return categories

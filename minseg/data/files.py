@@ -4,15 +4,17 @@ Every error names the file.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from minseg.data.dataset import IGNORE_INDEX, Sample, check_labels
 
 PathLike = str | os.PathLike[str]
+_Samples = TypeVar("_Samples", bound=Sequence)
 _CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
 
 
@@ -20,8 +22,8 @@ def read_image(path: PathLike, channels: int = 3, page: int = 0) -> np.ndarray:
     """The image as (H, W, channels) float32 in 0..1; channels is 3 (RGB) or 1 (grey).
 
     Grey and palette images become RGB where that is asked for, colours become luma the other
-    way round, an alpha channel is dropped, 16-bit grey keeps its precision. `page` is the slice
-    of a multi-page TIFF.
+    way round, an alpha channel is dropped, 16-bit grey keeps its precision. A photo that says which
+    side is up (EXIF) is turned accordingly. `page` is the slice of a multi-page TIFF.
 
     Raises OSError for a file that is broken or no image, ValueError for floating-point pixels.
     """
@@ -86,9 +88,11 @@ def page_count(path: PathLike) -> int:
 
 def _open(path: PathLike, page: int = 0) -> Image.Image:
     try:
-        with Image.open(path) as image:
+        # Given a name, pillow maps the file into memory, and mixes up the pixels of a turned TIFF.
+        with open(path, "rb") as file, Image.open(file) as image:
             image.seek(page)
             image.load()  # Image.open reads the header only
+            ImageOps.exif_transpose(image, in_place=True)
             return image
     except FileNotFoundError:
         raise
@@ -115,15 +119,16 @@ def checked_sample(
     classes: int,
     image_path: PathLike,
     mask_path: PathLike,
+    instances_path: PathLike | None = None,
 ) -> Sample:
     """The sample, named after its image file, once its parts are known to fit each other.
 
     Raises ValueError, naming the files, for sizes that differ and for a label without a class.
     """
-    for labels in (mask, instances):
+    for labels, path in ((mask, mask_path), (instances, instances_path or mask_path)):
         if labels is not None and labels.shape != image.shape[:2]:
             raise ValueError(
-                f"{mask_path}: the mask is {labels.shape[1]}x{labels.shape[0]} pixels, but its "
+                f"{path}: the mask is {labels.shape[1]}x{labels.shape[0]} pixels, but its "
                 f"image {image_path} is {image.shape[1]}x{image.shape[0]}"
             )
     check_labels(mask, classes, str(mask_path))
@@ -138,6 +143,13 @@ def image_files(folder: Path) -> dict[str, Path]:
     suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
     return {path.stem: path for path in files if not path.name.startswith(".")}
+
+
+def not_empty(samples: _Samples, where: str) -> _Samples:
+    """The samples of a data set. Raises FileNotFoundError if there are none."""
+    if not samples:
+        raise FileNotFoundError(f"{where}: there are no images")
+    return samples
 
 
 def find_root(

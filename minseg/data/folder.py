@@ -72,7 +72,11 @@ class Folder(Dataset):
 
     def _read_classes(self, path: Path) -> None:
         names: dict[int, str] = {}
-        for line in path.read_text().splitlines():
+        try:
+            text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: is not in UTF-8: {error}") from error
+        for line in text.splitlines():
             words = line.split("#")[0].split()
             if not words:
                 continue
@@ -81,15 +85,22 @@ class Folder(Dataset):
             if not words[0].isdecimal() or not name:
                 raise ValueError(f"{path}: {line!r} is not 'index name [red green blue]'")
             index = int(words[0])
+            if index in names:
+                raise ValueError(f"{path}: class {index} is {names[index]!r} and {name!r}")
             if coloured:
-                self._colours[tuple(int(word) for word in words[-3:])] = index
+                colour = tuple(int(word) for word in words[-3:])
+                if max(colour) > 255:
+                    raise ValueError(f"{path}: {line!r}: a colour's parts lie in 0..255")
+                self._colours[colour] = index
             if name.lower() in _VOID_NAMES:
                 self._stored[index] = IGNORE_INDEX
                 self.void_name = name
             else:
                 names[index] = name
-        if sorted(names) != list(range(len(names))) or not names:
-            raise ValueError(f"{path}: classes {sorted(names)}, needs 0..K-1 without a gap")
+        if sorted(names) != list(range(len(names))) or not 0 < len(names) <= IGNORE_INDEX:
+            raise ValueError(
+                f"{path}: classes {sorted(names)}, needs 0..K-1 without a gap, K at most 255"
+            )
         self.classes = tuple(names[index] for index in range(len(names)))
         self.palette = voc_palette(len(names))
         for colour, index in self._colours.items():

@@ -17,6 +17,7 @@ from minseg.data.files import (
     checked_sample,
     find_root,
     image_files,
+    not_empty,
     page_count,
     read_image,
     read_labels,
@@ -49,7 +50,8 @@ class ISBI(Dataset):
                 (i, path, root / "label" / f"{name}.png", 0)
                 for i, (name, path) in enumerate(files.items())
             ]
-        self.slices = slices[_SLICES[split]]  # (depth, image file, label file, page)
+        # (depth, image file, label file, page)
+        self.slices = not_empty(slices[_SLICES[split]], f"{root}: split {split!r}")
 
     def __len__(self) -> int:
         return len(self.slices)

@@ -17,6 +17,7 @@ from minseg.data.files import (
     checked_sample,
     find_root,
     image_files,
+    not_empty,
     read_image,
     read_labels,
 )
@@ -44,13 +45,21 @@ class Nuclei(Dataset):
         root = find_root(root, folders, ("stage1_train", "labels"), _GET)
         self.per_nucleus = (root / "stage1_train").is_dir()
         if self.per_nucleus:
-            masks = {path.parent.name: path for path in root.glob("stage1_train/*/masks")}
-            images = {i: path.parent / "images" / f"{i}.png" for i, path in masks.items()}
+            images = {
+                path.name: path / "images" / f"{path.name}.png"
+                for path in root.glob("stage1_train/*")
+                if path.is_dir()
+            }
+            masks = {i: root / "stage1_train" / i / "masks" for i in images}
         else:
             images = image_files(root / "images")
             masks = {name: root / "labels" / f"{name}.png" for name in images}
-        by_name = {i[:_SHORT]: (images[i], masks[i]) for i in images}
-        self.names = hold_out(list(by_name), split)
+        short = {i: i[:_SHORT] for i in images}
+        if len(set(short.values())) < len(short):  # names that are no ids
+            short = {i: i for i in images}
+        by_name = {short[i]: (images[i], masks[i]) for i in images}
+        names = hold_out(list(by_name), split)
+        self.names = not_empty(names, f"{root}: split {split!r}")
         self.pairs = [by_name[name] for name in self.names]
 
     def __len__(self) -> int:

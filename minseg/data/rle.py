@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 _UPSAMPLE = 5  # COCO draws the outlines of polygons on a grid 5 times as fine
+_FAR = 100_000  # more than the side of any image: the outline is drawn point by point
 
 
 def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
@@ -38,6 +39,8 @@ def decode(segmentation: Any, size: tuple[int, int]) -> np.ndarray:
 
 def counts_to_mask(counts: Sequence[int], size: tuple[int, int]) -> np.ndarray:
     """Run lengths to the boolean mask (H, W)."""
+    if not all(isinstance(count, int | np.integer) for count in counts):
+        raise ValueError("run lengths: they are not all whole numbers")
     if min(counts, default=0) < 0 or sum(counts) != size[0] * size[1]:
         raise ValueError(f"run lengths: they sum to {sum(counts)}, needs {size[0]} x {size[1]}")
     ones = np.arange(len(counts)) % 2 == 1
@@ -97,6 +100,8 @@ def polygon_mask(polygon: Sequence[float], size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"polygon: {len(polygon)} numbers, needs x and y of at least 3 corners")
+    if not np.abs(np.array(polygon, float)).max() <= _FAR:
+        raise ValueError(f"polygon: it has a corner further off than {_FAR} pixels, or NaN")
     corners = (np.array(polygon, float).reshape(-1, 2) * _UPSAMPLE + 0.5).astype(int)
     lines = [_line(a, b) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)]
     x, y = np.concatenate(lines).T

@@ -14,6 +14,7 @@ from minseg.data.files import (
     checked_sample,
     find_root,
     image_files,
+    not_empty,
     read_image,
     read_labels,
 )
@@ -41,11 +42,10 @@ class VOC(Dataset):
         folders = ("VOCdevkit/VOC2012", "VOC2012", "voc", "VOC")
         self.root = find_root(root, folders, (f"ImageSets/Segmentation/{split}.txt",), _GET)
         listing = self.root / "ImageSets" / "Segmentation" / f"{split}.txt"
-        self.names = listing.read_text().split()
+        self.names = not_empty(listing.read_text(encoding="utf-8").split(), str(listing))
         images = self.root / "JPEGImages"
-        if not images.is_dir():
-            images = self.root / "PNGImages"  # a lossless copy under another name
-        self.images = image_files(images)
+        copies = self.root / "PNGImages"  # lossless, where there is no JPEGImages
+        self.images = image_files(copies if copies.is_dir() and not images.is_dir() else images)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -67,4 +67,5 @@ class VOC(Dataset):
             classes=len(self.classes),
             image_path=self.images[name],
             mask_path=mask_path,
+            instances_path=objects_path,
         )

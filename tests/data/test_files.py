@@ -43,6 +43,19 @@ def test_images_of_every_mode(tmp_path):
         np.testing.assert_allclose(image, expected, rtol=0, atol=2**-24, err_msg=name)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_photo_is_turned_as_its_camera_says(tmp_path, suffix):
+    # EXIF 2.3, tag 274: which side of the scene the stored first row and first column show.
+    smooth = np.add.outer(20 * np.arange(5), 9 * np.arange(7)).astype(np.uint8)  # JPEG keeps it
+    turned = {1: smooth, 3: smooth[::-1, ::-1], 6: np.rot90(smooth, -1), 8: np.rot90(smooth)}
+    for orientation, expected in turned.items():
+        exif = Image.Exif()
+        exif[274] = orientation
+        path = save(tmp_path / f"{orientation}.{suffix}", smooth, exif=exif)
+        np.testing.assert_allclose(255 * read_image(path, 1)[:, :, 0], expected, atol=4)
+        np.testing.assert_allclose(read_labels(path), expected, atol=4)
+
+
 def test_images_in_grey(tmp_path):
     grey = read_image(save(tmp_path / "grey.png", GREY), channels=1)
     np.testing.assert_allclose(grey, GREY[:, :, None] / 255, rtol=0, atol=2**-24)

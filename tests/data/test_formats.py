@@ -147,6 +147,22 @@ def test_folder_errors(tmp_path):
         Folder(tmp_path, "test")
 
 
+def test_the_list_of_classes_is_checked(tmp_path):
+    folder_set(tmp_path, {"a": np.zeros(SIZE, np.uint8)})
+    path = tmp_path / "classes.txt"
+    path.write_bytes("\ufeff0 Straße\n".encode())  # with a byte order mark
+    assert Folder(tmp_path, "all").classes == ("Straße",)
+    for content, words in [
+        ("0 Straße\n".encode("latin-1"), "UTF-8"),
+        (b"0 sky\n0 road\n", "class 0 is 'sky' and 'road'"),
+        (b"0 sky 0 0 256\n", r"0\.\.255"),
+        (b"".join(b"%d c\n" % i for i in range(256)), "at most 255"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"classes\.txt: .*{words}"):
+            Folder(tmp_path, "all")
+
+
 def test_folder_of_instance_ids_is_refused(tmp_path):
     folder_set(tmp_path, {"a": np.full(SIZE, 300, np.uint16), "b": np.zeros(SIZE, np.uint8)})
     with pytest.raises(ValueError, match="a label is 300"):
@@ -223,6 +239,11 @@ def test_camvid_errors(tmp_path):
         with pytest.raises(ValueError, match=r"trainannot/train_0\.png: label 12"):
             CamVid(tmp_path, full_labels=full)[0]
     # A mask of another size is refused even where it is a multiple: only full_labels wants that.
+    for line in ("train/train_0.png\n", "train/a b.png trainannot/a b.png\n"):
+        (tmp_path / "train.txt").write_text(line)
+        with pytest.raises(ValueError, match=r"train\.txt: .* two files"):
+            CamVid(tmp_path)
+    (tmp_path / "train.txt").unlink()
     save(tmp_path / "trainannot" / "train_0.png", np.zeros((12, 16), np.uint8))
     for size in (None, (3, 4)):
         with pytest.raises(ValueError, match=r"16x12 pixels.*train_0\.png is 8x6"):
@@ -255,6 +276,9 @@ def test_voc(tmp_path):
     np.testing.assert_array_equal(sample.instances, np.where(objects == 255, 0, objects))
     with pytest.raises(FileNotFoundError, match="2007_000032"):
         data[0]
+    save_indices(root / "SegmentationObject" / "2007_000039.png", objects[1:])
+    with pytest.raises(ValueError, match=r"SegmentationObject/2007_000039\.png: the mask is 8x5"):
+        data[1]
     with pytest.raises(FileNotFoundError, match=r"host\.robots\.ox\.ac\.uk"):
         VOC(tmp_path, "trainval")
 
@@ -381,6 +405,41 @@ def test_nuclei_in_both_layouts(tmp_path):
         Nuclei(tmp_path / "nowhere")
 
 
+def test_nuclei_whose_names_are_no_ids(tmp_path):
+    names = [f"fluorescence_{i}" for i in range(3)]  # alike in their first 12 letters
+    for name in names:
+        save(tmp_path / "stage1_train" / name / "images" / f"{name}.png", pixels(*SIZE, 4))
+        save(tmp_path / "stage1_train" / name / "masks" / "1.png", np.full(SIZE, 255, np.uint8))
+    assert [sample.name for sample in Nuclei(tmp_path, "all")] == names
+    (tmp_path / "stage1_train" / names[0] / "masks").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match="fluorescence_0/masks"):
+        list(Nuclei(tmp_path, "all"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "marker"),
+    [
+        ("camvid", "trainannot"),
+        ("camvid", "train"),
+        ("isbi", "image"),
+        ("nuclei", "stage1_train"),
+        ("cityscapes", "leftImg8bit/train"),
+    ],
+)
+def test_a_data_set_without_images_is_refused(spec, marker, tmp_path):
+    for folder in (marker, "trainannot", "train", "label"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path.name}.*there are no images"):
+        open_dataset(spec, "train", root=tmp_path)
+
+
+def test_an_empty_list_of_voc_is_refused(tmp_path):
+    (tmp_path / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").write_text("\n")
+    with pytest.raises(FileNotFoundError, match=r"train\.txt: there are no images"):
+        VOC(tmp_path)
+
+
 # --------------------------------------------------------------------------------------- COCO
 
 
@@ -433,6 +492,10 @@ def test_coco_instances(tmp_path):
         ({"segmentation": {"size": [6, 9], "counts": [54]}}, r"size \[6, 9\]"),
         ({"segmentation": {"size": [6, 8], "counts": [4]}}, "sum to 4"),
         ({"category_id": 5}, "category 5"),
+        ({"segmentation": None}, "NoneType"),
+        ({"segmentation": {"size": [6, 8]}}, "'counts' is missing"),
+        ({"segmentation": {"size": [6, 8], "counts": ["48"]}}, "whole numbers"),
+        ({"segmentation": [[0, 0, 4, 0, 4, "x"]]}, "could not convert"),
     ],
 )
 def test_coco_errors_name_file_and_object(tmp_path, change, words):
@@ -478,6 +541,28 @@ def test_coco_panoptic(tmp_path):
     coco_set(tmp_path, [annotation], "panoptic")
     with pytest.raises(ValueError, match=r"panoptic_val2017/7\.png: segment 301"):
         COCOPanoptic(tmp_path, "val")[0]
+    segments.append({"id": 301, "category_id": 5})
+    coco_set(tmp_path, [annotation], "panoptic")
+    with pytest.raises(ValueError, match=r"panoptic_val2017\.json: .*7\.png: category 5"):
+        COCOPanoptic(tmp_path, "val")[0]
+    segments[-1] = {"id": 301}
+    coco_set(tmp_path, [annotation], "panoptic")
+    with pytest.raises(ValueError, match=r"7\.png: 'category_id' is missing"):
+        COCOPanoptic(tmp_path, "val")[0]
+
+
+@pytest.mark.parametrize("kind", [COCOInstances, COCOPanoptic])
+def test_a_json_of_another_form_is_named(kind, tmp_path):
+    path = tmp_path / "own.json"
+    image, category = {"id": 1, "file_name": "1.png"}, {"id": 1, "name": "car"}
+    for content, error, words in [
+        ({"images": [{}], "annotations": [{}], "categories": [category]}, ValueError, "missing"),
+        ({"images": [image], "annotations": [], "categories": [7]}, ValueError, "int"),
+        ({"images": [], "annotations": [], "categories": []}, FileNotFoundError, "no images"),
+    ]:
+        path.write_text(json.dumps(content))
+        with pytest.raises(error, match=rf"own\.json: .*{words}"):
+            kind(annotations=path, images=tmp_path)
 
 
 def test_coco_files(tmp_path):

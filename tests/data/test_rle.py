@@ -69,5 +69,10 @@ def test_what_is_wrong_is_said():
         rle.text_to_counts("1 2")
     with pytest.raises(ValueError, match="at least 3 corners"):
         rle.polygon_mask([1, 2, 3, 4], (5, 5))
+    for far in (float("nan"), 1e30, -1e7):
+        with pytest.raises(ValueError, match="further off than"):
+            rle.polygon_mask([1, 2, 3, 4, 5, far], (5, 5))
+    with pytest.raises(ValueError, match="whole numbers"):
+        rle.counts_to_mask([2.0, 4.0], (2, 3))
     with pytest.raises(ValueError, match="size"):
         rle.decode({"size": [3, 2], "counts": [6]}, (2, 3))
