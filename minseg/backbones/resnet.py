@@ -85,11 +85,14 @@ STAGES: dict[int, tuple[Block, tuple[int, ...]]] = {
 }
 
 
-def depth_of(backbone: str) -> int:
-    """18 of "resnet18". Raises ValueError for a name that is none of the ResNets'."""
+def depth_of(backbone: str, *others: str) -> int:
+    """18 of "resnet18". Raises ValueError for a name that is none of the ResNets'.
+
+    others: names that could have been given as well, for the message.
+    """
     names = {f"resnet{depth}": depth for depth in STAGES}
     if backbone not in names:
-        raise ValueError(f"backbone is {backbone!r}, needs one of {', '.join(names)}")
+        raise ValueError(f"backbone is {backbone!r}, needs one of {', '.join([*names, *others])}")
     return names[backbone]
 
 
@@ -102,10 +105,12 @@ class ResNet(nn.Module):
             and four times that where blocks are bottlenecks (`channels` lists what comes out).
         output_stride: 32, or 16 or 8 for one or two last stages that dilate instead of striding.
         multi_grid: rates of the last stage's blocks, in units of the stage's own rate; (1, 2, 4) in
-            DeepLabV3, whose 3 blocks at output stride 16 so get the rates 2, 4, 8. Without it, the
-            block that would have strided keeps the rate of the stage before, as in torchvision.
+            DeepLabV3, whose 3 blocks at output stride 16 so get the rates 2, 4, 8.
+        dilate_first: whether the block that would have strided has its stage's rate already, as in
+            segmentation_models.pytorch, or still that of the stage before, as in torchvision.
+        stages: how many of the four stages there are.
 
-    Shapes: (N, C, H, W) -> a list of four maps, (N, channels[i], H / s, W / s) rounded up, with
+    Shapes: (N, C, H, W) -> a list of a map a stage, (N, channels[i], H / s, W / s) rounded up, with
     the strides s = 4, 8, 16, 32, of which none is above `output_stride`.
     Raises ValueError for another depth or output stride, a width below 1, or a multi-grid that does
     not fit the last stage.
@@ -118,6 +123,8 @@ class ResNet(nn.Module):
         width: int = 64,
         output_stride: int = 32,
         multi_grid: Sequence[int] | None = None,
+        dilate_first: bool = False,
+        stages: int = 4,
     ) -> None:
         super().__init__()
         if depth not in STAGES:
@@ -141,12 +148,12 @@ class ResNet(nn.Module):
 
         self.channels: list[int] = []
         channels, total_stride, rate = width, 4, 1
-        for stage, count in enumerate(counts):
+        for stage, count in enumerate(counts[:stages]):
             stride, rate_before = (1 if stage == 0 else 2), rate
             if total_stride * stride > output_stride:
                 stride, rate = 1, rate * stride
             total_stride *= stride
-            rates = [rate_before] + [rate] * (count - 1)
+            rates = [rate if dilate_first else rate_before] + [rate] * (count - 1)
             if multi_grid is not None and stage == 3:
                 rates = [rate * unit for unit in multi_grid]
             blocks = []
@@ -162,11 +169,11 @@ class ResNet(nn.Module):
         return self.pyramid(x)[1:]
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        """The same four maps after that of the first convolution, (N, width, H/2, W/2)."""
+        """The same maps after that of the first convolution, (N, width, H/2, W/2)."""
         x = self.relu(self.bn1(self.conv1(x)))
         maps = [x]
         x = self.maxpool(x)  # (N, width, H/4, W/4)
-        for stage in range(1, 5):
+        for stage in range(1, len(self.channels) + 1):
             x = getattr(self, f"layer{stage}")(x)
             maps.append(x)
         return maps

@@ -23,6 +23,7 @@ from minseg.data.files import PathLike
 from minseg.hub import safe_pickle
 from minseg.hub.huggingface import segformer_rules
 from minseg.hub.safe_pickle import BFLOAT16, Storage, Stored
+from minseg.hub.smp import PSPNET_UNUSED, SMP
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # how files that PyTorch wrote before version 1.6 begin
 
@@ -179,8 +180,10 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     fcn_resnet50 ..., deeplabv3_resnet50 ...  torchvision's models of the same name
     resnet18, 34, 50, 101                     torchvision's classifiers, for `backbones.ResNet`
     vgg11, 13, 16, 19 (also vgg16_bn ...)     torchvision's classifiers, for `backbones.VGG`
+    mobilenet_v2                              torchvision's, for `backbones.MobileNetV2`
+    xception65                                timm's, for `backbones.Xception`
     fcn32s, fcn16s, fcn8s                     wkentaro/pytorch-fcn
-    unetplusplus                              segmentation_models.pytorch, for backbone=
+    unetplusplus, pspnet, fpn, deeplabv3plus  segmentation_models.pytorch, for backbone=
     segformer_b0 ... segformer_b5             Hugging Face's SegformerForSemanticSegmentation: the
                                               names of transformers 5, and the published files'
     unet                                      milesial/Pytorch-UNet, for UNet(norm="batch")
@@ -193,12 +196,15 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         state = {key.removeprefix("module."): value for key, value in state.items()}
     if re.fullmatch("fcn(32|16|8)s|(fcn|deeplabv3)_resnet(50|101)", name):
         return state
-    if re.fullmatch("resnet(18|34|50|101)", name):
-        return {key: value for key, value in state.items() if not key.startswith("fc.")}
+    if re.fullmatch("resnet(18|34|50|101)|xception65|mobilenet_v2", name):
+        head = ("fc.", "head.fc.", "classifier.")
+        return {key: value for key, value in state.items() if not key.startswith(head)}
+    if name == "pspnet":
+        state = {key: value for key, value in state.items() if not key.startswith(PSPNET_UNUSED)}
     if name == "unet":
         rules = UNET
-    elif name == "unetplusplus":
-        rules = UNETPLUSPLUS
+    elif name in SMP:
+        rules = SMP[name]
     elif match := re.fullmatch("vgg(11|13|16|19)(_bn)?", name):
         rules = _vgg_rules(int(match[1]), bool(match[2]))
     elif match := re.fullmatch("segformer_b([0-5])", name):
@@ -222,21 +228,6 @@ UNET = {
     **{f"up{i}.up": f"up.{i - 1}" for i in range(1, 5)},
     **{f"up{i}.conv.double_conv": f"expand.{i - 1}" for i in range(1, 5)},
     "outc.conv": "head",
-}
-
-
-# segmentation_models.pytorch counts its nodes x_d_k from the bottom: level 3 - k, column k - d + 1.
-SMP_CONVS = {"conv1.0": "0", "conv1.1": "1", "conv2.0": "3", "conv2.1": "4"}
-UNETPLUSPLUS = {
-    "encoder": "encoder",
-    **{
-        f"decoder.blocks.x_{d}_{k}.{old}": f"nodes.x_{3 - k}_{k - d + 1}.convs.{new}"
-        for k in range(4)
-        for d in range(k + 1)
-        for old, new in SMP_CONVS.items()
-    },
-    **{f"decoder.blocks.x_0_4.{old}": f"last.{new}" for old, new in SMP_CONVS.items()},
-    "segmentation_head.0": "head",
 }
 
 

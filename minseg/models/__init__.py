@@ -2,12 +2,19 @@
 
 from minseg.models.deeplab import (
     DeepLabV3,
-    DeepLabV3Plus,
     deeplabv3_resnet50,
     deeplabv3_resnet101,
 )
+from minseg.models.deeplabv3plus import (
+    DeepLabV3Plus,
+    deeplabv3plus_mobilenet_v2,
+    deeplabv3plus_smp,
+    deeplabv3plus_xception65,
+)
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
+from minseg.models.fpn import FPN, FPNSMP
+from minseg.models.pspnet import PSPNet, PSPNetSMP
 from minseg.models.registry import build, list_models
 from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
@@ -16,8 +23,12 @@ from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
 
 __all__ = [
     "FCN",
+    "FPN",
+    "FPNSMP",
     "DeepLabV3",
     "DeepLabV3Plus",
+    "PSPNet",
+    "PSPNetSMP",
     "SegFormer",
     "SegNet",
     "UNet",
@@ -26,6 +37,9 @@ __all__ = [
     "build",
     "deeplabv3_resnet50",
     "deeplabv3_resnet101",
+    "deeplabv3plus_mobilenet_v2",
+    "deeplabv3plus_smp",
+    "deeplabv3plus_xception65",
     "fcn_resnet50",
     "fcn_resnet101",
     "list_models",

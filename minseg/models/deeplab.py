@@ -1,14 +1,12 @@
-"""DeepLabV3 and V3+: see wide without losing resolution, then find the borders again.
+"""DeepLabV3: see wide without losing resolution.
 
 Atrous convolution reads every r-th pixel: a 3x3 kernel with rate r sees 2r + 1 pixels a side for
 the price of 3x3, on a map that was never shrunk. V3 looks at the last map with several rates at
-once and with an average over the whole image (ASPP, "atrous spatial pyramid pooling"). V3+ adds a
-small decoder: the result, upsampled, beside the fine map of the first stage.
+once and with an average over the whole image (ASPP, "atrous spatial pyramid pooling").
 
-Source: V3: Chen, Papandreou, Schroff, Adam 2017, "Rethinking Atrous Convolution for Semantic Image
-        Segmentation", arXiv:1706.05587, section 3 and figure 5. V3+: Chen et al. 2018, "Encoder-
-        Decoder with Atrous Separable Convolution", arXiv:1802.02611, figure 2. `deeplabv3_resnet50`
-        and `deeplabv3_resnet101` are torchvision's form of V3, with its parameter names and shapes.
+Source: Chen, Papandreou, Schroff, Adam 2017, "Rethinking Atrous Convolution for Semantic Image
+        Segmentation", arXiv:1706.05587, section 3 and figure 5. `deeplabv3_resnet50` and
+        `deeplabv3_resnet101` are torchvision's form, with its parameter names and shapes.
 """
 
 from collections.abc import Sequence
@@ -32,6 +30,24 @@ class ConvBNReLU(nn.Sequential):
         )
 
 
+class SeparableConvBNReLU(nn.Sequential):
+    """The same in two steps: each channel by itself (depthwise), then a 1x1 across them.
+
+    It has about a k^2-th of the weights (figure 3 of V3+, arXiv:1802.02611, section 3.1).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, k: int, rate: int = 1) -> None:
+        padding = rate * (k // 2)
+        depthwise = nn.Conv2d(
+            in_channels, in_channels, k, 1, padding, rate, groups=in_channels, bias=False
+        )
+        pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        nn.init.kaiming_normal_(depthwise.weight, nonlinearity="linear")  # no ReLU between
+        super().__init__(
+            nn.Sequential(depthwise, he(pointwise)), nn.BatchNorm2d(out_channels), nn.ReLU()
+        )
+
+
 class ImagePooling(nn.Sequential):
     """The average over the image, as a feature of every pixel: (N, C, h, w) -> (N, C', h, w).
 
@@ -48,15 +64,18 @@ class ImagePooling(nn.Sequential):
 class ASPP(nn.Module):
     """A 1x1, three atrous 3x3 convolutions and image pooling, side by side, then joined by a 1x1.
 
-    Shapes: (N, C, h, w) -> (N, channels, h, w). Section 3.3, figure 5.
+    Shapes: (N, C, h, w) -> (N, channels, h, w). Section 3.3, figure 5. `separable` ones are V3+'s.
     """
 
-    def __init__(self, in_channels: int, rates: Sequence[int], channels: int) -> None:
+    def __init__(
+        self, in_channels: int, rates: Sequence[int], channels: int, separable: bool = False
+    ) -> None:
         super().__init__()
+        conv = SeparableConvBNReLU if separable else ConvBNReLU
         self.convs = nn.ModuleList(
             [
                 ConvBNReLU(in_channels, channels),
-                *(ConvBNReLU(in_channels, channels, 3, rate) for rate in rates),
+                *(conv(in_channels, channels, 3, rate) for rate in rates),
                 ImagePooling(in_channels, channels),
             ]
         )
@@ -115,39 +134,6 @@ class DeepLabV3(nn.Module):
         *_, last = self.backbone(x)  # (N, 2048, H/16, W/16)
         features = self.aspp(last)  # (N, 256, H/16, W/16)
         return resize(self.head(features), like=x)
-
-
-class DeepLabV3Plus(DeepLabV3):
-    """DeepLabV3+: a decoder in place of V3's last upsampling; arguments and shapes are V3's.
-
-    The first stage's map, of stride 4, knows where borders are; a 1x1 convolution reduces it to 48
-    channels (at width 64), so that it does not outweigh the 256 of ASPP (section 4.1). The two 3x3
-    convolutions after that are plain ones, as in the paper's ResNet experiments (table 2).
-    """
-
-    def __init__(
-        self,
-        num_classes: int,
-        in_channels: int = 3,
-        width: int = 64,
-        depth: int = 101,
-        output_stride: int = 16,
-        multi_grid: bool = True,
-    ) -> None:
-        super().__init__(num_classes, in_channels, width, depth, output_stride, multi_grid)
-        low_channels = max(48 * width // 64, 1)
-        self.low_level = ConvBNReLU(self.backbone.channels[0], low_channels)
-        self.refine = nn.Sequential(
-            ConvBNReLU(4 * width + low_channels, 4 * width, 3),
-            ConvBNReLU(4 * width, 4 * width, 3),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, _, _, last = self.backbone(x)  # (N, 256, H/4, W/4), (N, 2048, H/16, W/16)
-        coarse = resize(self.aspp(last), like=first)  # (N, 256, H/4, W/4)
-        fine = self.low_level(first)  # (N, 48, H/4, W/4)
-        joined = self.refine(cat([coarse, fine], dim=1))  # (N, 304, ..) -> (N, 256, H/4, W/4)
-        return resize(self.head(joined), like=x)
 
 
 def deeplabv3_resnet50(

@@ -41,9 +41,9 @@ class ResNetSegmenter(nn.Module):
         return {name: resize(score, x) for name, score in scores.items()}  # (N, K, H, W)
 
 
-def resize(x: Tensor, like: Tensor) -> Tensor:
+def resize(x: Tensor, like: Tensor, align_corners: bool = False) -> Tensor:
     """(N, C, h, w) -> (N, C, H, W), bilinearly, to the height and width of `like`."""
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
 class FCNHead(nn.Sequential):

@@ -14,12 +14,19 @@ from typing import Any
 from minseg import nn
 from minseg.models.deeplab import (
     DeepLabV3,
-    DeepLabV3Plus,
     deeplabv3_resnet50,
     deeplabv3_resnet101,
 )
+from minseg.models.deeplabv3plus import (
+    DeepLabV3Plus,
+    deeplabv3plus_mobilenet_v2,
+    deeplabv3plus_smp,
+    deeplabv3plus_xception65,
+)
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
+from minseg.models.fpn import FPN, FPNSMP
+from minseg.models.pspnet import PSPNet, PSPNetSMP
 from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
@@ -43,8 +50,20 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
         {},
         "U-Net++: nested skips, a U-Net of every depth in one (2018)",
     ),
+    "pspnet": (PSPNet, {}, "PSPNet: averages over regions as context (2017; a dict)"),
+    "fpn": (FPN, {}, "FPN with the semantic head of Panoptic FPN (2017, 2019)"),
     "deeplabv3": (DeepLabV3, {}, "DeepLabV3: atrous ResNet and ASPP (2017)"),
     "deeplabv3plus": (DeepLabV3Plus, {}, "DeepLabV3+: the same with a decoder (2018)"),
+    "deeplabv3plus_xception65": (
+        deeplabv3plus_xception65,
+        {},
+        "DeepLabV3+ on the aligned Xception-65, separable convolutions (2018)",
+    ),
+    "deeplabv3plus_mobilenet_v2": (
+        deeplabv3plus_mobilenet_v2,
+        {},
+        "DeepLabV3+ on MobileNetV2, separable convolutions (2018)",
+    ),
     "deeplabv3_resnet50": (
         deeplabv3_resnet50,
         {},
@@ -66,6 +85,9 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
 # What makes the form of segmentation_models.pytorch, where `backbone=` is given.
 WITH_BACKBONE: dict[str, Callable[..., nn.Module]] = {
     "unetplusplus": UNetPlusPlusResNet,
+    "pspnet": PSPNetSMP,
+    "fpn": FPNSMP,
+    "deeplabv3plus": deeplabv3plus_smp,
 }
 
 COMMON = ("num_classes", "in_channels")  # arguments of every model
@@ -80,11 +102,12 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
     """The network `name`, with fresh weights and the paper's size unless `options` say otherwise.
 
     Its forward takes images (N, in_channels, H, W) and returns logits (N, num_classes, H, W) as a
-    Tensor; the networks in torchvision's form return a dict with these under "out", and so does
-    U-Net++ with deep supervision.
+    Tensor; the networks in torchvision's form return a dict with these under "out", and so do
+    PSPNet and U-Net++ with deep supervision.
 
-    `backbone="resnet18"` (34, 50, 101) makes, of unetplusplus, what segmentation_models.pytorch
-    has under that name; its options differ from those of the paper's.
+    `backbone="resnet18"` (34, 50, 101) makes, of unetplusplus, pspnet, fpn and deeplabv3plus (also
+    "xception65", "mobilenet_v2"), what segmentation_models.pytorch has under that name; its options
+    differ from those of the paper's.
 
     Raises ValueError for an unknown name and TypeError for an unknown option; both
     list what exists.

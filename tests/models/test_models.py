@@ -19,7 +19,11 @@ def options_of(name):
         return {"width": 4, "depth": 11, "padding": "same"}
     if name == "segnet":
         return {"width": 4, "depth": 11}
-    if name in ("deeplabv3", "deeplabv3plus", "fcn_resnet50", "deeplabv3_resnet50"):
+    if name == "deeplabv3plus_xception65":
+        return {"width": 4, "depth": 20}
+    if name == "pspnet":
+        return {"width": 4, "depth": 18, "aux_loss": False}
+    if name in ("deeplabv3", "deeplabv3plus", "fcn_resnet50", "deeplabv3_resnet50", "fpn"):
         return {"width": 4, "depth": 18}
     return {"width": 4}
 
