@@ -148,6 +148,9 @@ def _train(commands: argparse._SubParsersAction) -> None:
     where.add_argument("--resume", metavar="RUN", help="go on with a run that was stopped")
 
 
+_CRF = "let a fully connected CRF move borders to those of the picture"
+
+
 def _eval(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
@@ -161,6 +164,7 @@ def _eval(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--split", default="val", help="which part of the data (default: val)")
     parser.add_argument("--boundaries", action="store_true",
                         help="boundary IoU and boundary F as well")  # fmt: skip
+    parser.add_argument("--crf", action="store_true", help=_CRF)
     parser.add_argument("--batch-size", type=_positive(int), metavar="N")
     parser.add_argument("--json", metavar="FILE", help="write the scores there, too")
     _add_device(parser)
@@ -174,6 +178,7 @@ def _predict(commands: argparse._SubParsersAction) -> None:
         "  minseg predict photo.jpg --weights runs/unet-camvid --out out\n"
         "  minseg predict *.png --weights W --out out --scales .75,1,1.25 --flip\n"
         "  minseg predict large.tif --weights W --out out --window 512\n"
+        "  minseg predict photo.jpg --weights W --out out --crf\n"
         "  minseg predict photo.jpg --weights W --out out --features contract.0\n"
         "\nfor each picture: NAME_mask.png (class indices, with a palette), NAME_overlay.png,\n"
         "NAME_confidence.png (white: certain) and NAME_figure.png (with a legend).\n",
@@ -188,6 +193,7 @@ def _predict(commands: argparse._SubParsersAction) -> None:
                         help="side of the windows that a large picture is cut into")  # fmt: skip
     parser.add_argument("--size", type=_size, metavar="HxW",
                         help="work at this size (default: the scale of the training)")  # fmt: skip
+    parser.add_argument("--crf", action="store_true", help=_CRF)
     parser.add_argument("--features", metavar="LAYER", help="draw the feature maps of a layer")
     _add_device(parser)
 

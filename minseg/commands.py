@@ -56,7 +56,7 @@ def demo(data: str, seconds: float, out: str, seed: int) -> int:
 
 def eval(
     weights: str, data: str | None, data_root: str | None, split: str, boundaries: bool,
-    batch_size: int | None, json: str | None, device: str | None,
+    crf: bool, batch_size: int | None, json: str | None, device: str | None,
 ) -> int:  # fmt: skip
     """Print, and maybe write, the scores of a network."""
     from minseg.config import normalisation, open_split
@@ -73,7 +73,7 @@ def eval(
     with counting(console, "evaluating", len(dataset)) as advance:
         result = evaluate(
             network.model, dataset, normalisation(network.config, network.channels),
-            batch_size=batch_size or network.config.batch_size, boundaries=boundaries,
+            batch_size=batch_size or network.config.batch_size, boundaries=boundaries, crf=crf,
             on_batch=lambda batch, _: advance(len(batch)),
         )  # fmt: skip
     _print_scores(result)
@@ -90,8 +90,10 @@ def predict(
     **options: Any,
 ) -> int:  # fmt: skip
     """Label pictures; 1 if one of them could not be read."""
+    from minseg.crf import ITERATIONS
     from minseg.data import read_image
     from minseg.predict import feature_maps, load_network, write_prediction
+    from minseg.progress import counting
 
     network = load_network(weights, device or "cpu")
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -104,7 +106,10 @@ def predict(
             print(f"minseg: error: {error}", file=sys.stderr)
             failed += 1
             continue
-        written = write_prediction(network, image, Path(out) / name, **options)
+        with counting(console, f"{path}: CRF", ITERATIONS * options["crf"]) as advance:
+            written = write_prediction(
+                network, image, Path(out) / name, on_iteration=lambda: advance(1), **options
+            )
         if features is not None:
             from minseg import viz
 

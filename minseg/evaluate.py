@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
+from minseg.config import resize_image
+from minseg.crf import dense_crf
 from minseg.data import Batch, Dataset, Sample, collate
 from minseg.data.dataset import check_sample
 from minseg.metrics import BoundaryF, BoundaryIoU, ConfusionMatrix, PerClass
@@ -33,11 +35,13 @@ def evaluate(
     loss: LossFunction | None = None,
     batch_size: int = 8,
     boundaries: bool = False,
+    crf: bool = False,
     on_batch: Callable[[Batch, np.ndarray], None] | None = None,
 ) -> Evaluation:
     """Score `model` on a data set; void pixels do not count.
 
     Where a mask is larger than its image, the logits are upsampled bilinearly to the mask's size.
+    crf: refine what the network says by a fully connected CRF (`minseg.crf`).
     on_batch: called with each batch and its predicted labels (N, H, W).
     """
     confusion = ConfusionMatrix(dataset.classes, dataset.ignore_index)
@@ -45,11 +49,15 @@ def evaluate(
     f = BoundaryF(dataset.classes, dataset.ignore_index)
     total, images = 0.0, 0
     with evaluating(model):
-        for batch in _batches(dataset, normalise, batch_size):
+        for samples in _batches(dataset, batch_size):
+            batch = collate([normalise(sample, None) for sample in samples])
             logits = forward(model, batch.images, batch.masks.shape[1:])
             if loss is not None and (batch.masks != dataset.ignore_index).any():
                 total += loss(logits, batch.masks).item() * len(batch)
                 images += len(batch)
+            if crf:
+                probabilities = F.softmax(logits, dim=1).numpy()
+                logits = Tensor(np.stack([*map(_refine, probabilities, samples)]))
             prediction = logits.argmax(1).numpy()
             confusion.update(prediction, batch.masks)
             if boundaries:
@@ -121,21 +129,24 @@ def _margin(output_size: Callable[[int, int], tuple[int, int]], side: int) -> tu
     raise ValueError(f"no frame makes the network's output cover {side} pixels")
 
 
-def _batches(
-    dataset: Dataset, normalise: Callable[[Sample, Any], Sample], batch_size: int
-) -> Iterator[Batch]:
+def _refine(probabilities: np.ndarray, sample: Sample) -> np.ndarray:
+    """(K, H, W) after the CRF on the sample's image, at the size of its mask."""
+    return dense_crf(probabilities, resize_image(sample.image, probabilities.shape[1:]))
+
+
+def _batches(dataset: Dataset, batch_size: int) -> Iterator[list[Sample]]:
     """The data set in its order; a batch ends early where the next image has another size."""
     samples: list[Sample] = []
     for index in range(len(dataset)):
-        sample = normalise(dataset[index], None)
+        sample = dataset[index]
         check_sample(sample, len(dataset.classes))
         sizes = (sample.image.shape, sample.mask.shape)
         if samples and sizes != (samples[0].image.shape, samples[0].mask.shape):
-            yield collate(samples)
+            yield samples
             samples = []
         samples.append(sample)
         if len(samples) == batch_size:
-            yield collate(samples)
+            yield samples
             samples = []
     if samples:
-        yield collate(samples)
+        yield samples

@@ -3,10 +3,11 @@
 A network is used at the scale it was trained at: where training shrank whole images to one size,
 a photo is shrunk to as many pixels, and the probabilities are scaled back up. Otherwise the picture
 stays as it is, and a large one is cut into overlapping windows, whose probabilities are blended.
+A fully connected CRF can then move the borders of the labels to those of the picture.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import minseg.functional as F
 from minseg import checkpoint, nn, viz
 from minseg.array import to_device
 from minseg.config import Config, Size, normalisation, resize_image
+from minseg.crf import dense_crf
 from minseg.data import Sample
 from minseg.data.files import PathLike
 from minseg.evaluate import as_batch, evaluating, forward
@@ -25,6 +27,7 @@ from minseg.recipe import build_model
 
 PIXEL_BUDGET = 1 << 20  # pixels that go through a network in one piece
 _WINDOW = 512  # the side of a window above the budget
+CRF_PIXELS = 1 << 18  # above so many, the CRF works on a smaller picture
 
 
 @dataclass
@@ -70,12 +73,16 @@ def segment(
     flip: bool = False,
     window: int | None = None,
     size: Size | None = None,
+    crf: bool = False,
+    on_iteration: Callable[[], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The labels (H, W) uint8 of an image (H, W, C), and the probability (H, W) of each.
 
     scales, flip: average the probabilities over scaled and mirrored copies.
     window: cut copies that are larger into windows of this side.
     size: the (H, W) to work at; default: the scale of the training.
+    crf: refine the probabilities by a fully connected CRF (`minseg.crf`).
+    on_iteration: called after each of the CRF's.
     """
     if not np.isfinite(image).all():
         raise ValueError("segment: the image has values that are NaN or infinite")
@@ -89,6 +96,11 @@ def segment(
             probabilities = in_windows(network, copy[:, ::-1] if mirrored else copy, window)
             total += _resize(probabilities[:, :, ::-1] if mirrored else probabilities, size)
     total /= len(scales) * (1 + flip)
+    if crf:
+        shrink = min(1.0, math.sqrt(CRF_PIXELS / math.prod(image.shape[:2])))
+        height, width = (max(1, int(side * shrink)) for side in image.shape[:2])
+        picture = resize_image(image, (height, width))
+        total = dense_crf(_resize(total, (height, width)), picture, on_iteration=on_iteration)
     return _winners(total, image.shape[:2])
 
 

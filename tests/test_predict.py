@@ -46,6 +46,21 @@ class BrightLeft(nn.Module):
         return Tensor(logits)
 
 
+class Vague(nn.Module):
+    """Class 1 on the right, from 46 % of the width on, not too sure of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(np.ones(1, np.float32))
+
+    def forward(self, x):
+        logits = np.zeros((len(x.data), 3, *x.shape[2:]), np.float32)
+        width = x.shape[3]
+        logits[:, 1] = 20 * ((np.arange(width) + 0.5) / width - 0.46)
+        logits[:, 2] = -9
+        return Tensor(logits)
+
+
 def network(model, size=None):
     config = Config(epochs=1, size=size)
     return Network(model, config, ("a", "b", "c"), PALETTE, 3)
@@ -112,6 +127,44 @@ def test_a_picture_is_seen_at_the_scale_of_the_training():
     labels, confidence = segment(net, picture(61, 83))
     assert labels.shape == confidence.shape == (61, 83)
     assert labels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("budget", [10000, 1500])
+def test_the_crf_finds_the_border_in_the_picture(budget, monkeypatch):
+    """At the picture's size, and on a smaller one, whose border is a pixel of its own vague."""
+    from minseg import predict
+
+    monkeypatch.setattr(predict, "CRF_PIXELS", budget)
+    image = np.full((60, 100, 3), 0.2, np.float32)
+    image[:, 40:] = 0.8
+    truth = np.zeros((60, 100), int)
+    truth[:, 40:] = 1
+    iterations = []
+    before, _ = segment(network(Vague()), image)
+    labels, confidence = segment(
+        network(Vague()), image, crf=True, on_iteration=lambda: iterations.append(1)
+    )
+    assert (before != truth).any(axis=0).nonzero()[0].tolist() == [40, 41, 42, 43, 44, 45]
+    wrong = (labels != truth).any(axis=0).nonzero()[0].tolist()
+    assert wrong == [] if budget == 10000 else len(wrong) <= 2
+    assert len(iterations) == 10
+    assert confidence[30, 90] > 0.99
+
+
+def test_evaluation_may_refine_by_the_crf():
+    class Data(list):
+        classes = ("a", "b", "c")
+        ignore_index = 255
+
+    image = np.full((20, 30, 3), 0.2, np.float32)
+    image[:, 12:] = 0.8
+    mask = np.zeros((20, 30), np.int64)
+    mask[:, 12:] = 1
+    data = Data([Sample(image, mask, None, "x"), Sample(image[:, ::-1], 1 - mask[:, ::-1])])
+    before = evaluate(Vague(), data, lambda s, g: s).confusion.pixel_accuracy()
+    after = evaluate(Vague(), data, lambda s, g: s, crf=True).confusion.pixel_accuracy()
+    assert before < 0.95
+    assert after == 1
 
 
 def test_a_picture_with_nan():

@@ -6,6 +6,6 @@ mean_field.py has the model and its inference, which needs sums over all pairs o
 computes them as they stand, permutohedral.py in a time that grows with the pixels, not the pairs.
 """
 
-from minseg.crf.mean_field import dense_crf
+from minseg.crf.mean_field import ITERATIONS, dense_crf
 
-__all__ = ["dense_crf"]
+__all__ = ["ITERATIONS", "dense_crf"]

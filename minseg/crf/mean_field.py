@@ -29,6 +29,7 @@ from minseg.crf.exact import ExactFilter, blur
 from minseg.crf.permutohedral import Permutohedral
 
 EXACT_PIXELS = 2**12  # up to so many, the exact sums take about as long as building a lattice
+ITERATIONS = 10
 LEAST = 1e-5  # the probability that a class keeps, so that its energy is finite
 
 METHODS: dict[str, Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
@@ -41,7 +42,7 @@ def dense_crf(
     probabilities: np.ndarray,
     image: np.ndarray,
     *,
-    iterations: int = 10,
+    iterations: int = ITERATIONS,
     bi_w: float = 4.0,
     bi_xy: float = 67.0,
     bi_rgb: float = 3.0,
