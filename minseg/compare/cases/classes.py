@@ -33,6 +33,8 @@ def softmax(draw: Draw, op: str) -> Iterator[Case]:
 def with_labels(draw: Draw, op: str) -> Iterator[Case]:
     yield _with_labels(draw, op, (2, 5, 4, 7), "none")
     yield _with_labels(draw, op, (2, 5, 4, 7), "mean", smoothing=0.1)
+    if op == "cross_entropy":
+        yield _with_probabilities(draw, 2, 5, 4, 7)
     yield _with_labels(draw, op, (draw.images, 21, 192, 256), "mean", large=True)
 
 
@@ -71,6 +73,25 @@ def _with_labels(
         lengths={"forward": C if reduction == "none" else C + N * H * W},
         definition=None if large else definition,
         large=large,
+    )
+
+
+def _with_probabilities(draw: Draw, N: int, C: int, H: int, W: int) -> Case:
+    def definition(input: Any, target: Any, weight: Any) -> Any:
+        x, t = input.reshape(N, C, -1), target.reshape(N, C, -1)
+        return cross_entropy_definition(x, t, weight, IGNORE, 0.1).reshape(N, H, W)
+
+    return Case(
+        "cross_entropy",
+        {
+            "input": draw.normal(N, C, H, W) * 2,
+            "target": np.moveaxis(draw.rng.dirichlet(np.ones(C), (N, H, W)), -1, 1),
+            "weight": draw.rng.uniform(0.5, 2, C),
+        },
+        {"reduction": "none", "label_smoothing": 0.1},
+        lengths={"forward": C},
+        gradients=("input", "target"),
+        definition=definition,
     )
 
 
