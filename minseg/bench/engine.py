@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from cases import OPS, LabelCase, OpCase  # beside this file: sys.path[0] is its folder
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))  # where minseg is
+sys.path.insert(1, str(Path(__file__).resolve().parents[2]))  # where minseg is
 
 CLASSES = 11
 

@@ -13,10 +13,12 @@ Source: Hendrycks & Gimpel, "Gaussian error linear units", 2016; erfc: Shepherd 
 """
 
 import math
+from functools import cache
+
+import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.ops.activation import elementwise_definition, of_input
-from minseg.ops.op import Op
+from minseg.ops.activation import elementwise_op, of_input
 from minseg.tensor import Tensor
 
 # Of T_0(t), T_1(t), ...; computed anew to 20 digits by interpolation at 60 Chebyshev points.
@@ -47,7 +49,14 @@ CHEBYSHEV = (
     7.418235256624043463e-17,
     5.0681489047961113168e-17,
 )
+IN_FLOAT32 = 12  # the later ones add up to 2e-8, a third of float32's unit roundoff
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+
+
+@cache
+def _polynomial(terms: int) -> list[float]:
+    """The first Chebyshev terms as coefficients of 1, t, t^2, ..."""
+    return np.polynomial.chebyshev.cheb2poly(CHEBYSHEV[:terms]).tolist()
 
 
 def erfc(x: Array) -> Array:
@@ -55,12 +64,13 @@ def erfc(x: Array) -> Array:
     xp = array_module(x)
     size = abs(x)
     t = 1 - 7.5 / (size + 3.75)  # = (size - 3.75) / (size + 3.75), also at infinity
-    later, sum_ = xp.zeros_like(t), xp.zeros_like(t)
-    for c in CHEBYSHEV[:0:-1]:  # Clenshaw: T_{n+1} = 2 t T_n - T_{n-1}
-        sum_, later = 2 * t * sum_ - later + c, sum_
-    smooth = t * sum_ - later + CHEBYSHEV[0]
+    coefficients = _polynomial(len(CHEBYSHEV) if x.dtype == xp.float64 else IN_FLOAT32)
+    smooth = xp.full_like(t, coefficients[-1])
+    for c in coefficients[-2::-1]:  # Horner
+        smooth *= t
+        smooth += c
     right = smooth * xp.exp(-size * size) / (1 + 2 * size)
-    return xp.where(x < 0, 2 - right, right)
+    return right + (x < 0) * (2 - 2 * right)  # erfc(-x) = 2 - erfc(x)
 
 
 def _scalar(x: float, approximate: str) -> float:
@@ -89,11 +99,7 @@ def _inner(x: Array) -> Array:
     return SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)
 
 
-op = Op(
-    "gelu",
-    definition=elementwise_definition(_scalar),
-    numpy={"forward": _forward, "grad_input": _grad_input},
-)
+op = elementwise_op("gelu", _scalar, _forward, _grad_input)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
