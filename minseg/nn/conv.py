@@ -8,7 +8,7 @@ import numpy as np
 import minseg.functional as F
 from minseg.nn import init
 from minseg.nn.module import Module, Parameter
-from minseg.ops.checks import pair
+from minseg.ops.checks import check_tensor, pair
 from minseg.tensor import Tensor
 
 Size = int | Sequence[int]
@@ -28,6 +28,9 @@ def empty(*shape: int) -> Parameter:
 
 
 def check_groups(layer: str, in_channels: int, out_channels: int, groups: int) -> None:
+    numbers = (in_channels, out_channels, groups)
+    if not all(isinstance(n, int | np.integer) for n in numbers):
+        raise TypeError(f"{layer}: in_channels, out_channels, groups are {numbers}, need ints")
     if min(in_channels, out_channels, groups) < 1 or in_channels % groups or out_channels % groups:
         raise ValueError(
             f"{layer}: groups is {groups}, needs to divide in_channels {in_channels} and "
@@ -130,7 +133,10 @@ class ConvTranspose2d(Module):
         default_init(self.weight, self.bias)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """`output_size`, (H', W'), picks among the sizes that a convolution maps to the input's."""
+        """`output_size`, (.., H', W'), picks among the sizes that a Conv2d maps to the input's.
+
+        Raises ValueError for a size that is none of these.
+        """
         output_padding = self.output_padding
         if output_size is not None:
             output_padding = self._output_padding(input, output_size)
@@ -146,6 +152,9 @@ class ConvTranspose2d(Module):
         )
 
     def _output_padding(self, input: Tensor, output_size: Sequence[int]) -> tuple[int, int]:
+        if not isinstance(output_size, Sequence) or len(output_size) not in (2, 4):
+            raise ValueError(f"ConvTranspose2d: output_size is {output_size!r}, needs (H', W')")
+        check_tensor("ConvTranspose2d", "input", input, ndim=4)
         size, wanted = input.shape[2:], tuple(output_size)[-2:]
         window = zip(self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
         least = [

@@ -76,6 +76,19 @@ class Module:
         return HookHandle(self, key)
 
     # -- parts -------------------------------------------------------------------------------------
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A part becomes another of its kind, or None; else it would be lost without a word."""
+        old = vars(self).get(name)
+        kind: type | None = Tensor if name in self._buffers else None
+        if isinstance(old, Parameter | Module):
+            kind = Parameter if isinstance(old, Parameter) else Module
+        if kind and value is not None and not isinstance(value, kind):
+            raise TypeError(
+                f"{type(self).__name__}: {name} is a {type(value).__name__}, needs a "
+                f"{kind.__name__} or None"
+            )
+        super().__setattr__(name, value)
+
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Keep a tensor that is not learnt, as attribute `name`; in `state_dict` if persistent."""
         _check_name(self, name)
@@ -222,7 +235,7 @@ class Module:
     def to(self: M, target: Any) -> M:
         """Move to a device ("cpu", "cuda"), or change the dtype of all that is float, in place."""
         on_device = str(target).startswith(("cpu", "cuda"))
-        if not on_device and np.dtype(target) not in FLOATS:
+        if not on_device and (target is None or target not in FLOATS):
             raise TypeError(f"Module.to: target is {target!r}, needs a device, float32 or float64")
         for tensor in [*self.parameters(), *self.buffers()]:
             if on_device or tensor.dtype in FLOATS:

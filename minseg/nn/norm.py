@@ -36,6 +36,10 @@ class _Norm2d(Module):
         bias: bool,
     ) -> None:
         super().__init__()
+        if num_features < 1:
+            raise ValueError(
+                f"{type(self).__name__}: num_features is {num_features}, needs at least 1"
+            )
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight, self.bias = _scale(num_features, affine), _shift(num_features, affine and bias)

@@ -162,8 +162,9 @@ def test_to_changes_floats_in_place():
     assert net.cache.dtype == np.float64
     assert net.count.dtype == np.int64
     assert net.to("cpu").scale is scale
-    with pytest.raises(TypeError, match="target is 'int32'"):
-        net.to("int32")
+    for target in ("int32", "bad", np.float16, None):
+        with pytest.raises(TypeError, match=r"Module\.to: target is"):
+            net.to(target)
 
 
 def test_apply_visits_children_first():
@@ -207,6 +208,29 @@ def test_repr_shows_what_was_chosen_and_counts_parameters():
         ")"
     )
     assert "(rest): ModuleDict(\n    (drop): Dropout()\n  )" in repr(Net())
+
+
+def test_a_part_is_not_lost_by_an_assignment():
+    net = Net()
+    for name, value, message in [
+        ("scale", Tensor([1.0, 2.0]), "Net: scale is a Tensor, needs a Parameter or None"),
+        ("scale", 3.0, "scale is a float, needs a Parameter or None"),
+        ("count", 5, "count is a int, needs a Tensor or None"),
+        ("again", lambda x: x, "again is a function, needs a Module or None"),
+    ]:
+        before = list(net.state_dict())
+        with pytest.raises(TypeError, match=message):
+            setattr(net, name, value)
+        assert list(net.state_dict()) == before
+    net.scale, net.count, net.again = nn.Parameter(np.zeros(1)), Tensor(np.array(7)), nn.ReLU()
+    assert net.state_dict()["count"] == 7
+    assert net.state_dict()["scale"].shape == (1,)
+    net.scale = net.count = net.body = None
+    assert list(net.state_dict()) == []
+    with pytest.raises(TypeError, match="count is a int, needs a Tensor or None"):
+        net.count = 5
+    net.count = Tensor(np.array(8))  # still a buffer
+    assert list(net.state_dict()) == ["count"]
 
 
 def test_errors_name_the_culprit():

@@ -208,6 +208,10 @@ def test_transposed_convolution_to_a_size(size):
     assert_close(ours(Tensor(x), output_size=size).data, expected, "output")
     with pytest.raises(ValueError, match="ConvTranspose2d: output_size is"):
         ours(Tensor(x), output_size=(19, 15))
+    for wrong in ((17,), 17, (4, 17, 15)):
+        with pytest.raises(ValueError, match="ConvTranspose2d: output_size is"):
+            ours(Tensor(x), output_size=wrong)
+    assert_close(ours(Tensor(x), output_size=(2, 2, *size)).data, expected, "with N and C")
 
 
 @pytest.mark.parametrize(
