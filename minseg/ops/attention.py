@@ -26,6 +26,7 @@ from minseg.ops.checks import check_tensor
 from minseg.ops.dropout import dropout
 from minseg.ops.op import Op, launch
 from minseg.ops.softmax import softmax
+from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
 NAME = "scaled_dot_product_attention"
@@ -55,13 +56,19 @@ def _forward_numpy(
 
     q (N, L, E), k (N, S, E), v (N, S, D); mask (N or 1, L, S) is added to the scores.
     """
-    scores = _scores(q, k, mask, scale, causal)
-    top = scores.max(axis=-1, keepdims=True, initial=-math.inf)
-    powers = np.exp(scores - _finite(top))
-    total = powers.sum(axis=-1, keepdims=True)
-    with np.errstate(divide="ignore"):  # a query that sees no key
-        lse = _finite(top) + np.log(total)
-    return powers @ v / np.where(total == 0, 1, total), lse[..., 0]
+    y, lse = np.empty((*q.shape[:2], v.shape[2]), q.dtype), np.empty(q.shape[:2], q.dtype)
+
+    def one(n: int) -> None:
+        scores = _scores(q[n], k[n], _mask_of(mask, n), scale, causal)
+        top = scores.max(axis=-1, keepdims=True, initial=-math.inf)
+        powers = np.exp(scores - _finite(top))
+        total = powers.sum(axis=-1, keepdims=True)
+        with np.errstate(divide="ignore"):  # a query that sees no key
+            lse[n] = (_finite(top) + np.log(total))[:, 0]
+        y[n] = powers @ v[n] / np.where(total == 0, 1, total)
+
+    parallel_for(one, len(q))
+    return y, lse
 
 
 def _grad_numpy(
@@ -76,16 +83,26 @@ def _grad_numpy(
     causal: bool,
 ) -> tuple[Array, Array, Array]:
     """The gradients to q, k and v; formulas at the top of this file."""
-    p, ds = _weights_and_slopes(grad, q, k, v, mask, y, lse, scale, causal)
-    return ds @ k * scale, ds.swapaxes(-1, -2) @ q * scale, p.swapaxes(-1, -2) @ grad
+    dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
+
+    def one(n: int) -> None:
+        own = (grad[n], q[n], k[n], v[n], _mask_of(mask, n), y[n], lse[n])
+        p, ds = _weights_and_slopes(*own, scale, causal)
+        dq[n], dk[n], dv[n] = ds @ k[n] * scale, ds.T @ q[n] * scale, p.T @ grad[n]
+
+    parallel_for(one, len(q))
+    return dq, dk, dv
 
 
 def _grad_mask_numpy(
     grad: Array, q: Array, k: Array, v: Array, mask: Array, y: Array, lse: Array, scale: float
 ) -> Array:
     """The gradient to the mask, in its shape (1 or N, L, S)."""
-    _, ds = _weights_and_slopes(grad, q, k, v, mask, y, lse, scale, causal=False)
-    return ds if len(mask) == len(ds) else ds.sum(axis=0, keepdims=True)
+    dmask = np.zeros_like(mask)
+    for n in range(len(q)):
+        own = (grad[n], q[n], k[n], v[n], _mask_of(mask, n), y[n], lse[n])
+        dmask[n if len(mask) > 1 else 0] += _weights_and_slopes(*own, scale, causal=False)[1]
+    return dmask
 
 
 def _weights_and_slopes(
@@ -99,18 +116,23 @@ def _weights_and_slopes(
     scale: float,
     causal: bool,
 ) -> tuple[Array, Array]:
-    """p and ds, both (N, L, S)."""
-    p = np.exp(_scores(q, k, mask, scale, causal) - _finite(lse)[..., None])
-    return p, p * (grad @ v.swapaxes(-1, -2) - (grad * y).sum(axis=-1, keepdims=True))
+    """p and ds (L, S), of one of the N."""
+    p = np.exp(_scores(q, k, mask, scale, causal) - _finite(lse)[:, None])
+    return p, p * (grad @ v.T - (grad * y).sum(axis=-1, keepdims=True))
 
 
 def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) -> Array:
-    scores = q * scale @ k.swapaxes(-1, -2)
+    """scale Q K^T + mask (L, S), of one of the N."""
+    scores = q * scale @ k.T
     if mask is not None:
         scores += mask
     if causal:
-        scores[:, np.arange(k.shape[1]) > np.arange(q.shape[1])[:, None]] = -math.inf
+        scores[np.arange(len(k)) > np.arange(len(q))[:, None]] = -math.inf
     return scores
+
+
+def _mask_of(mask: Array | None, n: int) -> Array | None:
+    return None if mask is None else mask[n if len(mask) > 1 else 0]
 
 
 def _finite(x: Array) -> Array:

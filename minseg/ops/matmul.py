@@ -13,6 +13,9 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.op import Op, launch
+from minseg.parallel import parallel_for
+
+PARALLEL = 1 << 20  # multiply-adds: below, handing out the work takes longer than doing it
 
 
 def matmul_definition(a: Array, b: Array) -> Array:
@@ -25,7 +28,22 @@ def matmul_definition(a: Array, b: Array) -> Array:
 
 
 def _forward_numpy(a: Array, b: Array) -> Array:
-    return a @ b
+    """NumPy multiplies the matrices of a batch one after the other; large ones share the cores."""
+    if a.ndim < 2 or b.ndim < 2 or a.ndim == b.ndim == 2:
+        return a @ b
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    c = np.empty((*batch, a.shape[-2], b.shape[-1]), np.result_type(a, b))
+    if c.size * a.shape[-1] < PARALLEL:
+        return np.matmul(a, b, out=c)
+    a = np.broadcast_to(a, (*batch, *a.shape[-2:]))
+    b = np.broadcast_to(b, (*batch, *b.shape[-2:]))
+
+    def one_matrix(index: int) -> None:
+        place = np.unravel_index(index, batch)
+        np.matmul(a[place], b[place], out=c[place])
+
+    parallel_for(one_matrix, math.prod(batch))
+    return c
 
 
 def _forward_cuda(a: Array, b: Array) -> Array:

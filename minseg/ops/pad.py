@@ -49,25 +49,41 @@ def pad_definition(x: Array, widths: Widths, mode: str, value: float) -> Array:
 
 def _forward_numpy(x: Array, widths: Widths, mode: str, value: float) -> Array:
     xp = array_module(x)
-    for axis, (before, after) in enumerate(widths, start=x.ndim - len(widths)):
-        source = source_index(x.shape[axis], before, after, mode)
-        shown = np.flatnonzero(source >= 0)
-        y = xp.full((*x.shape[:axis], len(source), *x.shape[axis + 1 :]), value, x.dtype)
-        xp.moveaxis(y, axis, 0)[shown] = xp.moveaxis(x, axis, 0)[source[shown]]
-        x = y
+    widths = ((0, 0),) * (x.ndim - len(widths)) + widths
+    if mode == "constant":
+        y = xp.full([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], value, x.dtype)
+        kept, shown = zip(*map(_kept, x.shape, widths), strict=True)
+        y[shown] = x[kept]
+        return y
+    for axis, width in enumerate(widths):
+        if width != (0, 0):
+            x = x.take(xp.asarray(source_index(x.shape[axis], *width, mode)), axis=axis)
     return x
 
 
 def _grad_input_numpy(grad: Array, x_shape: tuple[int, ...], widths: Widths, mode: str) -> Array:
+    """What is kept gets its gradient back, and that of each place around it which shows it too."""
     xp = array_module(grad)
-    for axis, (before, after) in enumerate(widths, start=len(x_shape) - len(widths)):
-        source = source_index(x_shape[axis], before, after, mode)
-        shown = xp.moveaxis(grad, axis, 0)
-        grad = xp.zeros((x_shape[axis], *shown.shape[1:]), grad.dtype)
-        for place in np.flatnonzero(source >= 0):
-            grad[source[place]] += shown[place]
-        grad = xp.moveaxis(grad, 0, axis)
+    for axis, width in enumerate(widths, start=len(x_shape) - len(widths)):
+        source = source_index(x_shape[axis], *width, mode)
+        kept, shown = _kept(x_shape[axis], width)
+        size = (*grad.shape[:axis], x_shape[axis], *grad.shape[axis + 1 :])
+        total = xp.zeros(size, grad.dtype)
+        to, of = xp.moveaxis(total, axis, 0), xp.moveaxis(grad, axis, 0)
+        to[kept] = of[shown]
+        for place in [*range(shown.start), *range(shown.stop, len(source))]:
+            if source[place] >= 0:
+                to[source[place]] += of[place]
+        grad = total
     return grad
+
+
+def _kept(size: int, width: tuple[int, int]) -> tuple[slice, slice]:
+    """Which elements of a line are kept, and at which places of the padded line they stand."""
+    before, after = width
+    kept = slice(max(-before, 0), size - max(-after, 0))
+    start = max(before, 0)
+    return kept, slice(start, start + kept.stop - kept.start)
 
 
 op = Op(
