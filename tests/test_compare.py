@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -246,6 +247,18 @@ def test_errors_are_one_line(capsys, tmp_path):
         err = capsys.readouterr().err
         assert err.startswith("minseg: error: ")
         assert message in err
+
+
+@pytest.mark.parametrize("name", ["fcn8s", "deeplabv3plus"])
+def test_every_layer_agrees(name):
+    result = compare_model(name, "emulator")
+    assert not result.failed
+    assert {(r.dtype, r.witness) for r in result.rows} == {
+        ("float32", "numpy"), ("float32", "emulated"), ("float64", "emulated"),
+    }  # fmt: skip
+    kinds = Counter("grad" if r.part.startswith("grad of ") else "output" for r in result.rows)
+    assert kinds["output"] > 50
+    assert kinds["grad"] > 2 * kinds["output"] - 10  # of each layer and of its weights
 
 
 def test_every_layer_of_a_unet_agrees():

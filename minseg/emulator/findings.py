@@ -94,7 +94,7 @@ def explain(
         return _explain_without_memory(record, now, before), "", ()
     name, item, size = region["name"], region["item"], region["bytes"] // region["item"]
     flat = record["offset"] // item
-    shape = tuple(region["shape"]) or (size,)
+    shape = tuple(region["shape"])  # (): a single shared variable
     inside = 0 <= flat < size
     index = tuple(int(i) for i in np.unravel_index(flat, shape)) if inside else (flat,)
     element = name + "".join(f"[{i}]" for i in index)
