@@ -217,7 +217,7 @@ def _compare(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--sanitize", action="store_true",
                         help="look for races and stray accesses in emulated launches")  # fmt: skip
     parser.add_argument("--model", metavar="M",
-                        help="compare the layers of a network: unet, fcn8s, deeplabv3plus")  # fmt: skip
+                        help="compare the layers of a network: unet, fcn8s, ...")  # fmt: skip
     parser.add_argument("--html", metavar="FILE", help="write a page, with maps of the errors")
     parser.add_argument("--json", metavar="FILE", help="write all rows")
     _add_kernels(parser)
