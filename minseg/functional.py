@@ -57,6 +57,7 @@ from minseg.ops.overlap_loss import tversky_loss as tversky_loss
 from minseg.ops.pad import pad as pad
 from minseg.ops.pixel_shuffle import pixel_shuffle as pixel_shuffle
 from minseg.ops.pixel_shuffle import pixel_unshuffle as pixel_unshuffle
+from minseg.ops.prelu import prelu as prelu
 from minseg.ops.softmax import log_softmax as log_softmax
 from minseg.ops.softmax import softmax as softmax
 from minseg.ops.unpool import max_unpool2d as max_unpool2d

@@ -174,8 +174,9 @@ class Attention(nn.Module):
             below, right = (max(self.reduction - length, 0) for length in size)
             whole = F.pad(as_map(x, size), (0, right, 0, below))
             reduced, _ = self.sequence_reduction(whole)  # (N, L / R^2, C)
-        query, key, value = self.q_proj(x), self.k_proj(reduced), self.v_proj(reduced)
-        y = F.scaled_dot_product_attention(*(self.by_head(t) for t in (query, key, value)))
+        query = self.by_head(self.q_proj(x))
+        key, value = self.by_head(self.k_proj(reduced)), self.by_head(self.v_proj(reduced))
+        y = F.scaled_dot_product_attention(query, key, value)  # (N, heads, L, C / heads)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
     def by_head(self, x: Tensor) -> Tensor:

@@ -4,8 +4,10 @@
 in place: use what a layer returns.
 """
 
+import numpy as np
+
 import minseg.functional as F
-from minseg.nn.module import Module
+from minseg.nn.module import Module, Parameter
 from minseg.tensor import Tensor
 
 
@@ -38,6 +40,18 @@ class LeakyReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.leaky_relu(input, self.negative_slope)
+
+
+class PReLU(Module):
+    """x where it is positive, else weight x, with one learnt weight, or one for each channel"""
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
+        super().__init__()
+        self.num_parameters = num_parameters
+        self.weight = Parameter(np.full(num_parameters, init, np.float32))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.prelu(input, self.weight)
 
 
 class ELU(Module):

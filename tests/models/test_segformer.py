@@ -120,7 +120,7 @@ def test_drop_path_drops_images_whole():
 
 
 def test_through_the_cuda_kernels():
-    """Forward and backward, in the emulator and by NumPy; every stage has two keys (an eighth of B0's width)."""
+    """Forward and backward, in the emulator and by NumPy; every stage has two keys."""
     minseg.manual_seed(0)
     network = build("segformer_b0", num_classes=2, width=4).to(np.float64).eval()
     rng = np.random.default_rng(0)

@@ -91,3 +91,8 @@ def test_kinks_and_large_inputs(name, dtype):
     close = {"rtol": 16 * np.finfo(dtype).eps, "atol": 16 * np.finfo(dtype).eps}
     np.testing.assert_allclose(got.data, expected.detach().numpy(), **close)
     np.testing.assert_allclose(ours.grad.data, theirs.grad.numpy(), **close)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_prelu(dtype):
+    assert check("nn.functional.prelu", F.prelu, dtype) >= 12

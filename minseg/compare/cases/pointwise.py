@@ -44,6 +44,20 @@ def activation(draw: Draw, op: str) -> Iterator[Case]:
                    definition=None if large else definition, large=large)  # fmt: skip
 
 
+@cases("prelu")
+def prelu(draw: Draw) -> Iterator[Case]:
+    for shape in ((2, 3, 5, 7), (draw.images, 16, 192, 256)):
+        large = shape[3] > 7
+        yield Case(
+            "prelu",
+            {"input": draw.normal(*shape), "weight": draw.normal(shape[1])},
+            gradients=("input", "weight"),
+            lengths={"forward": 1, "grad_weight": shape[0] * shape[2] * shape[3]},
+            definition=None if large else get_op("prelu").definition,
+            large=large,
+        )
+
+
 @cases(*LOSSES)
 def loss(draw: Draw, op: str) -> Iterator[Case]:
     options = LOSSES[op]
