@@ -21,12 +21,17 @@ def class_frequencies(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of each class, and pixels of the images that show it: both (num_classes,), int64.
 
-    Raises ValueError for a label outside 0 .. num_classes - 1 that is not `ignore_index`.
+    Raises ValueError for a label outside 0 .. num_classes - 1 that is not `ignore_index`, TypeError
+    for labels that are not integers.
     """
     pixels = np.zeros(num_classes, np.int64)
     of_images = np.zeros(num_classes, np.int64)
     for number, mask in enumerate(masks):
         labels = np.asarray(mask)
+        if labels.dtype.kind not in "iub":
+            raise TypeError(
+                f"class_frequencies: mask {number} is {labels.dtype}, needs integer labels"
+            )
         labels = labels[labels != ignore_index].astype(np.int64)
         if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
             wrong = labels.min() if labels.min() < 0 else labels.max()

@@ -38,6 +38,10 @@ class BoundaryIoU:
         self.dilation_ratio = dilation_ratio
         self.intersection = np.zeros(len(self.classes), np.int64)
         self.union = np.zeros(len(self.classes), np.int64)
+        _check_share("BoundaryIoU", "dilation_ratio", dilation_ratio)
+
+    def reset(self) -> None:
+        self.intersection[:] = self.union[:] = 0
 
     def update(self, prediction: Any, target: Any) -> None:
         """Count a batch. Raises as `ConfusionMatrix.update`, and ValueError for other shapes."""
@@ -75,6 +79,10 @@ class BoundaryF:
         self.theta = theta
         self.total = np.zeros(len(self.classes))
         self.images = np.zeros(len(self.classes), np.int64)
+        _check_share("BoundaryF", "theta", theta)
+
+    def reset(self) -> None:
+        self.total[:] = self.images[:] = 0
 
     def update(self, prediction: Any, target: Any) -> None:
         """Count a batch. Raises as `ConfusionMatrix.update`, and ValueError for other shapes."""
@@ -95,11 +103,18 @@ class BoundaryF:
         return PerClass("boundary F", self.total / images, self.classes)
 
 
+def _check_share(metric: str, name: str, share: float) -> None:
+    if not share >= 0:
+        raise ValueError(f"{metric}: {name} is {share}, needs at least 0")
+
+
 def _images(metric: str, prediction: Any, target: Any, count: int, ignore_index: int) -> Any:
     """The pairs of label maps (H, W) of a batch, ignored pixels void in both."""
     prediction, target = checked_labels(metric, prediction, target, count, ignore_index)
     if target.ndim not in (2, 3):
         raise ValueError(f"{metric}: target has shape {target.shape}, needs (N, H, W) or (H, W)")
+    if not target.size:
+        return ()
     ignored = target == ignore_index
     maps = (np.where(ignored, _VOID, labels) for labels in (prediction, target))
     return zip(*(labels.reshape(-1, *labels.shape[-2:]) for labels in maps), strict=True)

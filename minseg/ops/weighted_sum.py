@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from minseg.tensor import Tensor
 
 Loss = Callable[..., Tensor]
@@ -14,12 +16,16 @@ class WeightedSum:
     WeightedSum((1.0, F.cross_entropy), (0.5, F.dice_loss), ignore_index=255)
 
     The options, here `ignore_index`, go to every term; functools.partial gives one to a single
-    term. Raises ValueError where there is no term.
+    term. Raises ValueError where there is no term, TypeError for one that is no (number, function).
     """
 
     def __init__(self, *terms: tuple[float, Loss], **options: Any) -> None:
         if not terms:
             raise ValueError("WeightedSum: needs at least one (weight, loss)")
+        for term in terms:
+            number, loss = term if isinstance(term, tuple) and len(term) == 2 else (None, None)
+            if not (isinstance(number, int | float | np.number) and callable(loss)):
+                raise TypeError(f"WeightedSum: a term is {term!r}, needs (weight, loss)")
         self.terms = terms
         self.options = options
 

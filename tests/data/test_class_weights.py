@@ -44,3 +44,8 @@ def test_nothing_but_ignored_pixels():
 def test_a_label_out_of_range_is_named(label):
     with pytest.raises(ValueError, match=f"mask 1 has label {label}, needs 0 to 3"):
         class_frequencies([MASKS[0], np.array([[0, label]])], 4)
+
+
+def test_labels_are_integers():
+    with pytest.raises(TypeError, match="mask 1 is float64, needs integer labels"):
+        class_frequencies([MASKS[0], np.array([[0.5, 1.0]])], 4)

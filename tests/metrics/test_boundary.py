@@ -119,3 +119,24 @@ def test_errors(kind):
         kind(2).update(np.zeros(4, int), np.zeros(4, int))
     with pytest.raises(ValueError, match="prediction has label 2"):
         kind(2).update(np.full((4, 4), 2), np.zeros((4, 4), int))
+    name = {BoundaryIoU: "dilation_ratio", BoundaryF: "theta"}[kind]
+    with pytest.raises(ValueError, match=f"{kind.__name__}: {name} is -0.1, needs at least 0"):
+        kind(2, 255, -0.1)
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, BoundaryF])
+def test_images_one_by_one_are_a_batch_and_nothing_counts_for_nothing(kind):
+    targets = np.stack([blobs(1), blobs(2)])
+    predictions = np.where(targets == 255, 0, np.roll(targets, 2, axis=2) % 4)
+    batch, single = kind(5), kind(5)
+    batch.update(predictions, targets)
+    for prediction, target in zip(predictions, targets, strict=True):
+        single.update(prediction, target)
+        for empty in ((0, 3, 4), (2, 0, 4), (0, 0)):
+            single.update(np.zeros(empty, int), np.zeros(empty, int))
+        single.update(np.zeros((9, 9), int), np.full((9, 9), 255))
+    np.testing.assert_array_equal(single.compute().values, batch.compute().values)
+    assert np.isnan(batch.compute()[4])
+    batch.reset()
+    assert np.isnan(batch.compute()).all()
+    assert np.isnan(batch.compute().mean)

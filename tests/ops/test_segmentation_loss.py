@@ -311,6 +311,9 @@ def test_weighted_sum():
     assert gradcheck(lambda x: loss(x, Tensor(t)), [x])
     with pytest.raises(ValueError, match="at least one"):
         F.WeightedSum()
+    for term in (F.dice_loss, (F.dice_loss, 1.0), (1.0,)):
+        with pytest.raises(TypeError, match=r"WeightedSum: a term is .* needs .weight, loss."):
+            F.WeightedSum((1.0, F.cross_entropy), term)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
