@@ -84,6 +84,9 @@ class Config:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name}: got {value}, needs more than 0")
+        for name in ("seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, needs 0 or more")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":
@@ -112,10 +115,14 @@ class Config:
 _FCN = {"width": 16, "norm": "batch", "padding": "same"}
 _DEEPLAB = {"width": 32, "depth": 18, "output_stride": 8}
 _OPTIONS: dict[str, dict[str, Any]] = {
+    "patch_classifier": {"width": 16, "depth": 2, "stride": 4},
+    "plain_cnn": {"width": 16, "norm": "batch"},
     "unet": {"width": 16, "norm": "batch"},
     "fcn32s": _FCN,
     "fcn16s": _FCN,
     "fcn8s": _FCN,
+    "deeplabv1": {"width": 16, "norm": "batch"},
+    "deeplabv2": {"width": 32, "depth": 18},
     "deeplabv3": _DEEPLAB,
     "deeplabv3plus": _DEEPLAB,
 }

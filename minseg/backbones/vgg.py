@@ -64,13 +64,17 @@ class VGGFeatures(nn.Module):
         """(N, C, H, W) -> what the five poolings give, (N, width, H/2, W/2) ... (.. H/32, W/32)."""
         pooled = []
         for names in self.stages:
-            for name in names:
-                x = getattr(self, f"conv{name}")(x)
-                norm = getattr(self, f"bn{name}", None)
-                x = self.relu(x if norm is None else norm(x))
-            x = self.pool(x)
+            x = self.pool(self.convolve(x, names))
             pooled.append(x)
         return pooled
+
+    def convolve(self, x: Tensor, names: list[str]) -> Tensor:
+        """The convolutions of one stage, each with its norm and ReLU; the size stays."""
+        for name in names:
+            x = getattr(self, f"conv{name}")(x)
+            norm = getattr(self, f"bn{name}", None)
+            x = self.relu(x if norm is None else norm(x))
+        return x
 
 
 class VGG(VGGFeatures):

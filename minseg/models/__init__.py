@@ -5,6 +5,8 @@ from minseg.models.deeplab import (
     deeplabv3_resnet50,
     deeplabv3_resnet101,
 )
+from minseg.models.deeplabv1 import DeepLabV1
+from minseg.models.deeplabv2 import DeepLabV2
 from minseg.models.deeplabv3plus import (
     DeepLabV3Plus,
     deeplabv3plus_mobilenet_v2,
@@ -14,6 +16,7 @@ from minseg.models.deeplabv3plus import (
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
 from minseg.models.fpn import FPN, FPNSMP
+from minseg.models.naive import PatchClassifier, PlainCNN
 from minseg.models.pspnet import PSPNet, PSPNetSMP
 from minseg.models.registry import build, list_models
 from minseg.models.segformer import SegFormer
@@ -25,10 +28,14 @@ __all__ = [
     "FCN",
     "FPN",
     "FPNSMP",
+    "DeepLabV1",
+    "DeepLabV2",
     "DeepLabV3",
     "DeepLabV3Plus",
     "PSPNet",
     "PSPNetSMP",
+    "PatchClassifier",
+    "PlainCNN",
     "SegFormer",
     "SegNet",
     "UNet",

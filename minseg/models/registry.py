@@ -17,6 +17,8 @@ from minseg.models.deeplab import (
     deeplabv3_resnet50,
     deeplabv3_resnet101,
 )
+from minseg.models.deeplabv1 import DeepLabV1
+from minseg.models.deeplabv2 import DeepLabV2
 from minseg.models.deeplabv3plus import (
     DeepLabV3Plus,
     deeplabv3plus_mobilenet_v2,
@@ -26,6 +28,7 @@ from minseg.models.deeplabv3plus import (
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
 from minseg.models.fpn import FPN, FPNSMP
+from minseg.models.naive import PatchClassifier, PlainCNN
 from minseg.models.pspnet import PSPNet, PSPNetSMP
 from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
@@ -34,6 +37,8 @@ from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
 
 # Name -> what makes it, the arguments that the name stands for, a description.
 MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
+    "patch_classifier": (PatchClassifier, {}, "a classifier slid over the image: slow (2012)"),
+    "plain_cnn": (PlainCNN, {}, "convolutions at full resolution: short-sighted"),
     "fcn32s": (FCN, {"stride": 32}, "FCN on VGG16, coarse scores upsampled by 32 (2015)"),
     "fcn16s": (FCN, {"stride": 16}, "FCN on VGG16, with the scores of pool4 added (2015)"),
     "fcn8s": (FCN, {"stride": 8}, "FCN on VGG16, with the scores of pool4 and pool3 added (2015)"),
@@ -52,6 +57,8 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
     ),
     "pspnet": (PSPNet, {}, "PSPNet: averages over regions as context (2017; a dict)"),
     "fpn": (FPN, {}, "FPN with the semantic head of Panoptic FPN (2017, 2019)"),
+    "deeplabv1": (DeepLabV1, {}, "DeepLab-LargeFOV: atrous convolution on VGG16 (2014)"),
+    "deeplabv2": (DeepLabV2, {}, "DeepLabV2: atrous ResNet, ASPP as a sum of scores (2016)"),
     "deeplabv3": (DeepLabV3, {}, "DeepLabV3: atrous ResNet and ASPP (2017)"),
     "deeplabv3plus": (DeepLabV3Plus, {}, "DeepLabV3+: the same with a decoder (2018)"),
     "deeplabv3plus_xception65": (

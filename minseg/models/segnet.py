@@ -53,8 +53,7 @@ class SegNet(VGGFeatures):
     def forward(self, x: Tensor) -> Tensor:
         pooled: list[tuple[Tensor, tuple[int, ...]]] = []  # the indices, the size before
         for names in self.stages:
-            for name in names:
-                x = self.relu(getattr(self, f"bn{name}")(getattr(self, f"conv{name}")(x)))
+            x = self.convolve(x, names)
             size = x.shape[2:]
             x, indices = self.pool(x)
             pooled.append((indices, size))  # x: (N, width * .., ~H / 2^stage, ..)

@@ -17,13 +17,17 @@ def options_of(name):
     """A width at which a test takes no time, and same padding, so that sizes are kept."""
     if name in ("fcn32s", "fcn16s", "fcn8s"):
         return {"width": 4, "depth": 11, "padding": "same"}
-    if name == "segnet":
+    if name in ("segnet", "deeplabv1"):
         return {"width": 4, "depth": 11}
     if name == "deeplabv3plus_xception65":
         return {"width": 4, "depth": 20}
     if name == "pspnet":
         return {"width": 4, "depth": 18, "aux_loss": False}
-    if name in ("deeplabv3", "deeplabv3plus", "fcn_resnet50", "deeplabv3_resnet50", "fpn"):
+    if name == "patch_classifier":
+        return {"width": 4, "depth": 1, "stride": 3}
+    if name in ("deeplabv2", "deeplabv3", "deeplabv3plus", "fpn"):
+        return {"width": 4, "depth": 18}
+    if name in ("fcn_resnet50", "deeplabv3_resnet50"):
         return {"width": 4, "depth": 18}
     return {"width": 4}
 
@@ -104,7 +108,8 @@ def test_gradients(name):
 
 @pytest.mark.parametrize("name", [name for name in QUICK if name not in ("fcn32s", "fcn16s")])
 def test_a_few_steps_reduce_the_loss(name):
-    plain = name in ("fcn8s", "unet", "unetplusplus")  # the others have batch norm anyway
+    # the others have batch norm anyway
+    plain = name in ("fcn8s", "deeplabv1", "plain_cnn", "unet", "unetplusplus")
     options = {"norm": "batch"} if plain else {}
     network = small(name, **options)
     rng = np.random.default_rng(3)
