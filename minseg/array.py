@@ -5,9 +5,9 @@ library's functions, which NumPy and CuPy name alike. CuPy is imported only once
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -42,10 +42,41 @@ def to_device(array: Array, device: str) -> Array:
     if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
         raise ValueError(f'device: got {device!r}, needs "cpu", "cuda" or "cuda:<number>"')
     if kind == "cpu":
-        return array if isinstance(array, np.ndarray) else array.get()
+        if isinstance(array, np.ndarray):
+            return array
+        _raise_unread()
+        return array.get()
     cupy = _import_cupy()
     with cupy.cuda.Device(int(number or 0)):
         return cupy.asarray(array)
+
+
+# Checks of values on a GPU whose outcome nobody has read: (is it wrong, a bool array; what raises).
+_unread: list[tuple[Array, Callable[[], NoReturn]]] = []
+
+
+def raise_where(wrong: Array, fail: Callable[[], NoReturn]) -> None:
+    """Call `fail`, which raises, if `wrong` holds anywhere: at once for an array of NumPy's.
+
+    On a GPU this would wait until all work before it is done. There `fail` is called when something
+    else is next read from a GPU, such as the loss; the caller sees to it that what is wrong does no
+    harm until then.
+    """
+    if isinstance(wrong, np.ndarray | np.generic):
+        if wrong.any():
+            fail()
+        return
+    _unread.append((wrong.any(), fail))
+    if len(_unread) > 100:  # nobody reads anything: they keep their arrays in memory
+        _raise_unread()
+
+
+def _raise_unread() -> None:
+    checks = _unread[:]
+    _unread.clear()
+    for wrong, fail in checks:
+        if wrong:
+            fail()
 
 
 def has_gpu() -> bool:
@@ -88,9 +119,10 @@ def as_array(data: Any) -> Array:
 
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
     """Sum a gradient over the axes along which an operand of `shape` was repeated."""
-    grad = grad.sum(axis=tuple(range(grad.ndim - len(shape))))
+    lead = tuple(range(grad.ndim - len(shape)))
+    grad = grad.sum(axis=lead) if lead else grad
     stretched = tuple(i for i, n in enumerate(shape) if n == 1 and grad.shape[i] != 1)
-    return grad.sum(axis=stretched, keepdims=True)
+    return grad.sum(axis=stretched, keepdims=True) if stretched else grad
 
 
 def axes_of(dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

@@ -21,6 +21,9 @@ def counting(console: Console, title: str, total: int) -> Iterator[Callable[[int
         yield lambda count: bar.advance(task, count)
 
 
+SHOW_EVERY = 0.1  # seconds: as often as the bar is drawn
+
+
 class TrainingProgress:
     """Shows loss, mIoU, images a second and the time left; a context manager.
 
@@ -32,6 +35,7 @@ class TrainingProgress:
         self.console = console
         self.recent: deque[tuple[float, int]] = deque(maxlen=20)  # time and images of a step
         self.start: tuple[float, float] | None = None  # time and progress at the first step
+        self.shown = -SHOW_EVERY  # when the status was last made
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -54,6 +58,9 @@ class TrainingProgress:
         now, done = time.monotonic(), trainer.progress()
         self.recent.append((now, images))
         self.start = self.start or (now, done)
+        if now - self.shown < SHOW_EVERY:
+            return  # to read the mIoU is to wait for a GPU
+        self.shown = now
         loss = trainer.loss_sum / max(trainer.loss_count, 1)
         status = (
             f"loss {loss:.3f}  mIoU {trainer.confusion.mean_iou():.3f}  "

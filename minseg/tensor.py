@@ -75,7 +75,7 @@ class Tensor:
         """The only value, as a Python number. Raises ValueError where there are several."""
         if self.numel() != 1:
             raise ValueError(f"item: the tensor has shape {self.shape}, needs exactly one value")
-        return self.data.item()
+        return to_device(self.data, "cpu").item()
 
     def __repr__(self) -> str:
         text = np.array2string(self.numpy(), precision=4, threshold=20, separator=", ")
@@ -348,7 +348,8 @@ class Tensor:
             if all(part is None or isinstance(part, int | slice | EllipsisType) for part in parts):
                 whole[parts] = grad
             else:
-                np.add.at(whole, parts, grad)  # an element that was taken twice gets both
+                xp = array_module(whole)
+                xp.add.at(whole, parts, grad)  # an element that was taken twice gets both
             return (whole,)
 
         return record("getitem", self.data[parts], (self,), backward)
@@ -462,7 +463,7 @@ def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     if not isinstance(other, Tensor):
         single = np.ndim(other) == 0
         fits = single and (a.dtype in FLOATS or not isinstance(other, float | np.floating))
-        other = Tensor(xp.asarray(other, dtype=a.dtype) if fits else other)
+        other = Tensor(xp.full((), other, a.dtype) if fits else other)
     if a.device != other.device:
         raise ValueError(f"{op}: one operand is on {a.device}, the other on {other.device}")
     if op != "matmul" and a.shape != other.shape:

@@ -30,7 +30,7 @@ from minseg import checkpoint, optim, recipe, viz
 from minseg.config import Config, normalisation, open_split, training_loader
 from minseg.data import IGNORE_INDEX, Batch
 from minseg.data.files import PathLike
-from minseg.evaluate import Evaluation, evaluate, predict_labels
+from minseg.evaluate import Evaluation, evaluate, output_size, predict_labels
 from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
 from minseg.random import get_rng_state, manual_seed, set_rng_state
@@ -85,8 +85,12 @@ class Trainer:
 
         Raises FileNotFoundError if there is no checkpoint, ValueError if it is broken.
         """
-        state = checkpoint.load(Path(run) / "last.safetensors")
-        config = Config.from_dict(state.get("config", {}))
+        path = Path(run) / "last.safetensors"
+        state = checkpoint.load(path)
+        try:
+            config = Config.from_dict(state.get("config", {}))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: its config is broken: {error}") from error
         trainer = cls(replace(config, **changes), run)
         trainer.load_state(state)
         return trainer
@@ -110,6 +114,11 @@ class Trainer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         try:
+            if state["classes"] != list(self.data.classes):
+                raise ValueError(
+                    f"it was trained on the classes {', '.join(state['classes'])}, but "
+                    f"{self.config.data} now has {', '.join(self.data.classes)}"
+                )
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self._set_class_weights(state["class_weights"])
@@ -117,9 +126,10 @@ class Trainer:
             self.seconds, self.best = state["seconds"], state["best"]
             (self.loss_sum, self.loss_count), self.history = state["loss"], state["history"]
             set_rng_state(state["rng"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            what = f"{error} is missing" if isinstance(error, KeyError) else error
             raise ValueError(
-                f"{self.run}: its checkpoint is not that of a run: {error!r}"
+                f"{self.run}: its checkpoint does not fit what is to go on: {what}"
             ) from error
 
     def description(self) -> dict[str, Any]:
@@ -149,12 +159,14 @@ class Trainer:
         self.run.mkdir(parents=True, exist_ok=True)
         record = json.dumps(self.config.to_dict(), indent=1)
         checkpoint.write_atomically(self.run / "config.json", record.encode())
+        self.save()  # a kill before the first step leaves something to resume, too
         if self.class_weights is None and self.config.class_weights != "none":
             kind = self.config.class_weights
             self._set_class_weights(recipe.count_class_weights(self.data, kind))
         self.model.train()
         finished = True
-        with self.stop.listening():
+        # What is not finite is found, and said with its cause: NumPy need not warn of it as well.
+        with self.stop.listening(), np.errstate(all="ignore"):
             try:
                 self._loop(progress)
             except Stopped:
@@ -214,7 +226,8 @@ class Trainer:
         factor = recipe.schedule(self.config.schedule, self.progress())
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * factor
-        if (batch.masks != IGNORE_INDEX).any():  # else there is nothing to learn from it
+        seen = recipe.centre(batch.masks, output_size(self.model, *batch.masks.shape[1:]))
+        if (seen != IGNORE_INDEX).any():  # else there is nothing to learn from it
             out = self.model(Tensor(batch.images).to(self.config.device))
             loss = self.loss(out, batch.masks)
             value = loss.item()
@@ -232,8 +245,9 @@ class Trainer:
     def _show(self, out: Any, masks: np.ndarray) -> None:
         """Count the batch for the running mIoU that the progress bar shows."""
         logits = out["out"] if isinstance(out, dict) else out
-        labels = logits.detach().argmax(1).numpy()
-        self.confusion.update(labels, recipe.centre(masks, labels.shape[1:]))
+        labels = logits.detach().argmax(1)
+        truth = Tensor(recipe.centre(masks, labels.shape[1:])).to(labels.device)
+        self.confusion.update(labels, truth)
 
     def _validate(self) -> None:
         if self.history and self.history[-1]["step"] == self.step:
@@ -247,6 +261,11 @@ class Trainer:
             self.model, self.val_data, self.normalise, self.loss, self.config.batch_size,
             on_batch=on_batch,
         )  # fmt: skip
+        if result.confusion.matrix.any() and not math.isfinite(result.loss):
+            raise Diverged(
+                f"step {self.step}: the loss on the validation set is {result.loss}: "
+                f"{self._too_fast()}"
+            )
         self.last_evaluation = result
         iou = result.confusion.iou()
         self.history.append(

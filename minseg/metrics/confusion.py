@@ -15,11 +15,12 @@ Source: Long, Shelhamer, Darrell, "Fully convolutional networks", CVPR 2015, sec
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module, to_device
+from minseg.array import Array, array_module, raise_where, to_device
 from minseg.ops.op import Op, launch
 from minseg.tensor import Tensor
 
@@ -115,20 +116,34 @@ class ConfusionMatrix:
     def __init__(self, classes: int | Sequence[str], ignore_index: int = 255) -> None:
         self.classes = class_names(classes)
         self.ignore_index = ignore_index
-        self.matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        self._matrix = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        self._on_gpu: Array | None = None  # counts that nobody has waited for yet
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(K, K) int64: entry [t, p] counts pixels of class t that were predicted as class p."""
+        if self._on_gpu is not None:
+            counts, self._on_gpu = self._on_gpu, None
+            self._matrix += to_device(counts, "cpu")
+        return self._matrix
 
     def reset(self) -> None:
-        self.matrix[:] = 0
+        self._matrix[:] = 0
+        self._on_gpu = None
 
     def update(self, prediction: Any, target: Any) -> None:
         """Count the pixels of two integer label maps of one shape, arrays or Tensors.
 
         Raises TypeError for labels that are not integers, ValueError for shapes that differ and
-        for a label that is no class.
+        for a label that is no class; of labels on a GPU that is raised when a score is read.
         """
         name, count = "ConfusionMatrix", len(self.classes)
         prediction, target = checked_labels(name, prediction, target, count, self.ignore_index)
-        self.matrix += to_device(op.forward(prediction, target, count, self.ignore_index), "cpu")
+        counts = op.forward(prediction, target, count, self.ignore_index)
+        if isinstance(counts, np.ndarray):
+            self._matrix += counts
+        else:
+            self._on_gpu = counts if self._on_gpu is None else self._on_gpu + counts
 
     def pixel_accuracy(self) -> float:
         """The share of the pixels that got their class; NaN where nothing was counted."""
@@ -203,12 +218,15 @@ def checked_labels(
     valid = target != ignore_index
     for name, labels in (("prediction", prediction), ("target", target)):
         wrong = valid & ((labels < 0) | (labels >= count))
-        if wrong.any():
-            raise ValueError(
-                f"{metric}: {name} has label {labels[wrong][0]}, needs 0..{count - 1}"
-                + (f" or {ignore_index} (ignored)" if name == "target" else "")
-            )
+        needs = f"0..{count - 1}" + (f" or {ignore_index} (ignored)" if name == "target" else "")
+        raise_where(wrong, partial(_no_class, f"{metric}: {name}", labels, wrong, needs))
+        if not isinstance(target, np.ndarray):
+            target = array_module(target).where(wrong, ignore_index, target)
     return prediction, target
+
+
+def _no_class(what: str, labels: Array, wrong: Array, needs: str) -> NoReturn:
+    raise ValueError(f"{what} has label {labels[wrong][0]}, needs {needs}")
 
 
 def _as_array(labels: Any) -> Array:

@@ -10,10 +10,12 @@ Shapes: input, target: any, the same; w, q (`pos_weight`): what broadcasts to it
 """
 
 import math
+from functools import partial
+from typing import NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, raise_where
 from minseg.ops.activation import sigmoid_of
 from minseg.ops.checks import check_tensor
 from minseg.ops.loss import check_pair, pointwise_definition, pointwise_loss
@@ -106,14 +108,16 @@ def binary_cross_entropy(
     check_pair(op.name, input, target, reduction)
     for name, x in (("input", input), ("target", target)):
         wrong = ~((x.data >= 0) & (x.data <= 1))
-        if wrong.any():
-            at = np.unravel_index(int(wrong.argmax()), x.shape)
-            raise ValueError(
-                f"{op.name}: {name} is {float(x.data[at]):.6g} at {tuple(map(int, at))}, "
-                "needs 0 to 1"
-            )
+        raise_where(wrong, partial(_outside, name, x, wrong))
     arguments = (_weight(op.name, "weight", input, weight),)
     return pointwise_loss(op, input, target, arguments, reduction)
+
+
+def _outside(name: str, x: Tensor, wrong: Array) -> NoReturn:
+    at = np.unravel_index(int(wrong.argmax()), x.shape)
+    raise ValueError(
+        f"{op.name}: {name} is {float(x.data[at]):.6g} at {tuple(map(int, at))}, needs 0 to 1"
+    )
 
 
 def binary_cross_entropy_with_logits(

@@ -6,7 +6,7 @@ phi_c is the signed distance to the true region of class c in its image: positiv
 inside. The mean runs over all C classes and all pixels of the batch that are not ignored; a class
 that is absent from an image, or fills it, has no boundary there and phi_c = 0. The loss may be
 negative, and has no minimum at 0: it is meant as a term beside a loss of regions. For the distances
-an ignored pixel belongs to no class.
+an ignored pixel belongs to no class. They are computed on the CPU, wherever the scores are.
 
 Shapes: input (N, C, H, W), target (N, H, W) of class indices -> one number
 Source: Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, equation 5
@@ -18,6 +18,7 @@ from minseg.array import Array, array_module, to_device
 from minseg.ops.checks import check_tensor
 from minseg.ops.distance import signed_distance
 from minseg.ops.labels import check_segmentation
+from minseg.ops.reduction import at_least_one
 from minseg.ops.softmax import softmax
 from minseg.tensor import Tensor
 
@@ -43,4 +44,4 @@ def boundary_loss(input: Tensor, target: Tensor, ignore_index: int = -100) -> Te
     phi = xp.asarray(signed_distance(to_device(of_class, "cpu")))
     phi = Tensor(xp.where(valid, phi, 0).astype(input.dtype))
     p = softmax(input, 1).where(xp.broadcast_to(valid, input.shape), 0.0)
-    return (phi * p).sum() / max(int(valid.sum()) * input.shape[1], 1)
+    return (phi * p).sum() / at_least_one(valid.sum() * input.shape[1], input.dtype)

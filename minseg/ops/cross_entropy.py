@@ -20,7 +20,7 @@ import numpy as np
 
 from minseg.array import FLOATS, Array, array_module
 from minseg.ops.checks import check_tensor
-from minseg.ops.labels import check_labels, check_weight
+from minseg.ops.labels import check_labels, check_weight, sum_of_weights
 from minseg.ops.op import Op, launch
 from minseg.ops.reduction import check_reduction, reduce, spread
 from minseg.ops.softmax import log_softmax_of, softmax_of
@@ -219,7 +219,7 @@ def cross_entropy(
     else:
         labels = check_labels("cross_entropy", input, target, ignore_index)
         t = labels.reshape(len(labels) if labels.ndim else 1, math.prod(labels.shape[1:]))
-        denominator = w[labels[labels != ignore_index]].sum()
+        denominator = sum_of_weights(w, labels, ignore_index)
     x = as_pixels(input.data)
     loss = op.forward(x, t, w, ignore_index, label_smoothing)
     shape = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()

@@ -10,16 +10,17 @@ Source: Lin et al., "Focal loss for dense object detection", 2017, equation 5
 """
 
 import math
+from typing import NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, raise_where
 from minseg.ops.activation import elementwise_definition, of_input, softplus
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import cross_entropy
 from minseg.ops.labels import check_labels, check_weight
 from minseg.ops.op import Op, launch
-from minseg.ops.reduction import check_reduction
+from minseg.ops.reduction import at_least_one, check_reduction
 from minseg.tensor import Tensor
 
 
@@ -83,7 +84,7 @@ def focal_loss(
     valid = labels != ignore_index
     ce = cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
     weights = Tensor(array_module(w).where(valid, w[labels * valid], 0).astype(w.dtype))
-    return _reduced(of_input(op, ce, gamma) * weights, int(valid.sum()), reduction)
+    return _reduced(of_input(op, ce, gamma) * weights, valid, reduction)
 
 
 def sigmoid_focal_loss(
@@ -111,7 +112,7 @@ def sigmoid_focal_loss(
     ce = softplus((input * sign).where(valid, 0.0), threshold=math.inf)
     w = xp.ones(()) if alpha is None else xp.where(yes, alpha, 1 - alpha)
     weights = Tensor(xp.where(valid, w, 0).astype(input.dtype))
-    return _reduced(of_input(op, ce, gamma) * weights, int(valid.sum()), reduction)
+    return _reduced(of_input(op, ce, gamma) * weights, valid, reduction)
 
 
 def check_yes_or_no(
@@ -124,12 +125,15 @@ def check_yes_or_no(
         raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
     yes, valid = target.data == 1, target.data != ignore_index
     wrong = valid & ~yes & (target.data != 0)
-    if wrong.any():
+
+    def fail() -> NoReturn:
         at = np.unravel_index(int(wrong.argmax()), target.shape)
         raise ValueError(
             f"{op}: target has label {target.data[at]} at {tuple(map(int, at))}, needs 0, 1 or "
             f"ignore_index ({ignore_index})"
         )
+
+    raise_where(wrong, fail)
     return yes & valid, valid
 
 
@@ -139,7 +143,8 @@ def _check(op: str, gamma: float, reduction: str) -> None:
         raise ValueError(f"{op}: gamma is {gamma}, needs at least 0")
 
 
-def _reduced(loss: Tensor, count: int, reduction: str) -> Tensor:
+def _reduced(loss: Tensor, valid: Array, reduction: str) -> Tensor:
     if reduction == "none":
         return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / max(count, 1)
+    total = loss.sum()
+    return total if reduction == "sum" else total / at_least_one(valid.sum(), loss.dtype)

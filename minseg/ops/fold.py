@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.columns import Box, Window, taps
 from minseg.ops.op import Op
@@ -58,14 +58,15 @@ def _unfold_numpy(x: Array, kernel: Pair, dilation: Pair, padding: Pair, stride:
     window = Window(kernel, stride, padding, dilation)
     N, C, H, W = x.shape
     counts = window.output_size(H, W)
-    columns = np.zeros((N, C, *kernel, *counts), x.dtype)
+    columns = array_module(x).zeros((N, C, *kernel, *counts), x.dtype)
+    step = 1 if isinstance(x, np.ndarray) else N  # a GPU takes all at once
 
-    def one_image(n: int) -> None:
-        box = Box(slice(n, n + 1), slice(0, counts[0]), slice(0, counts[1]))
+    def images(n: int) -> None:
+        box = Box(slice(n * step, (n + 1) * step), slice(0, counts[0]), slice(0, counts[1]))
         for i, j, source, target in taps(x, window, box):
             columns[box.images, :, i, j][target] = x[source]
 
-    parallel_for(one_image, N)
+    parallel_for(images, -(-N // max(step, 1)))
     return columns.reshape(N, C * kernel[0] * kernel[1], counts[0] * counts[1])
 
 
@@ -76,14 +77,15 @@ def _fold_numpy(
     counts = window.output_size(*size)
     N, C = columns.shape[0], columns.shape[1] // (kernel[0] * kernel[1])
     columns = columns.reshape(N, C, *kernel, *counts)
-    x = np.zeros((N, C, *size), columns.dtype)
+    x = array_module(columns).zeros((N, C, *size), columns.dtype)
+    step = 1 if isinstance(x, np.ndarray) else N
 
-    def one_image(n: int) -> None:
-        box = Box(slice(n, n + 1), slice(0, counts[0]), slice(0, counts[1]))
+    def images(n: int) -> None:
+        box = Box(slice(n * step, (n + 1) * step), slice(0, counts[0]), slice(0, counts[1]))
         for i, j, source, target in taps(x, window, box):
             x[source] += columns[box.images, :, i, j][target]
 
-    parallel_for(one_image, N)
+    parallel_for(images, -(-N // max(step, 1)))
     return x
 
 

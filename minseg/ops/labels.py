@@ -1,8 +1,10 @@
 """Checks of what a loss compares scores with: class labels, and weights of the classes."""
 
+from typing import NoReturn
+
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, raise_where
 from minseg.ops.checks import check_tensor
 from minseg.tensor import Tensor
 
@@ -11,7 +13,8 @@ def check_labels(op: str, input: Tensor, target: Tensor, ignore_index: int | Non
     """The labels (N, ...) for scores (N, C, ...), or () for (C,), as int64.
 
     Raises TypeError unless `target` is a Tensor of integers; ValueError for another shape, and for
-    a label outside 0 .. C - 1 that is not `ignore_index`, naming it and its position.
+    a label outside 0 .. C - 1 that is not `ignore_index`, naming it and its position. On a GPU that
+    is raised when the loss is read; until then such a pixel counts as ignored.
     """
     if not isinstance(target, Tensor):
         raise TypeError(f"{op}: target is a {type(target).__name__}, needs a Tensor")
@@ -31,13 +34,25 @@ def check_labels(op: str, input: Tensor, target: Tensor, ignore_index: int | Non
     wrong = (labels < 0) | (labels >= classes)
     if ignore_index is not None:
         wrong &= labels != ignore_index
-    if wrong.any():
+
+    def fail() -> NoReturn:
         position = np.unravel_index(int(wrong.argmax()), shape)
         raise ValueError(
             f"{op}: target has label {int(labels[position])} at {tuple(map(int, position))}, needs "
             f"0 to {classes - 1} or ignore_index ({ignore_index})"
         )
-    return labels
+
+    raise_where(wrong, fail)
+    if isinstance(labels, np.ndarray):
+        return labels
+    return array_module(labels).where(wrong, 0 if ignore_index is None else ignore_index, labels)
+
+
+def sum_of_weights(w: Array, labels: Array, ignore_index: int) -> Array:
+    """The classes' weights `w`, summed over all labels that count: what a "mean" divides by."""
+    xp = array_module(w)
+    valid = labels != ignore_index
+    return xp.where(valid, w[xp.where(valid, labels, 0)], 0).sum()
 
 
 def check_weight(op: str, input: Tensor, weight: Tensor | None) -> Array:

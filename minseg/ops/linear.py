@@ -11,6 +11,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import check_tensor
+from minseg.ops.matmul import op as matmul
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
 
@@ -28,16 +29,16 @@ def linear_definition(x: Array, w: Array, b: Array | None) -> Array:
 
 
 def _forward(x: Array, w: Array, b: Array | None) -> Array:
-    y = (_rows(x) @ w.T).reshape(*x.shape[:-1], w.shape[0])
+    y = matmul.forward(_rows(x), w.T).reshape(*x.shape[:-1], w.shape[0])
     return y if b is None else y + b
 
 
 def _grad_input(grad: Array, w: Array) -> Array:
-    return (_rows(grad) @ w).reshape(*grad.shape[:-1], w.shape[1])
+    return matmul.forward(_rows(grad), w).reshape(*grad.shape[:-1], w.shape[1])
 
 
 def _grad_weight(grad: Array, x: Array) -> Array:
-    return _rows(grad).T @ _rows(x)
+    return matmul.forward(_rows(grad).T, _rows(x))
 
 
 def _rows(x: Array) -> Array:

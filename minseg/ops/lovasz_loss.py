@@ -24,6 +24,7 @@ from minseg.ops.activation import relu
 from minseg.ops.checks import check_tensor
 from minseg.ops.focal_loss import check_yes_or_no
 from minseg.ops.labels import check_segmentation
+from minseg.ops.reduction import at_least_one
 from minseg.ops.softmax import softmax
 from minseg.tensor import Tensor
 
@@ -52,7 +53,7 @@ def lovasz_factors(m: Array, truth: Array, valid: Array) -> Array:
     jaccard = 1 - (total - hits.cumsum(axis=1)) / xp.maximum(union, 1)
     steps = xp.diff(jaccard, axis=1, prepend=0)
     factors = xp.zeros(m.shape, m.dtype)
-    xp.put_along_axis(factors, order, steps.astype(m.dtype), axis=1)
+    factors[xp.arange(len(m))[:, None], order] = steps
     return xp.where(valid, factors, 0)
 
 
@@ -82,7 +83,7 @@ def lovasz_softmax(
     moved = errors.data.transpose(axes).shape
     factors = factors.reshape(moved).transpose(axes)  # swapping two axes undoes itself
     weighted = errors.where(valid, 0.0) * Tensor(factors.astype(input.dtype))
-    return weighted.sum() / max(int(occurs.sum()), 1)
+    return weighted.sum() / at_least_one(occurs.sum(), input.dtype)
 
 
 def lovasz_hinge(
@@ -101,5 +102,6 @@ def lovasz_hinge(
     images = len(yes) if per_image else 1
     shape = (images, yes.size // max(images, 1))
     factors = lovasz_factors(*(a.reshape(shape) for a in (errors.data, yes, valid)))
-    count = int(valid.reshape(shape).any(axis=1).sum())
-    return (errors * Tensor(factors.reshape(input.shape))).sum() / max(count, 1)
+    count = valid.reshape(shape).any(axis=1).sum()
+    total = (errors * Tensor(factors.reshape(input.shape))).sum()
+    return total / at_least_one(count, input.dtype)

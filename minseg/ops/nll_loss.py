@@ -14,7 +14,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import as_pixels
-from minseg.ops.labels import check_labels, check_weight
+from minseg.ops.labels import check_labels, check_weight, sum_of_weights
 from minseg.ops.op import Op
 from minseg.ops.reduction import check_reduction, reduce, spread
 from minseg.tensor import Tensor, record
@@ -74,7 +74,7 @@ def nll_loss(
     labels = check_labels("nll_loss", input, target, ignore_index)
     x = as_pixels(input.data)
     t = labels.reshape(x.shape[0], math.prod(labels.shape[1:]))
-    denominator = w[labels[labels != ignore_index]].sum()
+    denominator = sum_of_weights(w, labels, ignore_index)
     loss = op.forward(x, t, w, ignore_index)
     y = reduce(loss.reshape(labels.shape), reduction, denominator)
 

@@ -23,6 +23,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.labels import check_classes
 from minseg.ops.op import Op, launch
+from minseg.ops.reduction import at_least_one
 from minseg.ops.softmax import softmax
 from minseg.tensor import Tensor, record
 
@@ -167,4 +168,4 @@ def _overlap(
 def _mean_loss(numerator: Tensor, denominator: Tensor, counts: Array) -> Tensor:
     """The mean of 1 - numerator / denominator where `counts`; 0 if it counts nowhere."""
     ratio = numerator.where(counts, 1.0) / denominator.where(counts, 1.0)
-    return (1 - ratio).sum() / max(int(counts.sum()), 1)
+    return (1 - ratio).sum() / at_least_one(counts.sum(), ratio.dtype)

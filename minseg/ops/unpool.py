@@ -12,10 +12,11 @@ Source: Zeiler & Fergus, "Visualizing and Understanding Convolutional Networks",
 """
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, raise_where
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
@@ -99,9 +100,7 @@ def max_unpool2d(
     step = kernel if stride is None else pair("max_unpool2d", "stride", stride, least=1)
     border = pair("max_unpool2d", "padding", padding, least=0)
     size = _output_size(input, kernel, step, border, output_size)
-    _check_indices(input, indices, size)
-
-    x, places = input.data, indices.data
+    x, places = input.data, _check_indices(input, indices, size)
     y = op.forward(x, places, size)
 
     def backward(grad: Array) -> tuple[Array, None]:
@@ -137,7 +136,8 @@ def _output_size(
     return size[0], size[1]
 
 
-def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> None:
+def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> Array:
+    """The indices; on a GPU those out of range, which will raise, are 0 until then."""
     if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
         found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
         raise TypeError(f"max_unpool2d: indices is {found}, needs a Tensor of integers")
@@ -147,8 +147,13 @@ def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> None:
             f"{input.shape} on {input.device}"
         )
     places = size[0] * size[1]
-    if indices.numel() and not (indices.data.min() >= 0 and indices.data.max() < places):
+    wrong = (indices.data < 0) | (indices.data >= places)
+
+    def fail() -> NoReturn:
         raise ValueError(
             f"max_unpool2d: indices are in {indices.data.min()} ... {indices.data.max()}, the "
             f"output {size[0]}x{size[1]} has the places 0 ... {places - 1}"
         )
+
+    raise_where(wrong, fail)
+    return indices.data if isinstance(wrong, np.ndarray) else indices.data * ~wrong

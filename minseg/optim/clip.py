@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, array_module
 from minseg.optim.optimizer import BLOCK
 from minseg.tensor import Tensor
 
@@ -18,29 +18,32 @@ def clip_grad_norm_(
     max_norm: float,
     norm_type: float = 2.0,
     error_if_nonfinite: bool = False,
-) -> float:
+) -> float | Tensor:
     """Scale all gradients, in place, so that their norm as one vector is at most `max_norm`.
 
-    Returns the norm before. Raises ValueError for a `norm_type` that is not positive, and, if
+    Returns the norm before: a float, or of gradients on a GPU a Tensor there, for which nobody has
+    waited yet. Raises ValueError for a `norm_type` that is not positive, and, if
     `error_if_nonfinite`, RuntimeError for a norm that is infinite or NaN.
     """
     norm_type = float(norm_type)  # "inf" may come from a file or a command line
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type is {norm_type}, needs to be positive")
-    grads = _gradients(parameters)
+    grads = [g for g in _gradients(parameters) if g.size]
+    if not grads:
+        return 0.0
+    xp = array_module(grads[0])
     if norm_type == math.inf:
-        largest = [float(abs(g).max()) for g in grads if g.size]
-        norm = float(np.max(largest, initial=0.0))  # np.max, unlike max, never loses a NaN
+        norm = xp.stack([abs(g).max() for g in grads]).max().astype(np.float64)  # keeps a NaN
     else:
         norm = sum(_sum_of_powers(g, norm_type) for g in grads) ** (1 / norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
-        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}")
-    factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:
+        raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {float(norm)}")
+    factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    if xp is not np or factor != 1:
         with np.errstate(invalid="ignore"):  # infinity * 0, where the norm is infinite
             for g in grads:
-                g *= factor
-    return norm
+                g *= factor.astype(g.dtype)
+    return float(norm) if xp is np else Tensor(norm)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
@@ -54,11 +57,11 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Array]:
     return [p.grad.data for p in parameters if p.grad is not None]
 
 
-def _sum_of_powers(grad: Array, power: float) -> float:
+def _sum_of_powers(grad: Array, power: float) -> Array:
     """The sum of |g|^power in float64, where the squares of no float32 overflow, in blocks."""
     flat = grad.reshape(-1)
     block = BLOCK if isinstance(flat, np.ndarray) else max(flat.size, 1)
     pieces = (flat[i : i + block].astype(np.float64) for i in range(0, flat.size, block))
     if power == 2:
-        return sum(float((piece * piece).sum()) for piece in pieces)
-    return sum(float((abs(piece) ** power).sum()) for piece in pieces)
+        return sum((piece * piece).sum() for piece in pieces)
+    return sum((abs(piece) ** power).sum() for piece in pieces)
