@@ -102,8 +102,7 @@ def forward(model: Any, images: np.ndarray, size: tuple[int, ...]) -> Tensor:
     smaller output covers them (Ronneberger et al. 2015, figure 2: the overlap-tile strategy).
     """
     height, width = images.shape[2:]
-    output_size = getattr(model, "output_size", lambda height, width: (height, width))
-    frame = [(0, 0), (0, 0), *(_margin(output_size, side) for side in (height, width))]
+    frame = [(0, 0), (0, 0), *(_margin(model, side) for side in (height, width))]
     padded = np.pad(images, frame, mode="reflect") if any(map(any, frame)) else images
     device = next(model.parameters()).device
     out = model(Tensor(padded).to(device))
@@ -116,11 +115,21 @@ def forward(model: Any, images: np.ndarray, size: tuple[int, ...]) -> Tensor:
     return logits
 
 
-def _margin(output_size: Callable[[int, int], tuple[int, int]], side: int) -> tuple[int, int]:
+def output_size(model: Any, height: int, width: int) -> tuple[int, int]:
+    """The size of the logits for an image: the same, unless the network says otherwise.
+
+    Raises ValueError for an image that is too small for a network of "valid" convolutions.
+    """
+    if not hasattr(model, "output_size"):
+        return height, width
+    return model.output_size(height, width)
+
+
+def _margin(model: Any, side: int) -> tuple[int, int]:
     """How many pixels to add on both sides so that as many as `side` come out."""
     for total in range(side, 4 * side + 2000):
         try:
-            covered = output_size(total, total)[0]
+            covered = output_size(model, total, total)[0]
         except ValueError:  # too small for this network
             continue
         if covered >= side:
