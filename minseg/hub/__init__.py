@@ -22,6 +22,7 @@ from minseg.backbones.vgg import STAGES
 from minseg.data.files import PathLike
 from minseg.hub import safe_pickle
 from minseg.hub.huggingface import segformer_rules
+from minseg.hub.monai import attention_unet_rules
 from minseg.hub.safe_pickle import BFLOAT16, Storage, Stored
 from minseg.hub.smp import PSPNET_UNUSED, SMP
 
@@ -184,6 +185,7 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     xception65                                timm's, for `backbones.Xception`
     fcn32s, fcn16s, fcn8s                     wkentaro/pytorch-fcn
     unetplusplus, pspnet, fpn, deeplabv3plus  segmentation_models.pytorch, for backbone=
+    attention_unet                            MONAI's AttentionUnet, for backbone="monai"
     segformer_b0 ... segformer_b5             Hugging Face's SegformerForSemanticSegmentation: the
                                               names of transformers 5, and the published files'
     unet                                      milesial/Pytorch-UNet, for UNet(norm="batch")
@@ -207,6 +209,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         rules = SMP[name]
     elif match := re.fullmatch("vgg(11|13|16|19)(_bn)?", name):
         rules = _vgg_rules(int(match[1]), bool(match[2]))
+    elif name == "attention_unet":
+        rules = attention_unet_rules(state)
     elif match := re.fullmatch("segformer_b([0-5])", name):
         rules = segformer_rules(int(match[1]))
     else:

@@ -1,5 +1,6 @@
 """The networks: one file a family, each to be read beside its paper."""
 
+from minseg.models.attention_unet import AttentionUNet, AttentionUNetMONAI
 from minseg.models.deeplab import (
     DeepLabV3,
     deeplabv3_resnet50,
@@ -28,6 +29,8 @@ __all__ = [
     "FCN",
     "FPN",
     "FPNSMP",
+    "AttentionUNet",
+    "AttentionUNetMONAI",
     "DeepLabV1",
     "DeepLabV2",
     "DeepLabV3",

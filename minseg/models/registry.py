@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minseg import nn
+from minseg.models.attention_unet import AttentionUNet, AttentionUNetMONAI
 from minseg.models.deeplab import (
     DeepLabV3,
     deeplabv3_resnet50,
@@ -59,6 +60,11 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
     "fpn": (FPN, {}, "FPN with the semantic head of Panoptic FPN (2017, 2019)"),
     "deeplabv1": (DeepLabV1, {}, "DeepLab-LargeFOV: atrous convolution on VGG16 (2014)"),
     "deeplabv2": (DeepLabV2, {}, "DeepLabV2: atrous ResNet, ASPP as a sum of scores (2016)"),
+    "attention_unet": (
+        AttentionUNet,
+        {},
+        "Attention U-Net: gates let through of a skip what is asked for (2018)",
+    ),
     "deeplabv3": (DeepLabV3, {}, "DeepLabV3: atrous ResNet and ASPP (2017)"),
     "deeplabv3plus": (DeepLabV3Plus, {}, "DeepLabV3+: the same with a decoder (2018)"),
     "deeplabv3plus_xception65": (
@@ -92,6 +98,7 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
 # What makes the form of segmentation_models.pytorch, where `backbone=` is given.
 WITH_BACKBONE: dict[str, Callable[..., nn.Module]] = {
     "unetplusplus": UNetPlusPlusResNet,
+    "attention_unet": AttentionUNetMONAI,
     "pspnet": PSPNetSMP,
     "fpn": FPNSMP,
     "deeplabv3plus": deeplabv3plus_smp,
@@ -115,6 +122,7 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
     `backbone="resnet18"` (34, 50, 101) makes, of unetplusplus, pspnet, fpn and deeplabv3plus (also
     "xception65", "mobilenet_v2"), what segmentation_models.pytorch has under that name; its options
     differ from those of the paper's.
+    `backbone="monai"` makes of attention_unet what MONAI calls so.
 
     Raises ValueError for an unknown name and TypeError for an unknown option; both
     list what exists.
