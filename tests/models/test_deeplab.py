@@ -30,7 +30,7 @@ def test_large_fov_is_the_paper_s():
     assert [c.dilation for n, c in convolutions(network).items() if n.startswith("conv")] == (
         [(1, 1)] * 10 + [(2, 2)] * 3
     )
-    assert (abs(network.fc8.weight.data).max() < 0.06) and (network.fc8.bias.data == 0).all()
+    assert (network.fc8.bias.data == 0).all()
     assert abs(network.fc8.weight.data.std() - 0.01) < 5e-4
 
 
