@@ -125,6 +125,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "deeplabv2": {"width": 32, "depth": 18},
     "deeplabv3": _DEEPLAB,
     "deeplabv3plus": _DEEPLAB,
+    "attention_unet": {"width": 16},
+    **{f"segformer_b{variant}": {"width": 16} for variant in range(6)},
 }
 _DATA: dict[str, dict[str, Any]] = {
     "shapes": {"size": (64, 64), "images": 400, "epochs": 10, "batch_size": 16},
