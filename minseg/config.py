@@ -123,8 +123,12 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "fcn8s": _FCN,
     "deeplabv1": {"width": 16, "norm": "batch"},
     "deeplabv2": {"width": 32, "depth": 18},
+    "pspnet": _DEEPLAB,
+    "fpn": {"width": 32, "depth": 18},
     "deeplabv3": _DEEPLAB,
     "deeplabv3plus": _DEEPLAB,
+    "deeplabv3plus_xception65": {"width": 16, "depth": 20, "output_stride": 8},
+    "deeplabv3plus_mobilenet_v2": {"width": 16, "output_stride": 8},
     "attention_unet": {"width": 16},
     **{f"segformer_b{variant}": {"width": 16} for variant in range(6)},
 }
