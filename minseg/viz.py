@@ -26,6 +26,7 @@ OKABE_ITO = np.array(
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _VOID_COLOUR = (255, 255, 255)
 _WRONG = OKABE_ITO[6]
+_TALLEST = 4.0  # height over width that a picture gets in a figure: strips would make it a tower
 
 
 def rgb(image: np.ndarray) -> np.ndarray:
@@ -120,7 +121,7 @@ def samples_figure(
     """
     height, width = targets[0].shape
     rows = len(images)
-    row_height = 12 / 4 * height / width
+    row_height = 12 / 4 * min(height / width, _TALLEST)
     curves_height = 2.6 if history else 0.0
     figure = _figure(12, rows * row_height + 1.0 + curves_height)
     parts = figure.subfigures(
@@ -174,7 +175,7 @@ def prediction_figure(
 ) -> "Figure":
     """Image, overlay and confidence (H, W, the winner's probability) with a legend."""
     height, width = mask.shape
-    figure = _figure(13, 13 / 3 * height / width + 1.2)
+    figure = _figure(13, 13 / 3 * min(height / width, _TALLEST) + 1.2)
     axes = figure.subplots(1, 3)
     axes[0].imshow(rgb(image))
     axes[1].imshow(overlay(image, mask, palette))
@@ -198,7 +199,7 @@ def features_figure(features: np.ndarray, layer: str, most: int = 64) -> "Figure
     columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     side = 1.35
-    height = side * features.shape[1] / features.shape[2] + 0.22
+    height = side * min(features.shape[1] / features.shape[2], _TALLEST) + 0.22
     figure = _figure(max(side * columns, 4), rows * height + 0.5)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:

@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from minseg import viz
@@ -101,6 +102,17 @@ def test_prediction_figure_lists_the_classes_it_found(tmp_path):
     pixels(figure, tmp_path)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a (75.0%)", "c (25.0%)"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])
+def test_strips_make_no_towers(size, tmp_path):
+    image, mask = np.zeros((*size, 3)), np.zeros(size, int)
+    for figure in (
+        viz.prediction_figure(image, mask, np.ones(size), ["a", "b"], PALETTE[:2]),
+        viz.samples_figure([image], [mask], [mask], ["a"], PALETTE[:1]),
+        viz.features_figure(np.zeros((4, *size)), "head"),
+    ):
+        assert max(pixels(figure, tmp_path).shape) < 3000
 
 
 def test_features_figure(tmp_path):
