@@ -279,6 +279,7 @@ def _bench(commands: argparse._SubParsersAction) -> None:
         "  minseg bench --ops conv2d norm\n"
         "  minseg bench --models unet --json bench.json\n"
         "  minseg bench --growth growth.png\n"
+        "  minseg bench --explain deeplabv3plus\n"
         "\nWithout options: everything but the growth, which takes minutes. Each engine runs in a\n"
         "process of its own, in turns; a time is the median of 7 runs or more. Let nothing else\n"
         "run meanwhile.\n",
@@ -289,6 +290,8 @@ def _bench(commands: argparse._SubParsersAction) -> None:
                         help="time training steps and predictions of the networks")  # fmt: skip
     parser.add_argument("--growth", metavar="FILE.png",
                         help="draw how a U-Net's time and memory grow with its size")  # fmt: skip
+    parser.add_argument("--explain", metavar="NAME",
+                        help="show how each convolution of a network is computed")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write every run's time")
 
 

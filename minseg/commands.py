@@ -206,12 +206,18 @@ def ladder(stair: str) -> int:
 
 
 def bench(
-    ops: list[str] | None, models: list[str] | None, growth: str | None, json: str | None
+    ops: list[str] | None,
+    models: list[str] | None,
+    growth: str | None,
+    explain: str | None,
+    json: str | None,
 ) -> int:
     """Time the engines; print, and maybe write, what was found."""
     from minseg import viz
     from minseg.bench import report, run
 
+    if explain is not None:
+        return _explain(explain)
     everything = ops is None and models is None and growth is None
     timings: list[run.Timing] = []
     machine = run.machine()
@@ -243,6 +249,15 @@ def bench(
         console.print(f"import minseg: {ratio:.2f} times as long as import numpy")
     if json is not None:
         write_atomically(json, report.as_json(machine, imports, timings).encode())
+    return 0
+
+
+def _explain(name: str) -> int:
+    from minseg.bench.cases import ModelCase
+    from minseg.bench.explain import convolutions, table
+
+    case = ModelCase(name, 8, 120, 160)
+    console.print(table(case, convolutions(case)))
     return 0
 
 

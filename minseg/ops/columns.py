@@ -49,6 +49,11 @@ class Window:
     padding: Pair
     dilation: Pair
 
+    @property
+    def is_pixel(self) -> bool:
+        """Is every patch a single pixel, and every pixel a patch?"""
+        return self.kernel == self.stride == (1, 1) and self.padding == (0, 0)
+
     def output_size(self, height: int, width: int) -> Pair:
         """Number of positions along each axis; below 1 where the kernel does not fit."""
         size = zip(
@@ -104,8 +109,11 @@ def _box_size(positions: int, size: Pair) -> tuple[int, int, int]:
 def gather(x: Array, window: Window, box: Box) -> Array:
     """The patches of `x` (N, C, H, W) at the positions in `box`, as (C, kh, kw, n, h, w).
 
-    Outside of `x` is 0. The result lives in this thread's buffer: the next call overwrites it.
+    Outside of `x` is 0. The result is not to be written to: it lives in this thread's buffer, which
+    the next call overwrites, or, where a patch is a single pixel, it is a view of `x` itself.
     """
+    if window.is_pixel and box.shape[0] == 1:
+        return x[box.images, :, box.rows, box.cols].swapaxes(0, 1)[:, None, None]
     columns = _buffer((x.shape[1], *window.kernel, *box.shape), x.dtype)
     for i, j, source, target in taps(x, window, box):
         tap = columns[:, i, j]

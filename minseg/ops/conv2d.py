@@ -170,6 +170,20 @@ def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, sl
     ]
 
 
+def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, groups: int) -> str:
+    """How the forward pass goes about a convolution of float32 on NumPy, in a few words."""
+    if is_depthwise(w_shape, groups):
+        return "depthwise: a multiply-add of whole maps for each kernel element"
+    size = how.output_size(*x_shape[2:])
+    patch = x_shape[1] * w_shape[2] * w_shape[3]
+    blocks = boxes(x_shape[0], size, 4 * (patch + w_shape[0]))
+    n, h, w = blocks[0].shape
+    columns = "the pixels as they lie" if how.is_pixel and n == 1 else "im2col"
+    return (
+        f"{columns}, {len(blocks)} blocks of {n * h * w} columns, {4 * patch * n * h * w >> 10} KiB"
+    )
+
+
 def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
     """Has every channel a kernel of its own? Then there is no sum over channels: depthwise.py."""
     return groups > 1 and w_shape[:2] == (groups, 1)
