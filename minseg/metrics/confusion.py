@@ -63,7 +63,9 @@ class PerClass:
         return iter(self.values.tolist())
 
     def __getitem__(self, key: int | str) -> float:
-        """The score of a class, by its index or its name."""
+        """The score of a class, by its index or its name. Raises KeyError for an unknown name."""
+        if isinstance(key, str) and key not in self.classes:
+            raise KeyError(f"{self.metric}: no class {key!r}, only {', '.join(self.classes)}")
         return float(self.values[self.classes.index(key) if isinstance(key, str) else key])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -193,7 +195,9 @@ class ConfusionMatrix:
 
 def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
     """The names of the classes; of a number of them, "class 0", "class 1", ..."""
-    if isinstance(classes, int):
+    if not isinstance(classes, int | np.integer | Sequence):
+        raise TypeError(f"classes: got a {type(classes).__name__}, needs their number or names")
+    if isinstance(classes, int | np.integer):
         classes = [f"class {index}" for index in range(classes)]
     if not classes:
         raise ValueError("classes: got none, needs at least one")

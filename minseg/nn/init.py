@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from minseg.array import Array, to_device
+from minseg.array import FLOATS, Array, to_device
 from minseg.random import default_generator
 from minseg.tensor import Tensor
 
@@ -23,8 +23,16 @@ Generator = np.random.Generator | None
 
 
 def _fill(tensor: Tensor, values: Array | float) -> Tensor:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"nn.init: got a {type(tensor).__name__}, needs a Tensor")
     tensor.data[...] = to_device(np.asarray(values, tensor.dtype), tensor.device)
     return tensor
+
+
+def _check_floats(name: str, tensor: Tensor) -> None:
+    if not isinstance(tensor, Tensor) or tensor.dtype not in FLOATS:
+        kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise TypeError(f"{name}: got {kind}, needs a Tensor of float32 or float64")
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
@@ -40,13 +48,18 @@ def ones_(tensor: Tensor) -> Tensor:
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator = None) -> Tensor:
-    """Uniform between a and b."""
+    """Uniform between a and b. Raises TypeError for a tensor that is not of floats."""
+    _check_floats("uniform_", tensor)
     return _fill(tensor, default_generator(generator).uniform(a, b, tensor.shape))
 
 
 def normal_(
     tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator = None
 ) -> Tensor:
+    """Normal. Raises TypeError unless the tensor is of floats, ValueError for a negative std."""
+    _check_floats("normal_", tensor)
+    if std < 0:
+        raise ValueError(f"normal_: std is {std}, needs at least 0")
     return _fill(tensor, default_generator(generator).normal(mean, std, tensor.shape))
 
 
@@ -65,6 +78,7 @@ def trunc_normal_(
     below_a, below_b = (0.5 * math.erfc((mean - end) / (std * math.sqrt(2))) for end in (a, b))
     if not below_b - below_a > 1e-3:
         raise ValueError(f"trunc_normal_: [{a}, {b}] hardly meets a normal({mean}, {std})")
+    _check_floats("trunc_normal_", tensor)
     rng = default_generator(generator)
     values = rng.normal(mean, std, tensor.numel())
     while (outside := np.flatnonzero((values < a) | (values > b))).size:

@@ -260,7 +260,8 @@ class Module:
                 value = value is not None  # bias=True became a Parameter
             if isinstance(argument.default, int) and value == (argument.default,) * 2:
                 value = argument.default  # padding=0 became (0, 0)
-            if not isinstance(value, int | float | str | tuple | list) or value == argument.default:
+            plain = value is None or isinstance(value, int | float | str | tuple | list)
+            if not plain or value == argument.default:
                 continue
             required = argument.default is argument.empty
             shown.append(repr(value) if required else f"{name}={value!r}")

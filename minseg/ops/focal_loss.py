@@ -18,7 +18,7 @@ from minseg.array import Array, array_module, raise_where
 from minseg.ops.activation import elementwise_definition, of_input, softplus
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import cross_entropy
-from minseg.ops.labels import check_labels, check_weight
+from minseg.ops.labels import check_classes, check_weight
 from minseg.ops.op import Op, launch
 from minseg.ops.reduction import at_least_one, check_reduction
 from minseg.tensor import Tensor
@@ -78,9 +78,8 @@ def focal_loss(
     for labels out of range, shapes that do not fit or a negative gamma, TypeError for dtypes.
     """
     _check("focal_loss", gamma, reduction)
-    check_tensor("focal_loss", "input", input, ndim=None)
-    w = check_weight("focal_loss", input, alpha)
-    labels = check_labels("focal_loss", input, target, ignore_index)
+    labels = check_classes("focal_loss", input, target, ignore_index)
+    w = check_weight("focal_loss", input, alpha, "alpha")
     valid = labels != ignore_index
     ce = cross_entropy(input, target, ignore_index=ignore_index, reduction="none")
     weights = Tensor(array_module(w).where(valid, w[labels * valid], 0).astype(w.dtype))

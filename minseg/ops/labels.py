@@ -55,17 +55,17 @@ def sum_of_weights(w: Array, labels: Array, ignore_index: int) -> Array:
     return xp.where(valid, w[xp.where(valid, labels, 0)], 0).sum()
 
 
-def check_weight(op: str, input: Tensor, weight: Tensor | None) -> Array:
+def check_weight(op: str, input: Tensor, weight: Tensor | None, name: str = "weight") -> Array:
     """The weights of the input's classes, (C,); ones for None. Raises for another shape or type."""
     classes, _ = classes_and_shape(input)
     if classes == 0:
         raise ValueError(f"{op}: input has shape {input.shape}, needs at least one class in dim 1")
     if weight is None:
         return array_module(input.data).ones(classes, input.dtype)
-    check_tensor(op, "weight", weight, ndim=None, like=input)
+    check_tensor(op, name, weight, ndim=None, like=input)
     if weight.shape != (classes,):
         raise ValueError(
-            f"{op}: weight has shape {weight.shape}, the input {input.shape} needs ({classes},)"
+            f"{op}: {name} has shape {weight.shape}, the input {input.shape} needs ({classes},)"
         )
     return weight.data
 

@@ -99,6 +99,11 @@ def test_errors_name_the_culprit(matrix, prediction, target, error, says):
 def test_no_classes():
     with pytest.raises(ValueError, match="classes"):
         ConfusionMatrix([])
+    with pytest.raises(TypeError, match="classes: got a float, needs their number or names"):
+        ConfusionMatrix(2.0)
+    assert len(ConfusionMatrix(np.int64(3)).iou()) == 3
+    with pytest.raises(KeyError, match="IoU: no class 'sky', only class 0, class 1"):
+        ConfusionMatrix(2).iou()["sky"]
 
 
 @pytest.mark.parametrize("classes", [2, 7, 150])  # 150: more than shared memory holds

@@ -157,3 +157,10 @@ def test_errors_name_the_culprit():
         init.kaiming_uniform_(weight, mode="fan")
     with pytest.raises(ValueError, match="got 'swish', needs one of linear"):
         init.calculate_gain("swish")
+    with pytest.raises(TypeError, match=r"nn\.init: got a ndarray, needs a Tensor"):
+        init.zeros_(np.ones(3))
+    for name in ("normal_", "uniform_", "trunc_normal_"):
+        with pytest.raises(TypeError, match=f"{name}: got int64, needs a Tensor of float32"):
+            getattr(init, name)(Tensor(np.ones(3, int)))
+    with pytest.raises(ValueError, match="normal_: std is -1, needs at least 0"):
+        init.normal_(weight, 0, -1)

@@ -207,6 +207,7 @@ def test_repr_shows_what_was_chosen_and_counts_parameters():
         "  (2): LeakyReLU(negative_slope=0.2)\n"
         ")"
     )
+    assert repr(nn.BatchNorm2d(4, momentum=None)) == "BatchNorm2d(4, momentum=None)  # 8 parameters"
     assert "(rest): ModuleDict(\n    (drop): Dropout()\n  )" in repr(Net())
 
 
