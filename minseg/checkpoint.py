@@ -10,6 +10,7 @@ cut) leaves the earlier file as it was.
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def write_atomically(path: PathLike, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        kept = "; the earlier file is intact" if path.exists() else ""
+        with suppress(OSError):  # where the folder itself is none, for example
+            temporary.unlink()
+        kept = "; the earlier file is intact" if os.path.exists(path) else ""
         raise OSError(f"{path}: not saved: {error.strerror or error}{kept}") from error
     if os.name == "posix":  # the new name itself lies in the folder, which is on the disk as well
         folder = os.open(path.parent, os.O_RDONLY)

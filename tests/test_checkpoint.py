@@ -116,6 +116,16 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on file sizes there")
+def test_places_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "file").write_text("here before")
+    for place in ("nowhere/a.safetensors", "file/a.safetensors", "a" * 300, "."):
+        with pytest.raises(OSError, match="not saved: "):
+            checkpoint.save(tmp_path / place, {"a": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.parent.glob("*.tmp")] == []
+    assert (tmp_path / "file").read_text() == "here before"
+
+
 def test_a_write_that_the_system_cuts_short_loses_nothing(tmp_path):
     checkpoint.save(tmp_path / "a", {"step": 1})
     code = (

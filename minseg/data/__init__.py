@@ -29,6 +29,7 @@ from minseg.data.transforms import (
     Rotate,
 )
 from minseg.data.voc import VOC
+from minseg.suggest import suggest
 
 __all__ = [
     "IGNORE_INDEX",
@@ -98,5 +99,6 @@ def open_dataset(
         return _SYNTHETIC[name](seed=seed, **options)
     if name in _REAL and not path:
         return _REAL[name](root, split, **options)
-    known = ", ".join([*_SYNTHETIC, *_REAL, "folder:PATH"])
-    raise ValueError(f"open_dataset: unknown data set {spec!r}; known: {known}")
+    known = [*_SYNTHETIC, *_REAL, "folder:PATH"]
+    hint = suggest(name + ":PATH" if path else name, known)
+    raise ValueError(f"open_dataset: unknown data set {spec!r}{hint}; known: {', '.join(known)}")

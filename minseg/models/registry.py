@@ -35,6 +35,7 @@ from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
 from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
+from minseg.suggest import suggest
 
 # Name -> what makes it, the arguments that the name stands for, a description.
 MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
@@ -128,7 +129,10 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
     list what exists.
     """
     if name not in MODELS:
-        raise ValueError(f"build: no model is called {name!r}; there are: {', '.join(MODELS)}")
+        hint = suggest(name, MODELS)
+        raise ValueError(
+            f"build: no model is called {name!r}{hint}; there are: {', '.join(MODELS)}"
+        )
     if num_classes < 1 or in_channels < 1:
         raise ValueError(
             f"build: num_classes {num_classes}, in_channels {in_channels}: need at least 1"
