@@ -23,7 +23,7 @@ from minseg.models.registry import build, list_models
 from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
-from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
+from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusSMP
 
 __all__ = [
     "FCN",
@@ -43,7 +43,7 @@ __all__ = [
     "SegNet",
     "UNet",
     "UNetPlusPlus",
-    "UNetPlusPlusResNet",
+    "UNetPlusPlusSMP",
     "build",
     "deeplabv3_resnet50",
     "deeplabv3_resnet101",

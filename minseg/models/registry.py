@@ -4,7 +4,8 @@ Options that all networks share, so that any of them fits a CPU:
     width   the channels of the first stage, 64 in most papers here. All other widths are multiples
             of it: a network of width 16 has a sixteenth of the parameters and multiply-adds.
     depth   how deep it is, in the paper's own count: U-Nets: how often the image is halved (4);
-            VGG and ResNet: layers with weights (VGG: 11, 13, 16, 19; ResNet: 18, 34, 50, 101).
+            VGG, ResNet, Xception: layers with weights (VGG: 11, 13, 16, 19; ResNet: 18, 34, 50,
+            101; Xception: 65, 41, 20).
 """
 
 import inspect
@@ -34,7 +35,7 @@ from minseg.models.pspnet import PSPNet, PSPNetSMP
 from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
-from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusResNet
+from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusSMP
 from minseg.suggest import suggest
 
 # Name -> what makes it, the arguments that the name stands for, a description.
@@ -98,7 +99,7 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
 
 # What makes the form of segmentation_models.pytorch, where `backbone=` is given.
 WITH_BACKBONE: dict[str, Callable[..., nn.Module]] = {
-    "unetplusplus": UNetPlusPlusResNet,
+    "unetplusplus": UNetPlusPlusSMP,
     "attention_unet": AttentionUNetMONAI,
     "pspnet": PSPNetSMP,
     "fpn": FPNSMP,

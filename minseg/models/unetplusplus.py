@@ -13,7 +13,7 @@ image was halved i times) and sees all nodes to its left and the upsampled one b
           X20 -- X21 -- X22              the rest is unchanged by it.
 
 Source: Zhou, Siddiquee, Tajbakhsh, Liang 2018, "UNet++: A Nested U-Net Architecture for Medical
-        Image Segmentation", arXiv:1807.10165, section 3. `UNetPlusPlusResNet` has the structure of
+        Image Segmentation", arXiv:1807.10165, section 3. `UNetPlusPlusSMP` has the structure of
         segmentation_models.pytorch.
 """
 
@@ -141,7 +141,7 @@ class ResNetNode(nn.Module):
         return self.convs(cat([fit(up, left[0]), *reversed(left)], dim=1))
 
 
-class UNetPlusPlusResNet(nn.Module):
+class UNetPlusPlusSMP(nn.Module):
     """U-Net++ whose first column is a ResNet, in the form of segmentation_models.pytorch.
 
     The levels have the strides 2, 4, 8, 16, 32; X[0, 4] is upsampled once more. The last node of a

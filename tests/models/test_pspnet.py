@@ -24,7 +24,7 @@ def test_the_paper_s_sizes():
 
 
 def test_pyramid_pooling_sees_regions():
-    """Half of a quarter's mean reaches that quarter's middle, and the whole's mean every pixel."""
+    """A corner gets the mean of its region at each scale, and every pixel that of the whole."""
     module = PyramidPooling(4).eval()
     x = Tensor(RNG.random((2, 4, 12, 12)))
     for pool in module.pools:
@@ -36,8 +36,9 @@ def test_pyramid_pooling_sees_regions():
     total = x.data.sum(axis=1)
     whole = np.broadcast_to(total.mean(axis=(1, 2), keepdims=True), total.shape)
     np.testing.assert_allclose(y[:, 4], whole, rtol=1e-12)
+    # Outside the regions' centres, interpolation is constant.
     corners = total[:, :6, :6].mean(axis=(1, 2)), total[:, 6:, 6:].mean(axis=(1, 2))
-    np.testing.assert_allclose(y[:, 5, 0, 0], corners[0], rtol=1e-12)  # half-pixel: constant there
+    np.testing.assert_allclose(y[:, 5, 0, 0], corners[0], rtol=1e-12)
     np.testing.assert_allclose(y[:, 5, -1, -1], corners[1], rtol=1e-12)
     np.testing.assert_allclose(y[:, 7, 0, 0], total[:, :2, :2].mean(axis=(1, 2)), rtol=1e-12)
 
@@ -55,7 +56,7 @@ def test_the_auxiliary_head_trains_the_third_stage_alone():
     )) == ["out"]  # fmt: skip
 
 
-def test_the_smp_form_trains_on_one_image_but_for_the_other_bins():
+def test_the_smp_form_trains_on_one_image():
     """Bin 1 has no batch norm there; bins 2, 3, 6 have more than one value a channel."""
     network = PSPNetSMP(2, width=4)
     image = Tensor(RNG.standard_normal((1, 3, 16, 16)).astype("f4"))
