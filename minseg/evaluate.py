@@ -15,7 +15,7 @@ from minseg.data.dataset import check_sample
 from minseg.metrics import BoundaryF, BoundaryIoU, ConfusionMatrix, PerClass
 from minseg.tensor import Tensor, no_grad
 
-LossFunction = Callable[[Any, np.ndarray], Tensor]
+LossFunction = Callable[..., Tensor]  # of logits, masks, and the instances or None
 
 
 @dataclass
@@ -53,7 +53,7 @@ def evaluate(
             batch = collate([normalise(sample, None) for sample in samples])
             logits = forward(model, batch.images, batch.masks.shape[1:])
             if loss is not None and (batch.masks != dataset.ignore_index).any():
-                total += loss(logits, batch.masks).item() * len(batch)
+                total += loss(logits, batch.masks, batch.instances).item() * len(batch)
                 images += len(batch)
             if crf:
                 probabilities = F.softmax(logits, dim=1).numpy()

@@ -11,11 +11,12 @@ import minseg.functional as F
 from minseg import models, nn, optim
 from minseg.config import Config
 from minseg.data import IGNORE_INDEX, Dataset
+from minseg.data.border_weights import border_weights
 from minseg.data.class_weights import inverse_log_weights, median_frequency_weights
 from minseg.ops.weighted_sum import WeightedSum
 from minseg.tensor import Tensor
 
-LossFunction = Callable[[Any, np.ndarray], Tensor]
+LossFunction = Callable[..., Tensor]  # of a network's output, masks, and perhaps instances
 
 AUXILIARY_WEIGHT = 0.4  # of the loss at an auxiliary head (Zhao et al. 2017, PSPNet, section 4)
 
@@ -78,15 +79,21 @@ def build_loss(config: Config, weights: np.ndarray | None = None) -> LossFunctio
     """The loss of a network's output and the masks (N, H, W): a weighted sum of terms.
 
     config.loss: "cross_entropy", "focal + 0.5 * dice", ... weights: of the classes, (K,) float32,
-    for the terms that know them. An output with an auxiliary head pays for that one too.
+    for the terms that know them. An output with an auxiliary head pays for that one too. The term
+    "border", beside another, is cross-entropy with the weights of `minseg.data.border_weights`; it
+    needs the instances (N, H, W).
 
     Raises ValueError for a term that does not exist.
     """
     on_device = None if weights is None else Tensor(weights).to(config.device)
     terms = []
+    border = 0.0
     for text in config.loss.replace(" ", "").split("+"):
         factor, _, name = text.rpartition("*")
         try:
+            if name == "border" and "+" in config.loss:
+                border += float(factor or 1)
+                continue
             function, takes_weights = _TERMS[name]
             terms.append((float(factor or 1), function))
         except (ValueError, KeyError):
@@ -98,9 +105,18 @@ def build_loss(config: Config, weights: np.ndarray | None = None) -> LossFunctio
             terms[-1] = (terms[-1][0], partial(function, **{takes_weights: on_device}))
     of_head = WeightedSum(*terms, ignore_index=IGNORE_INDEX)
 
-    def loss(out: Any, masks: np.ndarray) -> Tensor:
+    def loss(out: Any, masks: np.ndarray, instances: np.ndarray | None = None) -> Tensor:
+        if border and instances is None:
+            raise ValueError("loss: border needs instances, which this data set does not have")
+
         def part(logits: Tensor) -> Tensor:
-            return of_head(logits, Tensor(centre(masks, logits.shape[2:])).to(config.device))
+            size = logits.shape[2:]
+            labels = Tensor(centre(masks, size)).to(config.device)
+            total = of_head(logits, labels)
+            if border and instances is not None:
+                weights = centre(np.stack([*map(border_weights, instances)]), size)
+                total = total + border * border_loss(logits, labels, weights)
+            return total
 
         if not isinstance(out, dict):
             return part(out)
@@ -110,6 +126,13 @@ def build_loss(config: Config, weights: np.ndarray | None = None) -> LossFunctio
         return total
 
     return loss
+
+
+def border_loss(logits: Tensor, labels: Tensor, weights: np.ndarray) -> Tensor:
+    """Cross-entropy with a weight for each pixel, over the number of pixels that have a class."""
+    each = F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+    weighted = each * Tensor(weights.astype(each.dtype)).to(each.device)
+    return weighted.sum() / float((labels.data != IGNORE_INDEX).sum())
 
 
 def centre(masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -229,7 +229,7 @@ class Trainer:
         seen = recipe.centre(batch.masks, output_size(self.model, *batch.masks.shape[1:]))
         if (seen != IGNORE_INDEX).any():  # else there is nothing to learn from it
             out = self.model(Tensor(batch.images).to(self.config.device))
-            loss = self.loss(out, batch.masks)
+            loss = self.loss(out, batch.masks, batch.instances)
             value = loss.item()
             if not math.isfinite(value):
                 raise Diverged(f"step {self.step}: the loss is {value}: {self._too_fast()}")
