@@ -134,7 +134,8 @@ def _train(commands: argparse._SubParsersAction) -> None:
     add("--schedule", choices=("onecycle", "poly", "cosine", "step", "constant"),
         help="of the learning rate")  # fmt: skip
     add("--loss", metavar="L",
-        help='cross_entropy, dice, focal, lovasz, or a sum: "focal + 0.5 * dice"')  # fmt: skip
+        help='cross_entropy, dice, focal, lovasz, or a sum: "focal + 0.5 * dice"; '
+             '"+ border" weighs the gaps between cells, as U-Net does')  # fmt: skip
     add("--class-weights", choices=("none", "median", "invlog"),
         help="weigh rare classes more: median frequency, inverse log frequency")  # fmt: skip
     add("--eval-every", type=_positive(int), metavar="N", help="epochs between validations")
