@@ -15,11 +15,18 @@ from minseg.parallel import get_num_threads
 if TYPE_CHECKING:
     from minseg.kernels import Launch
 
+SECONDS = (
+    60  # a block takes thousandths of one; if none begins for so long, those running are stuck
+)
 _RUNTIME = ("block.cpp", "copy.cpp", "fast.cpp")
 
 
 def run(launch: Launch) -> None:
-    """Run a checked launch; outputs are written in place. RuntimeError if the kernel fails."""
+    """Run a checked launch; outputs are written in place.
+
+    RuntimeError if the kernel fails, be it by a crash or an endless loop. (What it writes past the
+    end of an array is seen by the sanitizer only.)
+    """
     kernel = launch.kernel
     instances = [k.name for k in kernel.source.kernels.values() if not k.template]
     if kernel.template:
@@ -35,7 +42,7 @@ def run(launch: Launch) -> None:
     failed = library.minseg_launch(
         ctypes.cast(entry, ctypes.c_void_p), int(fibers), (ctypes.c_uint * 3)(*launch.grid),
         (ctypes.c_uint * 3)(*launch.block), ctypes.c_size_t(launch.shared), pointers, workers,
-        error, ctypes.c_size_t(len(error)),
+        SECONDS, error, ctypes.c_size_t(len(error)),
     )  # fmt: skip
     if failed:
         raise RuntimeError(f"kernel {kernel}: {error.value.decode()}")

@@ -50,8 +50,9 @@ void Block::make_stacks(int count) {
     if (memory == MAP_FAILED) fail("no memory for the stacks of %d threads", count);
     stacks = (char*)memory;
     stack_count = count;
+    mprotect(stacks, PAGE, PROT_NONE);  // where an endless recursion ends
 #ifdef MINSEG_WATCH
-    for (int i = 0; i < count; ++i) mprotect(stacks + i * STACK, PAGE, PROT_NONE);
+    for (int i = 1; i < count; ++i) mprotect(stacks + i * STACK, PAGE, PROT_NONE);
 #endif
     for (Fiber& fiber : fibers) fiber.started = false;
 }

@@ -1,7 +1,11 @@
 // The fast build's launcher: all blocks of a grid, spread over CPU workers. Called through ctypes.
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <thread>
@@ -40,12 +44,65 @@ struct Launch {
 };
 
 struct Progress {
-    std::atomic<long long> next{0};
-    std::atomic<bool> failed{false};
+    std::atomic<long long> next{0}, begun{0};
+    std::atomic<bool> failed{false}, ended{false};
     std::mutex lock;
+    std::condition_variable end;
     char* error;
     size_t error_size;
 };
+
+// --- Faults: a kernel that crashes or never ends fails its launch; Python lives on ----------------------
+static __thread volatile sig_atomic_t in_kernel;
+constexpr int FAULTS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGURG};
+constexpr int FAULT_COUNT = sizeof FAULTS / sizeof *FAULTS;
+constexpr int TOO_LONG = SIGURG;  // sent by the watchman; elsewhere it is ignored
+static struct sigaction handlers_before[FAULT_COUNT];
+static std::mutex handlers_lock;
+static int handlers_users;
+
+static void on_fault(int signal) {
+    if (!in_kernel) {  // not a kernel's: whoever was there before decides
+        for (int i = 0; i < FAULT_COUNT; ++i)
+            if (FAULTS[i] == signal && signal != TOO_LONG)
+                sigaction(signal, &handlers_before[i], nullptr);
+        return;
+    }
+    in_kernel = false;
+    const char* what = signal == TOO_LONG ? "it does not end (an endless loop?)"
+                       : signal == SIGFPE ? "an integer division by zero"
+                       : signal == SIGSEGV || signal == SIGBUS
+                           ? "an access outside of all memory (or too large a stack)"
+                           : "an illegal instruction";
+    fail("block (%u,%u,%u), thread (%u,%u,%u): %s; `minseg sanitize` says where", here.block.x,
+         here.block.y, here.block.z, here.thread.x, here.thread.y, here.thread.z, what);
+}
+
+static void catch_faults() {
+    std::lock_guard<std::mutex> guard(handlers_lock);
+    if (handlers_users++) return;
+    struct sigaction action = {};
+    action.sa_handler = on_fault;
+    action.sa_flags = SA_ONSTACK | SA_NODEFER;  // the handler leaves by a jump and never returns
+    for (int i = 0; i < FAULT_COUNT; ++i) sigaction(FAULTS[i], &action, &handlers_before[i]);
+}
+static void leave_faults() {
+    std::lock_guard<std::mutex> guard(handlers_lock);
+    if (--handlers_users) return;
+    for (int i = 0; i < FAULT_COUNT; ++i) sigaction(FAULTS[i], &handlers_before[i], nullptr);
+}
+
+// For `seconds` no block has begun: those that run are stuck.
+static void watch(Progress& progress, const std::vector<pthread_t>& workers, int seconds) {
+    std::unique_lock<std::mutex> guard(progress.lock);
+    for (long long before = -1; before != progress.begun;) {
+        before = progress.begun;
+        if (progress.end.wait_for(guard, std::chrono::seconds(seconds),
+                                  [&] { return progress.ended.load(); }))
+            return;
+    }
+    for (pthread_t worker : workers) pthread_kill(worker, TOO_LONG);
+}
 
 static bool run_loop(const Launch& launch) {
     if (_setjmp(loop_exit)) return false;
@@ -62,6 +119,11 @@ static void work(const Launch& launch, long long chunk, Progress& progress) {
     dynamic_memory = (void*)(((uintptr_t)memory.data() + 15) & ~(uintptr_t)15);
     here.grid_size = grid;
     here.block_size = size;
+    std::vector<char> signal_stack(1 << 16);  // a fault may be that the stack is full
+    stack_t own = {}, before;
+    own.ss_sp = signal_stack.data();
+    own.ss_size = signal_stack.size();
+    sigaltstack(&own, &before);
     while (!progress.failed) {
         const long long first = progress.next.fetch_add(chunk);
         if (first >= blocks) break;
@@ -69,24 +131,28 @@ static void work(const Launch& launch, long long chunk, Progress& progress) {
             here.block.x = (unsigned)(i % grid.x);
             here.block.y = (unsigned)(i / grid.x % grid.y);
             here.block.z = (unsigned)(i / grid.x / grid.y);
+            ++progress.begun;
+            in_kernel = true;
             bool ok = launch.fibers
                           ? block->run(launch.entry, launch.arguments, threads, nullptr)
                           : run_loop(launch);
+            in_kernel = false;
             if (ok) continue;
             std::lock_guard<std::mutex> guard(progress.lock);
             if (!progress.failed.exchange(true))
                 snprintf(progress.error, progress.error_size, "%s", failure);
         }
     }
+    sigaltstack(&before, nullptr);
     if (block) give_block(std::move(block));
 }
 
 }  // namespace minseg
 
-// 0, or 1 with the reason in `error`.
+// 0, or 1 with the reason in `error`. A launch of which no block begins for `seconds` has failed.
 extern "C" __attribute__((visibility("default"))) int minseg_launch(
     minseg::Entry entry, int fibers, const unsigned* grid, const unsigned* block, size_t shared,
-    void** arguments, int workers, char* error, size_t error_size) {
+    void** arguments, int workers, int seconds, char* error, size_t error_size) {
     using namespace minseg;
     const Launch launch = {entry, fibers != 0, {grid[0], grid[1], grid[2]},
                            {block[0], block[1], block[2]}, shared, arguments};
@@ -98,11 +164,23 @@ extern "C" __attribute__((visibility("default"))) int minseg_launch(
     if (workers > blocks) workers = (int)blocks;
     if (threads < 8192) workers = 1;  // starting a worker costs as much as running these
     const long long chunk = workers == 1 ? blocks : 1 + blocks / (8LL * workers);
+    catch_faults();
     std::vector<std::thread> others;
-    for (int i = 1; i < workers; ++i)
+    std::vector<pthread_t> all = {pthread_self()};
+    for (int i = 1; i < workers; ++i) {
         others.emplace_back([&] { work(launch, chunk, progress); });
+        all.push_back(others.back().native_handle());
+    }
+    std::thread watchman([&] { watch(progress, all, seconds); });
     work(launch, chunk, progress);
     for (std::thread& other : others) other.join();
+    {
+        std::lock_guard<std::mutex> guard(progress.lock);
+        progress.ended = true;
+    }
+    progress.end.notify_one();
+    watchman.join();
+    leave_faults();
     fflush(stdout);
     return progress.failed;
 }
