@@ -70,7 +70,7 @@ class SemanticBranch(nn.Module):
         at_quarter = []
         for level, convs in enumerate(self.levels):
             x = pyramid[level]
-            for i, conv in enumerate(convs, start=1):
+            for i, conv in enumerate(convs.children(), start=1):
                 x = conv(x)
                 if level > 0:
                     x = resize(x, pyramid[level - i], self.align_corners)
