@@ -164,6 +164,16 @@ def test_16_bit_floats_become_float32(tmp_path):
     np.testing.assert_array_equal(arrays["brain"], [1.5, -123.5])
 
 
+def test_tensors_of_16_bits_share_memory_still(tmp_path):
+    kind = {"length": 1000, "kind": "torch.HalfStorage"}
+    tree = {f"w{i}": tensor(shape=(1000,), stride=(1,), **kind) for i in range(50)}
+    with pytest.warns(UserWarning, match="1 arrays of 16-bit"):
+        arrays = read(tmp_path, zipped(pickled(tree), {"0": bytes(2000)}))
+    first = arrays["w0"]
+    assert all(np.shares_memory(first, array) for array in arrays.values())
+    assert (len(arrays), first.dtype, first.flags.writeable) == (50, np.float32, False)
+
+
 def test_safetensors(tmp_path):
     path = tmp_path / "weights.safetensors"
     arrays = {"a.weight": SIX.reshape(2, 3), "count": np.array(7), "empty": np.zeros((0, 2))}

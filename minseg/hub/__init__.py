@@ -46,22 +46,28 @@ def load_weights(path: PathLike) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of weights")
     try:
-        arrays = readers[path.suffix](path)
-        small = [
-            name for name, a in arrays.items() if a.dtype.itemsize == 2 and a.dtype.kind in "fV"
-        ]
-        arrays = {name: _as_float32(array) for name, array in arrays.items()}
+        return readers[path.suffix](path)
     except (ValueError, EOFError, zipfile.BadZipFile, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path}: {error or 'truncated'}") from error
-    if small:
-        warnings.warn(f"{path}: {len(small)} arrays of 16-bit floats became float32", stacklevel=2)
-    return arrays
 
 
-def _as_float32(array: np.ndarray) -> np.ndarray:
-    if array.dtype == BFLOAT16:  # the upper half of a float32
-        return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+def _without_16_bits(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """float16 and bfloat16 as float32, with a warning.
+
+    For a `.pth` these are its storages, each of which any number of tensors may show: converting
+    the tensors instead would let a small file ask for any amount of memory.
+    """
+    wide = dict(arrays)
+    for name, array in arrays.items():
+        if array.dtype == BFLOAT16:  # the upper half of a float32
+            wide[name] = (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+        elif array.dtype == np.float16:
+            wide[name] = array.astype(np.float32)
+        wide[name].flags.writeable = False
+    changed = sum(wide[name] is not array for name, array in arrays.items())
+    if changed:
+        warnings.warn(f"{path}: {changed} arrays of 16-bit floats became float32", stacklevel=4)
+    return wide
 
 
 # -- safetensors -----------------------------------------------------------------------------------
@@ -92,13 +98,14 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         if kind not in SAFETENSORS:
             raise ValueError(f"{name} is {kind}; known are {', '.join(SAFETENSORS)}")
         arrays[name] = np.frombuffer(entry["data"], SAFETENSORS[kind]).reshape(entry["shape"])
-    return arrays
+    return _without_16_bits(path, arrays)
 
 
 # -- torch.save ------------------------------------------------------------------------------------
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     stored, arrays = _read_zip(data) if data[:2] == b"PK" else _read_legacy(data)
+    arrays = _without_16_bits(path, arrays)
     return {name: _view(tensor, arrays) for name, tensor in stored.items()}
 
 
