@@ -317,7 +317,8 @@ def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, metavar="W",
-                        help="a run folder (its best weights), or a .safetensors file")  # fmt: skip
+                        help="a run folder (its best weights), a .safetensors file, or the name "
+                        "of published weights: segformer_b0_ade20k, ...")  # fmt: skip
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import minseg.functional as F
-from minseg import checkpoint, nn, viz
+from minseg import checkpoint, hub, nn, viz
 from minseg.array import to_device
 from minseg.config import Config, Size, normalisation, resize_image
 from minseg.crf import dense_crf
@@ -44,10 +44,13 @@ class Network:
 def load_network(path: PathLike, device: str = "cpu") -> Network:
     """The network in a run folder (its best weights, or else its last) or in a checkpoint.
 
+    Or the one with weights that are published under this name (`minseg.hub.load`).
     Raises FileNotFoundError, and ValueError that names the file if it is broken or does not fit.
     """
     to_device(np.zeros(0), device)  # a wrong device is not the checkpoint's fault
     path = Path(path)
+    if str(path) in hub.PUBLISHED and not path.exists():
+        return _published(str(path), device)
     if path.is_dir():
         best, last = path / "best.safetensors", path / "last.safetensors"
         if not best.exists() and not last.exists():
@@ -64,6 +67,13 @@ def load_network(path: PathLike, device: str = "cpu") -> Network:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else error
         raise ValueError(f"{path}: no checkpoint of a network: {what}") from error
+
+
+def _published(name: str, device: str) -> Network:
+    known = hub.PUBLISHED[name]
+    classes, palette = hub.CLASSES[known.data]
+    config = Config(known.model, known.data, options=known.options, epochs=1, device=device)
+    return Network(hub.load(name).to(device), config, classes, palette, channels=3)
 
 
 def segment(

@@ -4,6 +4,9 @@
     model = minseg.models.build("fcn_resnet50", num_classes=21, aux_loss=True)
     model.load_state_dict(minseg.hub.adapt("fcn_resnet50", state))
 
+`minseg.hub.load("segformer_b0_ade20k")` does all of it for weights that are published
+(`published.py`).
+
 Nothing in a file can run code: `.safetensors` has no code, and a `.pth` is read by
 `minseg.hub.safe_pickle`, which knows tensors only.
 """
@@ -23,6 +26,9 @@ from minseg.data.files import PathLike
 from minseg.hub import safe_pickle
 from minseg.hub.huggingface import segformer_rules
 from minseg.hub.monai import attention_unet_rules
+from minseg.hub.published import CLASSES as CLASSES
+from minseg.hub.published import PUBLISHED as PUBLISHED
+from minseg.hub.published import load as load
 from minseg.hub.safe_pickle import BFLOAT16, Storage, Stored
 from minseg.hub.smp import PSPNET_UNUSED, SMP
 
