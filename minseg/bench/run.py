@@ -73,9 +73,8 @@ class Engine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        with self.process:  # closes its input, at which it ends, and waits
+            pass
 
     def ask(self, **request: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
