@@ -12,7 +12,16 @@ import numpy as np
 
 from tests.golden.make_models import formula, shapes_of
 
-NETWORKS = {"unetplusplus": "UnetPlusPlus"}
+# Our name and backbone -> theirs.
+NETWORKS = {
+    ("unetplusplus", "resnet18"): ("UnetPlusPlus", "resnet18"),
+    ("pspnet", "resnet18"): ("PSPNet", "resnet18"),
+    ("fpn", "resnet18"): ("FPN", "resnet18"),
+    ("deeplabv3plus", "resnet18"): ("DeepLabV3Plus", "resnet18"),
+    ("deeplabv3plus", "resnet50"): ("DeepLabV3Plus", "resnet50"),
+    ("deeplabv3plus", "xception65"): ("DeepLabV3Plus", "tu-xception65"),
+    ("deeplabv3plus", "mobilenet_v2"): ("DeepLabV3Plus", "mobilenet_v2"),
+}
 RNG = np.random.default_rng(0)
 IMAGE = RNG.standard_normal((2, 3, 64, 96))
 UPSTREAM = RNG.standard_normal((2, 5, 64, 96))
@@ -29,8 +38,9 @@ if __name__ == "__main__":
     import torch
 
     golden, shapes = {}, {}
-    for name, theirs in NETWORKS.items():
-        network = getattr(smp, theirs)("resnet18", encoder_weights=None, classes=5).eval().double()
+    for (model, backbone), (theirs, encoder) in NETWORKS.items():
+        name = f"{model}.{backbone}"
+        network = getattr(smp, theirs)(encoder, encoder_weights=None, classes=5).eval().double()
         state = network.state_dict()
         shapes[name] = shapes_of(state)
         for key, value in state.items():
