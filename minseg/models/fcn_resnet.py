@@ -8,7 +8,7 @@ Parameters have torchvision's names and shapes: the state_dict that it publishes
 fcn_resnet50 and fcn_resnet101 loads into `fcn_resnet50(21, aux_loss=True)` with strict=True.
 
 Source: Long et al. 2015, arXiv:1411.4038; the head and the auxiliary loss: Zhao et al. 2017,
-        "Pyramid Scene Parsing Network", arXiv:1612.01105, section 3.3, figure 4.
+        "Pyramid Scene Parsing Network", arXiv:1612.01105, section 4, figure 4.
 """
 
 import minseg.functional as F

@@ -7,7 +7,7 @@ stand beside the map itself, and a convolution joins them (figure 3). DeepLabV3'
 the first of the four.
 
 The backbone is dilated, and an auxiliary head on its third stage, whose loss weighs 0.4, gives
-training a shorter way to the early layers (section 3.3, figure 4); prediction ignores it.
+training a shorter way to the early layers (section 4, figure 4); prediction ignores it.
 
 Source: Zhao, Shi, Qi, Wang, Jia 2017, "Pyramid Scene Parsing Network", arXiv:1612.01105.
         `PSPNetSMP` has the structure of segmentation_models.pytorch.
