@@ -149,19 +149,23 @@ def warp(sample: Sample, from_y: np.ndarray, from_x: np.ndarray) -> Sample:
     inside = inside & (from_x >= -0.5) & (from_x <= width - 0.5)
     from_y, from_x = np.clip(from_y, 0, height - 1), np.clip(from_x, 0, width - 1)
 
+    # One plane at a time, by places in the flattened plane: NumPy's fastest way to gather.
     y0, x0 = from_y.astype(int), from_x.astype(int)
-    y1, x1 = np.minimum(y0 + 1, height - 1), np.minimum(x0 + 1, width - 1)
-    wy = (from_y - y0).astype(np.float32)[..., None]
-    wx = (from_x - x0).astype(np.float32)[..., None]
-    image = sample.image
-    above = (1 - wx) * image[y0, x0] + wx * image[y0, x1]
-    below = (1 - wx) * image[y1, x0] + wx * image[y1, x1]
-    bilinear = ((1 - wy) * above + wy * below) * inside[..., None]
+    right = np.where(x0 < width - 1, 1, 0)
+    down = np.where(y0 < height - 1, width, 0)
+    corner = y0 * width + x0
+    wy, wx = (from_y - y0).astype(np.float32), (from_x - x0).astype(np.float32)
+    bilinear = np.empty((*corner.shape, sample.image.shape[2]), sample.image.dtype)
+    for channel in range(sample.image.shape[2]):
+        plane = sample.image[:, :, channel].copy()
+        above = (1 - wx) * plane.take(corner) + wx * plane.take(corner + right)
+        below = (1 - wx) * plane.take(corner + down) + wx * plane.take(corner + down + right)
+        bilinear[:, :, channel] = ((1 - wy) * above + wy * below) * inside
 
-    nearest = np.floor(from_y + 0.5).astype(int), np.floor(from_x + 0.5).astype(int)
+    nearest = np.floor(from_y + 0.5).astype(int) * width + np.floor(from_x + 0.5).astype(int)
 
     def pick(array: np.ndarray, outside: int) -> np.ndarray:
-        return np.where(inside, array[nearest], array.dtype.type(outside))
+        return np.where(inside, array.take(nearest), array.dtype.type(outside))
 
     return Sample(
         bilinear,
