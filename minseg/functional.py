@@ -1,7 +1,7 @@
 """The public ops, with torch.nn.functional's names, argument order, defaults and results.
 
 PyTorch's losses have two arguments that it has given up (size_average, reduce) between others.
-These are left out, and what stands behind them is given by name.
+These are left out, and what stands behind them is given by name. `inplace` may only be False.
 
 import minseg.functional as F
 """

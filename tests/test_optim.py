@@ -170,6 +170,13 @@ def test_load_state_dict_refuses_another_network_and_changes_nothing():
     state["param_groups"][0]["lr"] = 5.0
     with pytest.raises(ValueError, match=r"momentum_buffer of shape \(3, 2\) for parameter 1"):
         optimizer.load_state_dict(state)
+    state["state"] = {2: {}}
+    with pytest.raises(ValueError, match="SGD: state_dict has parameter 2 of 2"):
+        optimizer.load_state_dict(state)
+    with pytest.raises(ValueError, match="SGD: state_dict is another optimizer's: it has 'betas'"):
+        optimizer.load_state_dict(optim.Adam(params).state_dict())
+    with pytest.raises(ValueError, match="SGD: state_dict has no 'param_groups'"):
+        optimizer.load_state_dict({"state": {}})
     assert optimizer.param_groups[0]["lr"] == 0.1
     assert not optimizer.state
 

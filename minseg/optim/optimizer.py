@@ -109,15 +109,26 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict()` of an optimizer of the same parameters, in the same order.
 
-        Raises ValueError, changing nothing, where groups or shapes differ.
+        Raises ValueError, changing nothing, where groups, options or shapes differ.
         """
         name, parameters = type(self).__name__, self._parameters()
+        absent = [key for key in ("state", "param_groups") if key not in state_dict]
+        if absent:
+            raise ValueError(f"{name}: state_dict has no {absent[0]!r}")
         sizes = [len(group["params"]) for group in self.param_groups]
         given = [len(group["params"]) for group in state_dict["param_groups"]]
         if sizes != given:
             raise ValueError(f"{name}: state_dict has groups of {given} parameters, needs {sizes}")
+        for saved in state_dict["param_groups"]:
+            unknown = sorted(set(saved) - {"params", "initial_lr", *self.defaults})
+            if unknown:
+                raise ValueError(
+                    f"{name}: state_dict is another optimizer's: it has {unknown[0]!r}"
+                )
         state = {}
         for number, values in state_dict["state"].items():
+            if not 0 <= int(number) < len(parameters):
+                raise ValueError(f"{name}: state_dict has parameter {number} of {len(parameters)}")
             p = parameters[int(number)]
             for key, value in values.items():
                 if isinstance(value, np.ndarray) and value.shape != p.shape:
