@@ -95,6 +95,7 @@ _TRAIN_EXAMPLES = """\
   minseg train --data shapes
   minseg train --model unet --data camvid --data-root ~/data --minutes 10 --out runs/camvid
   minseg train --data folder:my_images --crop 192x192 --loss "cross_entropy + dice"
+  minseg train --model fcn16s --init runs/fcn32s-street --data street
   minseg train --resume runs/camvid
 
 --resume goes on to the same weights, bit for bit, as a run that was never stopped, unless the run
@@ -114,6 +115,8 @@ def _train(commands: argparse._SubParsersAction) -> None:
     add("--norm", choices=("batch", "none"), help="normalisation after the convolutions")
 
     add("--option", action="append", metavar="NAME=VALUE", help="another option of the network")
+    add("--init", metavar="RUN",
+        help="start from this run's weights: the same network, or fcn32s for fcn16s")  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--epochs", type=_positive(int), metavar="N", help="train N epochs")
     budget.add_argument("--steps", type=_positive(int), metavar="N", help="train N batches")

@@ -33,8 +33,9 @@ def train(resume: str | None, out: str | None, **options: Any) -> int:
     else:
         model, data = given.pop("model", "unet"), given.pop("data", "shapes")
         given["options"] = _network_options(given)
-        if given.get("data_root"):
-            given["data_root"] = os.path.abspath(given["data_root"])
+        for name in ("data_root", "init"):
+            if given.get(name):
+                given[name] = os.path.abspath(given[name])
         if data.startswith("folder:"):
             data = "folder:" + os.path.abspath(data.removeprefix("folder:"))
         trainer = Trainer(configure(model, data, **given), _new_run(out, model, data))

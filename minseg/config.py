@@ -48,6 +48,7 @@ class Config:
     data: str = "shapes"
     data_root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)  # of the network: width, depth, ...
+    init: str | None = None  # a run, or a file, whose weights training starts from
     size: Size | None = None  # (H, W) that whole images are scaled to; None: as they are
     crop: Size | None = None  # (H, W) of the random crops to train on; None: whole images
     images: int | None = None  # of a synthetic data set: how many to draw for training

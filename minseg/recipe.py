@@ -13,6 +13,7 @@ from minseg.config import Config
 from minseg.data import IGNORE_INDEX, Dataset
 from minseg.data.border_weights import border_weights
 from minseg.data.class_weights import inverse_log_weights, median_frequency_weights
+from minseg.models.fcn import FCN, copy_coarser
 from minseg.ops.weighted_sum import WeightedSum
 from minseg.tensor import Tensor
 
@@ -27,6 +28,17 @@ def build_model(config: Config, num_classes: int, channels: int) -> nn.Module:
         config.model, num_classes=num_classes, in_channels=channels, **config.options
     )
     return model.to(config.device)
+
+
+def start_from(model: nn.Module, trained: nn.Module) -> None:
+    """Give a fresh network the weights of a trained one: the same, or an FCN of twice the stride.
+
+    Raises ValueError where they do not fit.
+    """
+    if isinstance(model, FCN) and isinstance(trained, FCN) and model.stride != trained.stride:
+        copy_coarser(model, trained)
+    else:
+        model.load_state_dict(trained.state_dict())
 
 
 def build_optimizer(config: Config, model: nn.Module) -> Any:

@@ -33,6 +33,7 @@ from minseg.data.files import PathLike
 from minseg.evaluate import Evaluation, evaluate, output_size, predict_labels
 from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
+from minseg.predict import load_network
 from minseg.random import get_rng_state, manual_seed, set_rng_state
 from minseg.tensor import Tensor
 
@@ -154,8 +155,11 @@ class Trainer:
 
         progress: gets `progress.step(trainer, images)` after each step and
         `progress.evaluated(trainer)` after each validation.
-        Raises Diverged for a loss that is not finite, ValueError for data that cannot be right.
+        Raises Diverged for a loss that is not finite, ValueError for data that cannot be right and
+        for weights to start from that do not fit.
         """
+        if self.config.init is not None and self.step == 0:
+            recipe.start_from(self.model, load_network(self.config.init, self.config.device).model)
         self.run.mkdir(parents=True, exist_ok=True)
         record = json.dumps(self.config.to_dict(), indent=1)
         checkpoint.write_atomically(self.run / "config.json", record.encode())

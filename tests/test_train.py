@@ -367,3 +367,41 @@ def test_options_over_defaults():
     assert Config.from_dict(older) == config
     with pytest.raises(ValueError, match="knows no colour"):
         Config.from_dict({**config.to_dict(), "colour": 1})
+
+
+# -- starting from trained weights -----------------------------------------------------------------
+def fcn(stride, **changes):
+    """One step that changes nothing: what a run starts with is what it ends with."""
+    options = {"width": 2, "depth": 11}
+    return configure(
+        f"fcn{stride}s", "shapes", options, **{**SMALL, "steps": 1, "lr": 1e-30, **changes}
+    )
+
+
+def test_a_finer_fcn_starts_from_a_coarser(tmp_path, no_figures):
+    Trainer(fcn(32, seed=1, lr=1e-2), tmp_path / "32").fit()
+    Trainer(fcn(16, init=str(tmp_path / "32")), tmp_path / "16").fit()
+    coarse, fine = (checkpoint.load(tmp_path / f"{s}/last.safetensors")["model"] for s in (32, 16))
+    learnt = [key for key in coarse if "running" not in key and "num_batches" not in key]
+    for key in set(learnt) - {"upscore.weight"}:
+        np.testing.assert_allclose(fine[key], coarse[key], rtol=0, atol=1e-29)
+    assert abs(fine["score_pool4.weight"]).max() < 1e-29
+    with pytest.raises(ValueError, match="copy_coarser: from stride 32 to 8"):
+        Trainer(fcn(8, init=str(tmp_path / "32")), tmp_path / "8").fit()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        Trainer(fcn(16, init=str(tmp_path / "nowhere")), tmp_path / "x").fit()
+    assert not (tmp_path / "8").exists()
+
+
+def test_the_same_network_starts_from_trained_weights(whole, tmp_path, no_figures):
+    trainer = Trainer(
+        small(seed=5, init=str(whole), epochs=None, steps=1, lr=1e-30), tmp_path / "b"
+    )
+    trainer.fit()
+    before = checkpoint.load(whole / "best.safetensors")["model"]
+    after = trainer.model.state_dict()
+    np.testing.assert_array_equal(after["head.weight"], before["head.weight"])
+    # Resumed, it does not need the weights that it started from.
+    Trainer.resume(tmp_path / "b", init="gone", steps=2).fit()
+    with pytest.raises(ValueError, match=r"head\.weight|contract"):
+        Trainer(small(width=4, init=str(whole)), tmp_path / "c").fit()

@@ -35,13 +35,16 @@ class FCN(VGGFeatures):
             7x7 even for one pixel; most of the work is in the frame where images are small. "same"
             pads fc6 by 3 instead: the same layers and weights, at a sixth of the work for 160x120.
         dropout: rate after fc6 and fc7.
+        at_once: whether pool4 is scaled by 0.01 and pool3 by 0.0001 before it is scored, so that
+            all strides can be trained at once from a classifier, as the authors later did: as they
+            come out of VGG, those maps are that much larger than fc7.
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W.
     Raises ValueError for an unknown stride, depth, norm or padding.
 
     Training: the scores start at zero, the transposed convolutions as bilinear interpolation. The
     last of them stays so, the others learn (section 4.3). The paper trains the 32s first, then the
-    16s from its weights, then the 8s (`copy_coarser`).
+    16s from its weights, then the 8s: `copy_coarser`, or `minseg train --model fcn16s --init RUN`.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class FCN(VGGFeatures):
         norm: str | None = None,
         padding: int | str = 100,
         dropout: float = 0.5,
+        at_once: bool = False,
     ) -> None:
         if stride not in (32, 16, 8):
             raise ValueError(f"FCN: stride is {stride!r}, needs 32, 16 or 8")
@@ -62,6 +66,7 @@ class FCN(VGGFeatures):
         framed = padding == 100
         super().__init__(in_channels, width, depth, norm, padding=100 if framed else 1)
         self.stride, self.framed = stride, framed
+        self.scale_pool4, self.scale_pool3 = (0.01, 0.0001) if at_once else (1.0, 1.0)
 
         hidden = 64 * width  # 4096
         self.fc6 = he(nn.Conv2d(self.channels, hidden, 7, padding=0 if framed else 3))
@@ -87,10 +92,10 @@ class FCN(VGGFeatures):
         shift = FRAMED if self.framed else SAME
         if self.stride <= 16:
             score = self.upscore2(score)  # (N, K, ~H/16, ~W/16)
-            score = add(score, self.score_pool4(pool4), shift["pool4"])
+            score = add(score, self.score_pool4(self.scale_pool4 * pool4), shift["pool4"])
         if self.stride == 8:
             score = self.upscore_pool4(score)  # (N, K, ~H/8, ~W/8)
-            score = add(score, self.score_pool3(pool3), shift["pool3"])
+            score = add(score, self.score_pool3(self.scale_pool3 * pool3), shift["pool3"])
         last = getattr(self, LAST[self.stride])
         return crop(last(score), shift[LAST[self.stride]], size)  # (N, K, H, W)
 

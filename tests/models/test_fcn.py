@@ -5,6 +5,7 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, no_grad
 from minseg.backbones import VGG
+from minseg.hub import adapt
 from minseg.models.fcn import FCN, copy_classifier, copy_coarser
 
 
@@ -91,6 +92,57 @@ def test_a_classifier_becomes_convolutional():
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * abs(expected).max())
     with pytest.raises(ValueError, match=r"missing: fc7.weight"):
         copy_classifier(fcn, {k: v for k, v in vgg.state_dict().items() if k != "fc7.weight"})
+
+
+def test_at_once_the_skips_are_scaled():
+    """pool4 by 0.01 and pool3 by 0.0001 (voc-fcn8s-atonce): as smaller weights of the scores."""
+    staged, at_once = with_scores(small(8)), small(8, at_once=True)
+    at_once.load_state_dict(staged.state_dict())
+    staged.score_pool4.weight.data *= np.float32(0.01)
+    staged.score_pool3.weight.data *= np.float32(0.0001)
+    image = Tensor(np.random.default_rng(0).standard_normal((1, 3, 20, 33)).astype(np.float32))
+    with no_grad():
+        got, expected = at_once(image).data, staged(image).data
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * abs(expected).max())
+
+
+def layers_of_the_authors(stride, k):
+    """voc-fcn{32,16,8}s: name -> the weight's shape, and whether there is a bias."""
+    layers, channels = {}, 3
+    for stage, (count, out) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], 1):
+        for i in range(1, count + 1):
+            layers[f"conv{stage}_{i}"] = (out, channels, 3, 3), True
+            channels = out
+    layers |= {"fc6": ((4096, 512, 7, 7), True), "fc7": ((4096, 4096, 1, 1), True)}
+    layers["score_fr"] = (k, 4096, 1, 1), True
+    if stride < 32:
+        layers |= {"upscore2": ((k, k, 4, 4), False), "score_pool4": ((k, 512, 1, 1), True)}
+    if stride < 16:
+        layers |= {"upscore_pool4": ((k, k, 4, 4), False), "score_pool3": ((k, 256, 1, 1), True)}
+    layers[{32: "upscore", 16: "upscore16", 8: "upscore8"}[stride]] = (
+        (k, k, 2 * stride, 2 * stride),
+        False,
+    )
+    return layers
+
+
+@pytest.mark.parametrize("stride", [32, 16, 8])
+def test_weights_called_as_the_authors_load_strictly(stride):
+    """At an eighth of the width, which all shapes but the classes' follow."""
+
+    def narrow(shape):
+        return tuple(n // 8 if n >= 64 and i < 2 else n for i, n in enumerate(shape))
+
+    rng = np.random.default_rng(0)
+    state = {}
+    for name, (shape, bias) in layers_of_the_authors(stride, 21).items():
+        state[f"{name}.weight"] = rng.standard_normal(narrow(shape)).astype(np.float32)
+        if bias:
+            state[f"{name}.bias"] = rng.standard_normal(narrow(shape)[:1]).astype(np.float32)
+    network = FCN(21, stride=stride, width=8)
+    network.load_state_dict(adapt(f"fcn{stride}s", state), strict=True)
+    for name, value in state.items():
+        np.testing.assert_array_equal(network.state_dict()[name], value)
 
 
 @pytest.mark.slow

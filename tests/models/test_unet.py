@@ -39,6 +39,39 @@ def test_a_logit_of_valid_convolutions_sees_no_padding():
                                rtol=0, atol=1e-5)  # fmt: skip
 
 
+def test_overlapping_tiles_are_the_whole():
+    """Figure 2: each tile of the output sees its own, larger tile of the image; no seams."""
+    network = UNet(2, in_channels=1, width=2, depth=2, padding="valid").eval()
+    whole_size, tile = (92, 108), 52
+    image = np.random.default_rng(0).standard_normal((1, 1, *whole_size)).astype(np.float32)
+    step = network.output_size(tile, tile)[0]  # of 2^depth: where the poolings' windows repeat
+    assert step == 12
+    with no_grad():
+        whole = network(Tensor(image)).data
+        tiles = np.full_like(whole, np.nan)
+        for top in range(0, whole.shape[2], step):
+            for left in range(0, whole.shape[3], step):
+                piece = image[:, :, top : top + tile, left : left + tile]
+                out = network(Tensor(piece)).data
+                tiles[:, :, top : top + step, left : left + step] = out
+    np.testing.assert_allclose(tiles, whole, rtol=0, atol=1e-6 * abs(whole).max())
+
+
+@pytest.mark.slow
+def test_the_tiles_of_figure_1():
+    """572 -> 388, at an eighth of the width: two tiles side by side are the whole."""
+    network = UNet(2, in_channels=1, width=8, padding="valid").eval()
+    wide = 572 + 384  # moved by a multiple of 16
+    image = np.random.default_rng(0).standard_normal((1, 1, 572, wide)).astype(np.float32)
+    with no_grad():
+        whole = network(Tensor(image)).data
+        left, right = (network(Tensor(image[..., s : s + 572])).data for s in (0, 384))
+    assert left.shape == (1, 2, 388, 388)
+    scale = 1e-5 * abs(whole).max()
+    np.testing.assert_allclose(left, whole[..., :388], rtol=0, atol=scale)
+    np.testing.assert_allclose(right, whole[..., 384 : 384 + 388], rtol=0, atol=scale)
+
+
 def test_join_crops_the_upsampled_map_and_centres_the_skip():
     row = Tensor(np.arange(5.0).reshape(1, 1, 1, 5))
     assert join(Tensor(np.zeros((1, 1, 1, 6))), row).data[0, 0, 0].tolist() == [0, 1, 2, 3, 4]
