@@ -321,7 +321,10 @@ class Tensor:
         return record("transpose", y, (self,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
-        start, end = start_dim % self.ndim, end_dim % self.ndim
+        ndim = max(self.ndim, 1)  # a single number counts as a line of one
+        start, end = start_dim % ndim, end_dim % ndim
+        if not (-ndim <= start_dim < ndim and -ndim <= end_dim < ndim and start <= end):
+            raise ValueError(f"flatten: dims {start_dim} to {end_dim} of a tensor {self.shape}")
         flat = math.prod(self.shape[start : end + 1])
         return self.reshape(*self.shape[:start], flat, *self.shape[end + 1 :])
 

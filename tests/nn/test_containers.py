@@ -41,6 +41,7 @@ def test_a_module_may_stand_in_a_row_twice():
 
 
 def test_module_list():
+    assert len(nn.ModuleList()) == len(nn.ModuleList(None)) == len(nn.ModuleDict(None)) == 0
     layers = nn.ModuleList([nn.Linear(2, 2)])
     layers.append(nn.ReLU()).extend([nn.Linear(2, 3, bias=False)])
     assert list(layers.state_dict()) == ["0.weight", "0.bias", "2.weight"]

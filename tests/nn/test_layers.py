@@ -41,6 +41,9 @@ ONE_PIXEL = Tensor(np.ones((1, 4, 1, 1), np.float32))
         (lambda: nn.Softmax2d()(IMAGE[0]), ValueError, "Softmax2d: input has shape"),
         (lambda: nn.ReflectionPad2d((1, 2)), ValueError, "ReflectionPad2d: padding is"),
         (lambda: nn.ReflectionPad2d(3)(IMAGE), ValueError, "pad: width 3 is more than mode"),
+        (lambda: nn.Flatten(4)(IMAGE), ValueError, "flatten: dims 4 to -1 of a tensor"),
+        (lambda: nn.Flatten(1, -5)(IMAGE), ValueError, "flatten: dims 1 to -5 of a tensor"),
+        (lambda: nn.Flatten(2, 1)(IMAGE), ValueError, "flatten: dims 2 to 1 of a tensor"),
         (lambda: nn.PixelUnshuffle(2)(IMAGE), ValueError, "pixel_unshuffle"),
     ],
 )
@@ -55,3 +58,15 @@ def test_dropout_of_nothing_and_of_all():
     for layer in (nn.Dropout(1.0), nn.Dropout2d(1.0)):
         np.testing.assert_array_equal(layer(IMAGE).data, 0)
         assert layer.eval()(IMAGE) is IMAGE
+
+
+def test_flatten_keeps_the_other_dims():
+    x = Tensor(np.arange(24.0).reshape(2, 3, 4))
+    for dims, shape in {
+        (0, -1): (24,),
+        (1, 1): (2, 3, 4),
+        (-2, -1): (2, 12),
+        (0, 1): (6, 4),
+    }.items():
+        assert nn.Flatten(*dims)(x).shape == shape
+    assert Tensor(np.array(3.0)).flatten().shape == (1,)
