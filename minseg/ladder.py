@@ -113,7 +113,7 @@ def _gpu_seconds(name: str, sizes: tuple[int, ...]) -> float:
 
 
 def _vendor_seconds(stair: str) -> float | None:
-    """cuBLAS by CuPy; cuDNN by PyTorch, where that is installed with CUDA."""
+    """cuBLAS by CuPy; cuDNN by PyTorch, where that is installed with CUDA. Both in float32."""
     import cupy
 
     shapes = _shapes(LARGE[stair])
@@ -126,6 +126,7 @@ def _vendor_seconds(stair: str) -> float | None:
         return None
     if not torch.cuda.is_available():
         return None
+    torch.backends.cudnn.allow_tf32 = False
     x, w = (torch.ones(shapes[name], device="cuda") for name in "xw")
     times = []
     for _ in range(13):
