@@ -34,11 +34,13 @@ th, td { text-align: right; padding: .12rem .7rem .12rem 0; white-space: nowrap 
 th { font-weight: 600; border-bottom: 1px solid #bbb } td:nth-child(-n+3), th:nth-child(-n+3),
 .left { text-align: left } .ok { color: #17733b } .reference { color: #888 }
 .FAIL { color: #d53c00; font-weight: 700 } tr.bad td { background: #fdeee6 }
-.maps { display: flex; flex-wrap: wrap; gap: 1rem; margin: .6rem 0 } figure { margin: 0 }
+.maps { display: flex; flex-wrap: wrap; gap: 1rem; margin: .6rem 0 }
+figure { margin: 0; width: 160px }
 .maps img { image-rendering: pixelated; border: 1px solid #ccc; display: block }
-figcaption { font-size: .75rem; color: #555; max-width: 160px } nav a { margin-right: .8rem }
+figcaption { font-size: .75rem; color: #555 } nav a { margin-right: .8rem }
 .scroll { overflow-x: auto } pre { background: #f6f6f4; padding: .8rem; overflow-x: auto }
-.scale span { display: inline-block; width: 2rem; height: .8rem; border: 1px solid #ccc }
+.scale span { white-space: nowrap; margin-right: .8rem }
+.scale i { display: inline-block; width: 2rem; height: .8rem; border: 1px solid #ccc }
 """
 
 
@@ -129,13 +131,13 @@ def _colours(ratios: np.ndarray) -> np.ndarray:
 
 
 def _scale() -> str:
-    ratios = np.array([0, 0.001, 0.01, 0.1, 1, 2])
-    names = ("none", "0.001", "0.01", "0.1", "1", "too large")
+    ratios = np.array([LEAST, 0.01, 0.1, 1, 2])
+    names = (f"{LEAST} or less", "0.01", "0.1", "1", "too large")
     boxes = [
-        f'<span style="background: rgb({r},{g},{b})"></span> {name}'
+        f'<span><i style="background: rgb({r},{g},{b})"></i> {name}</span>'
         for (r, g, b), name in zip(_colours(ratios), names, strict=True)
     ]
     return (
         '<p class="scale">Maps: the largest error at each row and column of the last two '
-        f"dimensions, in units of the tolerance: {' &ensp; '.join(boxes)}</p>"
+        f"dimensions, in units of the tolerance: {' '.join(boxes)}</p>"
     )
