@@ -14,7 +14,7 @@ from minseg import Tensor, cat, nn, no_grad, viz
 from minseg.lesson import BLUE, ORANGE, start
 from minseg.metrics import ConfusionMatrix
 from minseg.models import DeepLabV3
-from minseg.models.deeplab import ASPP, ConvBNReLU
+from minseg.models.deeplabv3 import ASPP, ConvBNReLU
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)

@@ -107,7 +107,8 @@ class ResNet(nn.Module):
         multi_grid: rates of the last stage's blocks, in units of the stage's own rate; (1, 2, 4) in
             DeepLabV3, whose 3 blocks at output stride 16 so get the rates 2, 4, 8.
         dilate_first: whether the block that would have strided has its stage's rate already, as in
-            segmentation_models.pytorch, or still that of the stage before, as in torchvision.
+            DeepLabV2 and segmentation_models.pytorch, or still that of the stage before, as in
+            torchvision.
         stages: how many of the four stages there are.
 
     Shapes: (N, C, H, W) -> a list of a map a stage, (N, channels[i], H / s, W / s) rounded up, with

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import minseg.functional as F
 from minseg import nn
 from minseg.backbones.resnet import ResNet
-from minseg.models.deeplabv1 import scores, spread
+from minseg.models.deeplabv1 import scores
 from minseg.models.fcn_resnet import resize
 from minseg.tensor import Tensor
 
@@ -61,13 +61,7 @@ class DeepLabV2(nn.Module):
         super().__init__()
         if not all(scale > 0 for scale in scales):
             raise ValueError(f"DeepLabV2: scales are {tuple(scales)}, need to be above 0")
-        self.backbone = ResNet(depth, in_channels, width, output_stride=8)
-        for stage, rate in (("layer3", 2), ("layer4", 4)):
-            for layer in getattr(self.backbone, stage).modules():
-                if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
-                    spread(
-                        layer, rate
-                    )  # the first block's too: torchvision leaves it a step behind
+        self.backbone = ResNet(depth, in_channels, width, output_stride=8, dilate_first=True)
         self.aspp = ASPPSum(self.backbone.channels[3], num_classes, rates)
         self.scales = tuple(scales)
 

@@ -17,7 +17,7 @@ from minseg import nn
 from minseg.backbones.mobilenet import MobileNetV2
 from minseg.backbones.resnet import ResNet, depth_of
 from minseg.backbones.xception import Xception
-from minseg.models.deeplab import ASPP, ConvBNReLU, SeparableConvBNReLU, aspp_rates, atrous_resnet
+from minseg.models.deeplabv3 import ASPP, ConvBNReLU, SeparableConvBNReLU, aspp_rates, atrous_resnet
 from minseg.models.fcn_resnet import resize
 from minseg.tensor import Tensor, cat
 

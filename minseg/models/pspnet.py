@@ -16,7 +16,7 @@ Source: Zhao, Shi, Qi, Wang, Jia 2017, "Pyramid Scene Parsing Network", arXiv:16
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.backbones.resnet import ResNet, depth_of
-from minseg.models.deeplab import ConvBNReLU
+from minseg.models.deeplabv3 import ConvBNReLU
 from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter, resize
 from minseg.tensor import Tensor, cat
 

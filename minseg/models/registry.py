@@ -14,13 +14,13 @@ from typing import Any
 
 from minseg import nn
 from minseg.models.attention_unet import AttentionUNet, AttentionUNetMONAI
-from minseg.models.deeplab import (
+from minseg.models.deeplabv1 import DeepLabV1
+from minseg.models.deeplabv2 import DeepLabV2
+from minseg.models.deeplabv3 import (
     DeepLabV3,
     deeplabv3_resnet50,
     deeplabv3_resnet101,
 )
-from minseg.models.deeplabv1 import DeepLabV1
-from minseg.models.deeplabv2 import DeepLabV2
 from minseg.models.deeplabv3plus import (
     DeepLabV3Plus,
     deeplabv3plus_mobilenet_v2,

@@ -5,7 +5,7 @@ the features of the contracting path with the same resolution are laid beside th
 and two convolutions learn what to do with both. It was made for a few annotated cell images.
 
 Source: Ronneberger, Fischer, Brox 2015, "U-Net: Convolutional Networks for Biomedical Image
-Segmentation", arXiv:1505.04597, figure 1 and section 2.
+        Segmentation", arXiv:1505.04597, figure 1 and section 2.
 """
 
 from minseg import nn
