@@ -85,27 +85,6 @@ def test_wrong_options_are_named():
             build("attention_unet", 2, width=4, depth=0, **options)
 
 
-def test_through_the_cuda_kernels():
-    """Forward and backward, in the emulator and by NumPy."""
-    minseg.manual_seed(0)
-    network = AttentionUNet(2, width=2, depth=2).to(np.float64).eval()
-    x = image(1, 3, 7, 9, dtype=np.float64).requires_grad_()
-    upstream = np.random.default_rng(1).standard_normal((1, 2, 7, 9))
-
-    def logits_and_gradients():
-        for leaf in (x, *network.parameters()):
-            leaf.grad = None
-        logits = network(x)
-        logits.backward(upstream)
-        return [logits.data, x.grad.data, *(p.grad.data for p in network.parameters())]
-
-    expected = logits_and_gradients()
-    with minseg.use_kernels("emulator"):
-        got = logits_and_gradients()
-    for emulated, numpy in zip(got, expected, strict=True):
-        assert_close(emulated, numpy, 1e-9)
-
-
 # -- MONAI's ---------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def golden():

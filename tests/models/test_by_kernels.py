@@ -12,6 +12,8 @@ NETWORKS = [
     ("plain_cnn", {"depth": 3, "norm": "batch"}),
     ("fcn8s", {"depth": 11, "padding": "same"}),
     ("segnet", {"depth": 11}),
+    ("attention_unet", {"depth": 2}),
+    ("attention_unet", {"backbone": "monai", "depth": 2}),
     ("deeplabv1", {"depth": 11}),
     ("deeplabv2", {"depth": 18}),
     ("pspnet", {"depth": 18}),
