@@ -64,6 +64,7 @@ def eval(
     from minseg.predict import load_network
     from minseg.progress import counting
 
+    _need_folders("eval", json)
     network = load_network(weights, device or "cpu")
     dataset = open_split(network.config.on(data, data_root), split, full_labels=True)
     if tuple(dataset.classes) != network.classes:
@@ -93,10 +94,12 @@ def predict(
     """Label pictures; 1 if one of them could not be read."""
     from minseg.crf import ITERATIONS
     from minseg.data import read_image
-    from minseg.predict import feature_maps, load_network, write_prediction
+    from minseg.predict import feature_maps, find_layer, load_network, write_prediction
     from minseg.progress import counting
 
     network = load_network(weights, device or "cpu")
+    if features is not None:
+        find_layer(network, features)  # before the pictures, which may take long
     Path(out).mkdir(parents=True, exist_ok=True)
     failed = 0
     names = _output_names(images)
@@ -145,9 +148,7 @@ def compare(
 
     if model is not None and ops:
         raise ValueError("compare: --model compares a network; leave the ops out")
-    for file in (html, json):
-        if file is not None and not Path(file).absolute().parent.is_dir():
-            raise ValueError(f"compare: {file}: there is no such folder")
+    _need_folders("compare", html, json)
     # In a pipe or a file, lines are as wide as a row with all of its numbers.
     wide = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
     total = models.RUNS if model is not None else len(ops or list_cases())
@@ -334,6 +335,13 @@ def _new_run(out: str | None, model: str, data: str) -> Path:
         number += 1
         run = Path("runs") / f"{base}-{number}"
     return run
+
+
+def _need_folders(command: str, *files: str | None) -> None:
+    """Raises ValueError, before any work is done, for a file that has no folder to lie in."""
+    for file in files:
+        if file is not None and not Path(file).absolute().parent.is_dir():
+            raise ValueError(f"{command}: {file}: there is no such folder")
 
 
 def _output_names(images: list[str]) -> list[str]:

@@ -24,6 +24,7 @@ from minseg.data import Sample
 from minseg.data.files import PathLike
 from minseg.evaluate import as_batch, evaluating, forward
 from minseg.recipe import build_model
+from minseg.suggest import suggest
 
 PIXEL_BUDGET = 1 << 20  # pixels that go through a network in one piece
 _WINDOW = 512  # the side of a window above the budget
@@ -165,16 +166,22 @@ def in_windows(network: Network, image: np.ndarray, window: int | None = None) -
     return total / weights
 
 
+def find_layer(network: Network, layer: str) -> nn.Module:
+    """The layer of that name. Raises ValueError, with those that exist, for an unknown one."""
+    layers = {name: module for name, module in network.model.named_modules() if name}
+    if layer not in layers:
+        hint = suggest(layer, layers)
+        raise ValueError(f"features: no layer {layer!r}{hint}; there are: {', '.join(layers)}")
+    return layers[layer]
+
+
 def feature_maps(network: Network, image: np.ndarray, layer: str) -> np.ndarray:
     """The output (C, h, w) of a layer, "contract.0" for example, for an image.
 
     Raises ValueError for an unknown layer, with those that exist, and for one without maps.
     """
-    layers = {name: module for name, module in network.model.named_modules() if name}
-    if layer not in layers:
-        raise ValueError(f"features: no layer {layer!r}; there are: {', '.join(layers)}")
     seen: list[Any] = []
-    handle = layers[layer].register_forward_hook(lambda *call: seen.append(call[2]))
+    handle = find_layer(network, layer).register_forward_hook(lambda *call: seen.append(call[2]))
     try:
         size = working_size(network, image.shape[:2])
         _probabilities(network, _normalised(network, resize_image(image, size)))

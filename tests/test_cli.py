@@ -114,6 +114,10 @@ def test_errors_are_one_line(run, capsys, tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "x.png")
     command = ["predict", tmp_path / "x.png", "--weights", run, "--out", tmp_path / "o"]
     assert "there are: contract" in fails(capsys, *command, "--features", "nope")
+    assert "did you mean 'head'" in fails(capsys, *command, "--features", "haed")
+    assert not (tmp_path / "o").exists()
+    command = ["eval", "--weights", run, "--json", tmp_path / "nowhere" / "scores.json"]
+    assert "scores.json: there is no such folder" in fails(capsys, *command)
 
 
 def test_missing_data_says_what_to_do(capsys, monkeypatch):
