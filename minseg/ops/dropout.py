@@ -2,7 +2,8 @@
 
     y = x keep / (1 - p),   keep = 0 with probability p, else 1
 
-so that the expectation of y is x, and nothing is left to do in evaluation.
+so that the expectation of y is x, and nothing is left to do in evaluation. The draw is made on the
+CPU, and copied where x is: the same seed gives the same mask on any device.
 
 Shapes: any -> the same; dropout2d: (N, C, H, W), one draw for each of the N C channels
 Source: Srivastava et al., "Dropout", 2014; channels: Tompson et al., "Efficient object localization

@@ -51,7 +51,7 @@ def test_a_compiled_kernel_is_kept_on_disk(tmp_path):
         settings = {**os.environ, "CUPY_CACHE_DIR": str(tmp_path), "CUPY_CACHE_IN_MEMORY": "0"}
         done = subprocess.run([sys.executable, "-c", PROGRAM], env=settings, check=True)
         assert done.returncode == 0
-        return {file.name: file.stat().st_mtime_ns for file in tmp_path.glob("*.cubin")}
+        return {file.name: file.stat().st_mtime_ns for file in tmp_path.rglob("*.cubin")}
 
     first = run()
     assert first
