@@ -27,8 +27,9 @@ def test_output_stride(backbone, output_stride, expected):
         assert x.shape == (1, channels, -(-97 // stride), 64 // stride)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_sizes_of_the_papers():
-    """Figure 4 of DeepLabV3+, table 2 of MobileNetV2: at width 1 of 64 and of 32, rounded down."""
+    """Figure 4 of DeepLabV3+, table 2 of MobileNetV2."""
     network = Xception()
     assert network.channels == [256, 728, 1024, 2048]
     assert len(network.blocks) == 3 + 16 + 2

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import minseg
 from minseg import Tensor, no_grad
 from minseg.hub import adapt
 from minseg.models import build
@@ -18,13 +17,6 @@ from tests.golden.make_smp import IMAGE, KEPT, NETWORKS, UPSTREAM, directions
 def golden():
     with np.load(Path(__file__).parent.parent / "golden" / "smp.npz") as arrays:
         return dict(arrays)
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Fresh weights stay as memory was: those of the reference replace them all."""
-    for init in ("kaiming_uniform_", "kaiming_normal_", "uniform_", "normal_"):
-        monkeypatch.setattr(minseg.nn.init, init, lambda tensor, *args, **options: tensor)
 
 
 def loaded(name, backbone, golden, dtype):
