@@ -116,7 +116,7 @@ class Config:
 _FCN = {"width": 16, "norm": "batch", "padding": "same"}
 _DEEPLAB = {"width": 32, "depth": 18, "output_stride": 8}
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "patch_classifier": {"width": 16, "depth": 2, "stride": 4},
+    "patch_classifier": {"width": 16, "depth": 2, "stride": 8},
     "plain_cnn": {"width": 16, "norm": "batch"},
     "unet": {"width": 16, "norm": "batch"},
     "fcn32s": _FCN,
