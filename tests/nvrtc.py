@@ -25,7 +25,14 @@ def cubin(source: Source, target: str, double: bool) -> bytes:
     return build(source.text, target, compile_options(double), source.path.name)
 
 
-def _by_nvrtc(text: str, target: str, options: tuple[str, ...], name: str) -> bytes:
+def ptx(source: Source, target: str) -> str:
+    """The file as NVRTC's assembly language."""
+    return _by_nvrtc(source.text, target, compile_options(False), source.path.name, "PTX").decode()
+
+
+def _by_nvrtc(
+    text: str, target: str, options: tuple[str, ...], name: str, wanted: str = "CUBIN"
+) -> bytes:
     library = _library()
     program = ctypes.c_void_p()
     library.nvrtcCreateProgram(ctypes.byref(program), text.encode(), name.encode(), 0, None, None)
@@ -34,7 +41,8 @@ def _by_nvrtc(text: str, target: str, options: tuple[str, ...], name: str) -> by
     failed = library.nvrtcCompileProgram(program, len(words), given)
     log = _get(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)
     assert not failed, log.decode()
-    code = _get(library.nvrtcGetCUBINSize, library.nvrtcGetCUBIN, program)
+    get = f"nvrtcGet{wanted}"
+    code = _get(getattr(library, get + "Size"), getattr(library, get), program)
     library.nvrtcDestroyProgram(ctypes.byref(program))
     return code
 

@@ -32,6 +32,18 @@ def test_it_compiles(path):
         assert all(name.encode() in code for name in source.kernels)
 
 
+@pytest.mark.skipif(nvrtc.compiler() != "nvrtc", reason="needs NVRTC: pip install minseg[test]")
+def test_the_hopper_rung_is_made_of_wgmma():
+    (path,) = (path for path in FILES if path.stem == "v9_wgmma")
+    text = nvrtc.ptx(kernels.load(path), "sm_90a")
+    step = "wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32"
+    assert text.count(step) == 4  # 32 along K a step of the loop, 8 an instruction
+    order = ["fence.proxy.async.shared::cta", "bar.sync", "wgmma.fence", step, "wgmma.commit_group",
+             "wgmma.wait_group"]  # fmt: skip
+    places = [text.index(name) for name in order]
+    assert places == sorted(places)
+
+
 def test_a_fault_is_reported():
     source = kernels.load(FILES[0])
     broken = type(source)(source.path, source.files, source.text + "\nint x = y;", source.code)
