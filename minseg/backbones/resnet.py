@@ -113,8 +113,8 @@ class ResNet(nn.Module):
 
     Shapes: (N, C, H, W) -> a list of a map a stage, (N, channels[i], H / s, W / s) rounded up, with
     the strides s = 4, 8, 16, 32, of which none is above `output_stride`.
-    Raises ValueError for another depth or output stride, a width below 1, or a multi-grid that does
-    not fit the last stage.
+    Raises ValueError for another depth, output stride or number of stages, a width below 1, or a
+    multi-grid that does not fit the last stage.
     """
 
     def __init__(
@@ -136,6 +136,8 @@ class ResNet(nn.Module):
             raise ValueError(f"ResNet: output_stride is {output_stride!r}, needs 8, 16 or 32")
         if width < 1:
             raise ValueError(f"ResNet: width is {width}, needs at least 1")
+        if not 1 <= stages <= 4:
+            raise ValueError(f"ResNet: stages is {stages}, needs 1 to 4")
         block, counts = STAGES[depth]
         if multi_grid is not None and (len(multi_grid) != counts[-1] or min(multi_grid) < 1):
             raise ValueError(

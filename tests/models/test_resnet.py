@@ -98,10 +98,21 @@ def rates(network):
 def test_dilation_of_the_blocks():
     assert rates(ResNet(50, width=1, output_stride=8)) == [1, 2, 2, 2, 2, 2, 2, 4, 4]
     assert rates(ResNet(50, width=1, output_stride=16)) == [1] * 6 + [1, 2, 2]
+    assert rates(ResNet(50, width=1, output_stride=8, dilate_first=True)) == [2] * 6 + [4] * 3
     # Section 3.2 of DeepLabV3: 2 * (1, 2, 4) at output stride 16
     assert rates(ResNet(50, width=1, output_stride=16, multi_grid=(1, 2, 4)))[6:] == [2, 4, 8]
     with pytest.raises(ValueError, match=r"multi_grid is \(1, 2, 4\), needs 2 rates"):
         ResNet(18, multi_grid=(1, 2, 4))
+
+
+def test_two_stages_of_four():
+    network = ResNet(18, width=2, stages=2).eval()
+    with no_grad():
+        maps = network(Tensor(np.zeros((1, 3, 33, 64), np.float32)))
+    assert [x.shape for x in maps] == [(1, 2, 9, 16), (1, 4, 5, 8)]
+    assert not any(name.startswith("layer3") for name in network.state_dict())
+    with pytest.raises(ValueError, match="ResNet: stages is 5, needs 1 to 4"):
+        ResNet(18, stages=5)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
