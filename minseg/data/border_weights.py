@@ -3,7 +3,8 @@
     w(x) = w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2)),   d1, d2: the distances to the nearest cells
 
 for each pixel x of the background; 0 in a cell. A gap of one pixel has d1 = d2 = 1. The weights are
-added to those of the classes: `--loss "cross_entropy + border"`.
+added to those of the classes: `--loss "cross_entropy + border"`. Where masks touch there is no gap
+to weigh; the paper's leave one.
 
 Source: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597, section 3, equation 2 and figure 3
 """
