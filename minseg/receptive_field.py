@@ -34,6 +34,7 @@ from minseg.tensor import Tensor
 Spans = tuple[Callable[[float], float], Callable[[float], float]]
 Sizes = tuple[float, float]  # (rows, columns)
 
+ATTENTION = "scaled_dot_product_attention"
 TAPS = {"nearest": 1, "nearest-exact": 1, "bilinear": 2, "bicubic": 4}
 
 
@@ -67,7 +68,9 @@ class ReceptiveFields:
         number = None  # a constant, which sees nothing
         if parents:
             spans, factors = _read_backwards(tensor, made_from[0], module)
-            strides = zip(*(self._steps[number].stride for number in parents), strict=True)
+            # Attention has a value for each query, however few keys there are.
+            on_grid = parents[:1] if tensor._op == ATTENTION else parents
+            strides = zip(*(self._steps[number].stride for number in on_grid), strict=True)
             rows, cols = (_largest(axis) * f for axis, f in zip(strides, factors, strict=True))
             number = len(self._steps)
             self._steps.append(Step(parents, spans, (rows, cols)))
@@ -115,6 +118,8 @@ def _read_backwards(node: Tensor, source: Tensor, module: nn.Module | None) -> t
 
 def _sees_all(node: Tensor, source: Tensor) -> bool:
     """Does each value depend on the whole image?"""
+    if node._op == ATTENTION:
+        return True
     if node._op == "matmul":  # of two results: attention; with a parameter: a linear layer
         return all(parent is not None and parent._op for parent in node._parents)
     if source.ndim != 4 or source.shape[2] * source.shape[3] == 1:

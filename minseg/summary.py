@@ -2,8 +2,8 @@
 
 The network runs once, on zeros, in evaluation mode, with the tape on. After each layer the tape is
 read, and cut, so that it never grows long: it gives the receptive field (receptive_field.py) and
-the multiply-adds. These are the products of conv2d, conv_transpose2d, linear and matmul (and so of
-attention); adding a bias, normalisation, activations, pooling and resizing are not counted.
+the multiply-adds. These are the products of conv2d, conv_transpose2d, linear, matmul and
+attention; adding a bias, normalisation, activations, pooling and resizing are not counted.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 
 from minseg import nn
 from minseg.array import FLOATS
-from minseg.receptive_field import ReceptiveFields
+from minseg.receptive_field import ATTENTION, ReceptiveFields
 from minseg.tensor import Tensor, _recording, _topological_order
 
 
@@ -180,6 +180,9 @@ def _multiply_adds(node: Tensor) -> int:
         return parents[0].numel() * math.prod(parents[1].shape[1:])
     if node._op == "matmul":
         return node.numel() * parents[0].shape[-1]
+    if node._op == ATTENTION:  # Q K^T, and the weights times V
+        query, key, value = parents[:3]
+        return math.prod(query.shape[:-1]) * key.shape[-2] * (key.shape[-1] + value.shape[-1])
     return 0
 
 

@@ -226,6 +226,17 @@ def test_functional_parts_between_layers():
     with no_grad():  # makes no difference
         assert behind(attention) == rows
 
+    def to_fewer_keys(x):
+        tokens = x.flatten(2).transpose(1, 2)  # (1, 64, 4), and 16 keys of them
+        fewer = F.avg_pool2d(x, 2).flatten(2).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(tokens, fewer, fewer)
+        return mixed.transpose(1, 2).reshape(x.shape)
+
+    rows = behind(to_fewer_keys)
+    assert [row.multiply_adds for row in rows if not row.name] == [64 * 16 * (4 + 4)]
+    assert rows[-1].receptive_field == (math.inf, math.inf)
+    assert rows[-1].stride == behind(attention)[-1].stride
+
     constant = behind(lambda x: Tensor(np.ones(x.shape, np.float32)))[-1]
     assert constant.receptive_field is None
     assert constant.cells()[-2:] == ["-", "-"]
