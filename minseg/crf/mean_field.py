@@ -28,7 +28,7 @@ from minseg.array import FLOATS
 from minseg.crf.exact import ExactFilter, blur
 from minseg.crf.permutohedral import Permutohedral
 
-EXACT_PIXELS = 2**12  # up to so many, the exact sums take about as long as building a lattice
+EXACT_PIXELS = 2**12  # up to so many, the exact sums of ten iterations take about a second
 ITERATIONS = 10
 LEAST = 1e-5  # the probability that a class keeps, so that its energy is finite
 
