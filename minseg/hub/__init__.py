@@ -24,7 +24,7 @@ import numpy as np
 from minseg.backbones.vgg import STAGES
 from minseg.data.files import PathLike
 from minseg.hub import safe_pickle
-from minseg.hub.huggingface import segformer_rules
+from minseg.hub.huggingface import mit_rules, segformer_rules
 from minseg.hub.monai import attention_unet_rules
 from minseg.hub.published import CLASSES as CLASSES
 from minseg.hub.published import PUBLISHED as PUBLISHED
@@ -199,6 +199,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     fcn32s, fcn16s, fcn8s                     wkentaro/pytorch-fcn
     unetplusplus, pspnet, fpn, deeplabv3plus  segmentation_models.pytorch, for backbone=
     attention_unet                            MONAI's AttentionUnet, for backbone="monai"
+    mit_b0 ... mit_b5                         Hugging Face's SegformerForImageClassification, for
+                                              `backbones.MiT`
     segformer_b0 ... segformer_b5             Hugging Face's SegformerForSemanticSegmentation: the
                                               names of transformers 5, and the published files'
     unet                                      milesial/Pytorch-UNet, for UNet(norm="batch")
@@ -216,6 +218,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in state.items() if not key.startswith(head)}
     if name == "pspnet":
         state = {key: value for key, value in state.items() if not key.startswith(PSPNET_UNUSED)}
+    if name.startswith("mit_"):
+        state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
     if name == "unet":
         rules = UNET
     elif name in SMP:
@@ -224,6 +228,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         rules = _vgg_rules(int(match[1]), bool(match[2]))
     elif name == "attention_unet":
         rules = attention_unet_rules(state)
+    elif match := re.fullmatch("mit_b([0-5])", name):
+        rules = mit_rules(int(match[1]))
     elif match := re.fullmatch("segformer_b([0-5])", name):
         rules = segformer_rules(int(match[1]))
     else:

@@ -44,3 +44,8 @@ def segformer_rules(variant: int) -> dict[str, str]:
                 )
                 rules[f"segformer.stages.{i}.blocks.{j}.{new}"] = f"{stage}.blocks.{j}.{layer}"
     return rules
+
+
+def mit_rules(variant: int) -> dict[str, str]:
+    """The same for the encoder alone."""
+    return {old: new.removeprefix("backbone.") for old, new in segformer_rules(variant).items()}

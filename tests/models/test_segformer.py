@@ -67,7 +67,7 @@ def test_float32(golden):
 
 @pytest.mark.parametrize("name", [f"segformer_b{variant}" for variant in range(6)])
 def test_the_names_and_shapes_of_hugging_face(name, golden, monkeypatch):
-    for init in ("trunc_normal_", "normal_", "kaiming_normal_"):  # 84 M draws less
+    for init in ("trunc_normal_", "normal_", "uniform_", "kaiming_uniform_"):  # up to 170 M draws
         monkeypatch.setattr(minseg.nn.init, init, lambda tensor, *args, **options: tensor)
     shapes = adapt(name, read(golden, "shapes")[name])
     ours = {key: list(value.shape) for key, value in build(name, 5).state_dict().items()}
@@ -82,6 +82,16 @@ def test_the_names_of_published_files(golden):
     expected = adapt("segformer_b0", state)
     assert adapted.keys() == expected.keys()
     assert all(adapted[key] is expected[key] for key in expected)
+
+
+def test_the_encoder_alone(golden):
+    """nvidia/mit-b0 and its kin: trained on ImageNet, with a classifier that is left out."""
+    state = {k: v for k, v in reference_state(golden, np.float32).items() if "decode_head" not in k}
+    state["classifier.weight"] = np.zeros((1000, 256), np.float32)
+    encoder = MiT(0)
+    encoder.load_state_dict(adapt("mit_b0", state), strict=True)
+    weight = state["segformer.stages.3.blocks.1.mlp.fc2.weight"]
+    np.testing.assert_array_equal(encoder.stages[3].blocks[1].mlp.fc2.weight.data, weight)
 
 
 def test_names_of_another_size_are_refused():
