@@ -7,9 +7,9 @@ multiply-adds, a 512x512 image 3 * 10^13. And the window is a compromise: a larg
 context, costs more, and pools away where its centre is.
 
 PlainCNN: convolutions that keep the size, one after the other. Nothing is computed twice. But each
-3x3 layer sees only one pixel further: `depth` of them see 2 depth + 1 pixels a side, so that 100
-layers would be needed to see what two poolings and ten layers do; and all of them work, and keep
-their maps for the gradient, at full resolution. Every network here is an answer to these two.
+3x3 layer sees only one pixel further: 32 of them see 65 pixels a side, as many as ten do with two
+poolings between; and all of them work, and keep their maps for the gradient, at full resolution.
+Every other network here is an answer to these two.
 
 Source: Ciresan, Giusti, Gambardella, Schmidhuber 2012, "Deep Neural Networks Segment Neuronal
         Membranes in Electron Microscopy Images", NIPS, section 2 and table 1 (its network N4).
