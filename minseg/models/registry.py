@@ -5,7 +5,7 @@ Options that all networks share, so that any of them fits a CPU:
             of it: a network of width 16 has a sixteenth of the parameters and multiply-adds.
     depth   how deep it is, in the paper's own count: U-Nets: how often the image is halved (4);
             VGG, ResNet, Xception: layers with weights (VGG: 11, 13, 16, 19; ResNet: 18, 34, 50,
-            101; Xception: 65, 41, 20).
+            101; Xception: 65, 41, 20); the naive networks: convolutions (1 to 4; 8).
 """
 
 import inspect
