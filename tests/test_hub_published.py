@@ -155,8 +155,10 @@ def test_offline_says_where_to_put_the_file(site, segformer, tmp_path):
 
 
 def test_unknown_names_and_the_addresses():
-    with pytest.raises(ValueError, match=r"no weights are called 'unet_coco'; there are: fcn_resn"):
-        hub.load("unet_coco")
+    with pytest.raises(ValueError, match=r"did you mean 'segformer_b0_ade20k'"):
+        hub.load("segformer_b0_ade")
+    with pytest.raises(ValueError, match=r"no weights are called 'x'; there are: fcn_r"):
+        hub.load("x")
     urls = {name: known.url for name, known in hub.PUBLISHED.items()}
     assert len(urls) == len(set(urls.values())) == 16
     assert urls["segformer_b5_ade20k"].endswith(

@@ -21,6 +21,7 @@ from minseg.data.cityscapes import Cityscapes
 from minseg.data.dataset import voc_palette
 from minseg.data.voc import VOC
 from minseg.hub.ade20k import ADE20K
+from minseg.suggest import suggest
 
 TORCHVISION = "https://download.pytorch.org/models"
 HUGGING_FACE = "https://huggingface.co/nvidia"
@@ -98,7 +99,10 @@ def weights_folder() -> Path:
 def fetch(name: str) -> Path:
     """The file of these weights, which is downloaded unless it is there. Raises as `load` does."""
     if name not in PUBLISHED:
-        raise ValueError(f"load: no weights are called {name!r}; there are: {', '.join(PUBLISHED)}")
+        raise ValueError(
+            f"load: no weights are called {name!r}{suggest(name, PUBLISHED)}; there are: "
+            f"{', '.join(PUBLISHED)}"
+        )
     path = weights_folder() / f"{name}.pth"
     if path.exists():
         return path
