@@ -127,10 +127,16 @@ def _train(commands: argparse._SubParsersAction) -> None:
     add("--size", type=_size, metavar="HxW", help="scale whole images to this size first")
     add("--crop", type=_size, metavar="HxW", help="train on random crops of this size")
     add("--images", type=_positive(int), metavar="N", help="images to draw (shapes, street)")
-    add("--augment", choices=("none", "flip", "scene", "cells", "elastic"),
-        help="flip: mirror; scene: and scale, recolour; cells: and turn, bend; elastic: bend only")
-    add("--normalize", choices=("imagenet", "image"),
-        help="by ImageNet's mean and deviation, or by each image's own")  # fmt: skip
+    add(
+        "--augment",
+        choices=("none", "flip", "scene", "cells", "elastic"),
+        help="flip: mirror; scene: and scale, recolour; cells: and turn, bend; elastic: bend only",
+    )
+    add(
+        "--normalize",
+        choices=("imagenet", "image", "upright"),
+        help="by ImageNet's mean and deviation; by each image's own; and things made bright",
+    )
     add("--lr", type=_positive(float), metavar="X", help="peak learning rate")
     add("--optimizer", choices=("adamw", "adam", "sgd"))
     add("--weight-decay", type=float, metavar="X")

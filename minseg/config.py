@@ -33,7 +33,7 @@ Size = tuple[int, int]
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("onecycle", "poly", "cosine", "step", "constant")
 CLASS_WEIGHTS = ("none", "median", "invlog")
-NORMALIZATIONS = ("imagenet", "image")
+NORMALIZATIONS = ("imagenet", "image", "upright")
 AUGMENTATIONS = ("none", "flip", "scene", "cells", "elastic")
 
 
@@ -63,7 +63,7 @@ class Config:
     loss: str = "cross_entropy"
     class_weights: str = "none"
     augment: str = "flip"
-    normalize: str = "imagenet"  # by ImageNet's mean and deviation, or by each image's own
+    normalize: str = "imagenet"  # by ImageNet's mean and deviation; see `normalisation`
     seed: int = 0
     workers: int = 2
     device: str = "cpu"
@@ -151,7 +151,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "isbi": {"crop": (256, 256), "batch_size": 4, "epochs": 150, "augment": "elastic",
              "eval_every": 10, "normalize": "image"},
     "nuclei": {"crop": (192, 192), "epochs": 40, "augment": "cells", "eval_every": 10,
-               "loss": "cross_entropy + dice", "normalize": "image"},
+               "loss": "cross_entropy + dice", "normalize": "upright"},
     "folder": {"crop": (256, 256), "epochs": 40},
 }  # fmt: skip
 
@@ -229,9 +229,13 @@ def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
 
 
 def normalisation(config: Config, channels: int) -> Transform:
-    """What every image goes through before a network sees it."""
-    if config.normalize == "image":
-        return Standardize()
+    """What every image goes through before a network sees it.
+
+    "imagenet": ImageNet's mean and deviation; "image": each image's own; "upright": the same, and
+    things brighter than the ground.
+    """
+    if config.normalize != "imagenet":
+        return Standardize(upright=config.normalize == "upright")
     return Normalize() if channels == 3 else Normalize((0.5,), (0.25,))
 
 
@@ -242,7 +246,7 @@ def augmentation(config: Config, channels: int) -> Compose:
     """
     colours: dict[str, list[Transform]] = {
         "scene": [ColorJitter()],
-        "cells": [RandomGamma(0.5, 2.0), ColorJitter(0.2, 0.2, 0.5, 0.05)],
+        "cells": [RandomGamma(), ColorJitter(0.2, 0.2, 0.3, 0.03)],
         "elastic": [RandomGamma()],
     }
     places: dict[str, list[Transform]] = {

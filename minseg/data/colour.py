@@ -94,12 +94,21 @@ class Standardize:
 
     For images whose exposures or stains differ, as those of several microscopes. A channel of a
     single value becomes zero.
+
+    upright: negate an image in which dark things lie on a bright ground, so that things are always
+        the bright ones. It is one whose grey values are skewed to the left (their third moment is
+        negative): things are fewer than ground.
     """
+
+    def __init__(self, upright: bool = False) -> None:
+        self.upright = upright
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         image = sample.image - sample.image.mean(axis=(0, 1))
         std = np.sqrt(np.square(image).mean(axis=(0, 1)))
         image /= np.maximum(std, _FAINT)
+        if self.upright and (image.mean(axis=2) ** 3).sum() < 0:
+            image = -image
         return Sample(image, sample.mask.copy(), _copy(sample.instances), sample.name)
 
 

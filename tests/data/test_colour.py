@@ -69,6 +69,17 @@ def test_standardize():
     assert abs(Standardize()(flat, generator()).image).max() < 1e-4  # rounding of 0.3
 
 
+def test_upright_images_have_bright_things():
+    image = np.full((20, 20, 3), 0.2, np.float32)
+    image[3:8, 4:9] = (0.9, 0.5, 0.7)
+    for picture in (image, 1 - image):
+        after = Standardize(upright=True)(Sample(picture, np.zeros((20, 20), int)), generator())
+        assert (after.image[3:8, 4:9] > 0).all()
+        assert (after.image[0] < 0).all()
+    darker = Standardize()(Sample(1 - image, np.zeros((20, 20), int)), generator())
+    assert (darker.image[3:8, 4:9] < 0).all()
+
+
 def test_random_gamma():
     image = generator().random((4, 5, 3)).astype(np.float32)
     sample = Sample(image, np.zeros((4, 5), int))
