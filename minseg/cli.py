@@ -290,10 +290,13 @@ def _bench(commands: argparse._SubParsersAction) -> None:
         "  minseg bench --models unet --json bench.json\n"
         "  minseg bench --growth growth.png\n"
         "  minseg bench --explain deeplabv3plus\n"
+        "  minseg bench cuda > results.md\n"
         "\nWithout options: everything but the growth, which takes minutes. Each engine runs in a\n"
         "process of its own, in turns; a time is the median of 7 runs or more. Let nothing else\n"
         "run meanwhile.\n",
     )
+    parser.add_argument("device", nargs="?", choices=("cpu", "cuda"), default="cpu",
+                        help="cuda: the kernels and the ladders, as Markdown")  # fmt: skip
     parser.add_argument("--ops", nargs="*", metavar="NAME",
                         help="time the ops, or those with NAME in their name")  # fmt: skip
     parser.add_argument("--models", nargs="*", metavar="NAME",

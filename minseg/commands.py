@@ -208,6 +208,7 @@ def ladder(stair: str) -> int:
 
 
 def bench(
+    device: str,
     ops: list[str] | None,
     models: list[str] | None,
     growth: str | None,
@@ -216,8 +217,12 @@ def bench(
 ) -> int:
     """Time the engines; print, and maybe write, what was found."""
     from minseg import viz
-    from minseg.bench import report, run
+    from minseg.bench import gpu, report, run
 
+    if device == "cuda":
+        for part in gpu.report():
+            print(part + "\n")
+        return 0
     if explain is not None:
         return _explain(explain)
     everything = ops is None and models is None and growth is None

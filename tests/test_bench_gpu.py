@@ -2,9 +2,9 @@
 
 import pytest
 
-from minseg import gpu_report
 from minseg.array import has_gpu
-from minseg.gpu_report import Line, as_markdown
+from minseg.bench.gpu import Line, as_markdown
+from minseg.cli import main
 
 
 def test_the_table_says_what_was_measured():
@@ -20,7 +20,7 @@ def test_the_table_says_what_was_measured():
 
 @pytest.mark.skipif(has_gpu(), reason="a GPU is here")
 def test_nothing_is_written_without_a_gpu(capsys):
-    assert gpu_report.main() == 1
+    assert main(["bench", "cuda"]) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert "nothing was measured" in err

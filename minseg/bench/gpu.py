@@ -1,4 +1,4 @@
-"""Measure the kernels on a GPU: `python -m minseg.gpu_report > results.md`, for kernels/RESULTS.md.
+"""Measure the kernels on a GPU: `minseg bench cuda > results.md`, for kernels/RESULTS.md.
 
 Each op's large case, forward and gradients, in float32; beside it PyTorch's time for the same on
 the same device in the same run (where it is installed with CUDA; without TF32, as minseg is), and
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,24 +120,20 @@ def machine(torch: TorchOnGpu | None) -> str:
     versions += [f"CuPy {cupy.__version__}", f"minseg {minseg.__version__}"]
     versions += [f"PyTorch {torch.torch.__version__}"] if torch is not None else []
     today = datetime.date.today().isoformat()
-    return f"{name}, {today}: {', '.join(versions)}. `python -m minseg.gpu_report`"
+    return f"{name}, {today}: {', '.join(versions)}. `minseg bench cuda`"
 
 
-def main() -> int:
+def report() -> Iterator[str]:
+    """The parts of the report, in Markdown. Raises RuntimeError without a GPU."""
     if not has_gpu():
-        print("gpu_report: needs a CUDA GPU and CuPy: nothing was measured", file=sys.stderr)
-        return 1
+        raise RuntimeError("bench cuda: needs a CUDA GPU and CuPy: nothing was measured")
     torch = TorchOnGpu() if importlib.util.find_spec("torch") else None
     torch = torch if torch is not None and torch.torch.cuda.is_available() else None
     floor = measure("cuda")
-    print(machine(torch))
-    print(f"\nCopies {floor.bandwidth / 1e9:,.0f} GB/s, multiplies matrices of float32 at "
-          f"{floor.operations['float32'] / 1e9:,.0f} GFLOP/s.\n")  # fmt: skip
-    print(as_markdown(list(lines(list_cases(), floor, torch))))
-    for stair in STAIRS:
-        print("\n" + ladder_as_markdown(stair))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    yield machine(torch)
+    yield (
+        f"Copies {floor.bandwidth / 1e9:,.0f} GB/s, multiplies matrices of float32 at "
+        f"{floor.operations['float32'] / 1e9:,.0f} GFLOP/s."
+    )
+    yield as_markdown(list(lines(list_cases(), floor, torch)))
+    yield from map(ladder_as_markdown, STAIRS)
