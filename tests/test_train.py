@@ -359,7 +359,7 @@ def test_a_number_below_zero_is_named(name):
 
 def test_options_over_defaults():
     config = configure("unet", "camvid", lr=0.5, minutes=3.0, options={"depth": 2})
-    assert config.options == {"width": 16, "norm": "batch", "depth": 2}
+    assert config.options == {"width": 16, "norm": "batch", "dropout": 0.0, "depth": 2}
     assert (config.lr, config.minutes, config.epochs, config.size) == (0.5, 3.0, None, (120, 160))
     assert configure("unet", "folder:x").crop == (256, 256)
     assert Config.from_dict(config.to_dict()) == config
