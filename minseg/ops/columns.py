@@ -16,7 +16,7 @@ from minseg.array import Array
 from minseg.ops.checks import Pair
 from minseg.parallel import get_num_threads
 
-CACHE_BYTES = 2 * 2**20  # a block of about this size is still in cache when it is multiplied
+CACHE_BYTES = 6 * 2**20  # a block of about this size is still in cache when it is multiplied
 MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
 
 _workspace_limit = 32 * 2**20

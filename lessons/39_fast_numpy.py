@@ -1,0 +1,247 @@
+# %% [markdown]
+# # 39 · Fast NumPy: where a convolution's time goes
+#
+# Lesson 02 made a convolution one matrix product, and those run at the processor's speed. **The
+# question:** why is that still slower than it could be, and what can plain NumPy do about it?
+
+# %%
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import minseg.functional as F
+from minseg import Tensor
+from minseg.compare.floors import measure
+from minseg.lesson import BLUE, GREEN, ORANGE, PINK, start
+from minseg.parallel import get_num_threads, in_blocks, parallel_for
+
+lesson = start()
+rng = np.random.default_rng(lesson.seed)
+
+
+def seconds(run: Callable[[], object], repeat: int = 3 if lesson.fast else 9) -> float:
+    """The shortest of some runs: what disturbs a run can only make it longer."""
+    times = []
+    for _ in range(repeat + 1):  # the first warms the caches up
+        begin = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
+
+
+# %% [markdown]
+# ## By hand: bytes and operations
+#
+# A program computes, and it moves bytes between memory and processor; both have a top speed. A 3x3
+# layer from C to O channels on L pixels (in all images) computes
+#
+#     2 * 9 C * O * L operations,        and lesson 02's columns have 9 C * L floats,
+#
+# each written once and read once: 72 C L bytes, O / 4 operations a byte. Image and result are
+# smaller: it is the *columns* that move.
+
+# %%
+N, C, O, H, W = (2, 16, 16, 30, 40) if lesson.fast else (8, 32, 32, 120, 160)
+x = rng.standard_normal((N, C, H, W), np.float32)
+w = rng.standard_normal((O, C, 3, 3), np.float32)
+operations, moved = 2 * 9 * C * O * N * H * W, 2 * 4 * 9 * C * N * H * W
+
+machine = measure("cpu")  # how fast this one copies, and multiplies large matrices
+bandwidth, peak = machine.bandwidth, machine.operations["float32"]
+print(f"{operations / 1e9:.1f} GFLOP at {peak / 1e9:.0f} GFLOP/s: {1e3 * operations / peak:.0f} ms")
+print(f"{moved / 1e6:.0f} MB at {bandwidth / 1e9:.0f} GB/s: {1e3 * moved / bandwidth:.0f} ms")
+
+# %% [markdown]
+# ## Step 0: lesson 02's way, with a clock between its two halves
+
+
+# %%
+def fill(columns: np.ndarray, padded: np.ndarray) -> np.ndarray:
+    """im2col of padded (C, h + 2, W + 2) into columns (C, 3, 3, h, W), as a matrix."""
+    for i, j in np.ndindex(3, 3):
+        columns[:, i, j] = padded[:, i : i + columns.shape[3], j : j + W]
+    return columns.reshape(9 * C, -1)
+
+
+padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+matrix = w.reshape(O, -1)
+spent = {"columns": 0.0, "product": 0.0}
+
+
+def all_at_once() -> np.ndarray:
+    begin = time.perf_counter()
+    columns = np.empty((N, C, 3, 3, H, W), np.float32)
+    for n in range(N):
+        fill(columns[n], padded[n])
+    between = time.perf_counter()
+    y = matrix @ columns.reshape(N, 9 * C, H * W)
+    spent["columns"], spent["product"] = between - begin, time.perf_counter() - between
+    return y.reshape(N, O, H, W)
+
+
+times = {"all columns at once": seconds(all_at_once)}
+share = spent["columns"] / sum(spent.values())
+print(f"{1e3 * times['all columns at once']:.0f} ms, {share:.0%} of it to write the columns")
+
+# %% [markdown]
+# Writing the columns is no computation at all, and one core does it; then they are too many to stay
+# in the cache, and the product waits for them.
+#
+# ## Step 1: a block of columns at a time
+#
+# A product needs its columns once. So make those of some rows of the image, in a buffer that fits
+# the cache, multiply them while they are there, and use the buffer again.
+
+
+# %%
+def one_by_one(body: Callable[[int], None], count: int) -> None:
+    for i in range(count):
+        body(i)
+
+
+def by_blocks(rows: int, for_each: Callable[..., None]) -> np.ndarray:
+    y = np.empty((N, O, H, W), np.float32)
+    starts = [(n, first) for n in range(N) for first in range(0, H, rows)]
+
+    def one_block(index: int) -> None:
+        n, first = starts[index]
+        inside = padded[n, :, first : first + rows + 2]  # rows, and one above and below
+        columns = np.empty((C, 3, 3, inside.shape[1] - 2, W), np.float32)
+        y[n, :, first : first + rows] = (matrix @ fill(columns, inside)).reshape(O, -1, W)
+
+    for_each(one_block, len(starts))
+    return y
+
+
+ROWS = max(1, 2**22 // (4 * 9 * C * W))  # of the image: a buffer of about four megabytes
+times["a block at a time"] = seconds(lambda: by_blocks(ROWS, one_by_one))
+
+# %% [markdown]
+# Alone, that gains little: the copies are one core's work, the products too small to share out.
+#
+# ## Step 2: every core its own blocks
+#
+# `parallel_for` hands blocks to threads (NumPy lets go of Python's lock while it works) and holds
+# the product's own threads back: two layers of threads would fight for the same cores.
+
+# %%
+times["a block for each core"] = seconds(lambda: by_blocks(ROWS, parallel_for))
+X, K = Tensor(x), Tensor(w)
+times["minseg's conv2d"] = seconds(lambda: F.conv2d(X, K, padding=1))
+y = F.conv2d(X, K, padding=1).numpy()
+bound = 8 * np.finfo(np.float32).eps * np.sqrt(9 * C) * abs(y).max()  # sums of 9 C products
+for way in (all_at_once(), by_blocks(ROWS, one_by_one), by_blocks(ROWS, parallel_for)):
+    assert abs(way - y).max() < bound
+print("\n".join(f"{name:22} {1e3 * t:7.1f} ms" for name, t in times.items()))
+
+# %% [markdown]
+# **How large a block?** Too small, and Python's own microseconds count; too large, and the columns
+# fall out of the cache.
+
+# %%
+sizes = [rows for rows in (1, 2, 4, 8, 15, 30, 60, 120) if rows <= H]
+by_size = [seconds(lambda rows=rows: by_blocks(rows, parallel_for), 3) for rows in sizes]
+megabytes = [4 * 9 * C * W * rows / 2**20 for rows in sizes]
+
+# %% [markdown]
+# ## Where nothing is multiplied
+#
+# An activation is all bytes and no product. NumPy computes a formula operation by operation, each
+# one reading and writing whole arrays, four times for x / (1 + e^-x). `in_blocks` runs the formula
+# on pieces that stay in the cache, on all cores. And a *branch* costs more than arithmetic: `where`
+# looks at each element's sign, and a processor that guesses it wrong has to start over.
+
+
+# %%
+def silu(x: np.ndarray) -> np.ndarray:
+    return x / (1 + np.exp(-x))
+
+
+def leaky_where(x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, np.float32(0.1) * x)
+
+
+def leaky_factors(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0) + np.float32(0.1) * np.minimum(x, 0)
+
+
+assert np.array_equal(in_blocks(silu)(x), silu(x))
+assert np.array_equal(leaky_where(x), leaky_factors(x))
+elementwise = {
+    name: 1e9 * seconds(lambda f=f, x=x: f(x)) / x.size
+    for name, f, x in [
+        ("silu, whole arrays", silu, x),
+        ("silu, in blocks", in_blocks(silu), x),
+        ("leaky ReLU by where", leaky_where, x),
+        ("the same, x sorted", leaky_where, np.sort(x, axis=None)),
+        ("leaky ReLU by factors", leaky_factors, x),
+    ]
+}
+print("\n".join(f"{name:22} {t:6.2f} ns an element" for name, t in elementwise.items()))
+
+# %%
+figure = lesson.figure(13, 8.6)
+axes = figure.subplot_mosaic([["steps", "roof"], ["size", "elements"]])
+bars = axes["steps"].barh([*times], 1e3 * np.array([*times.values()]), color=[ORANGE] + 3 * [BLUE])
+axes["steps"].bar_label(bars, fmt=" %.0f")
+axes["steps"].axvline(1e3 * operations / peak, color="0.3", ls="--", lw=1.5)
+axes["steps"].invert_yaxis()
+axes["steps"].set(xlabel="ms (dashed: the product alone)", title="one layer, step by step")
+
+ratio = np.logspace(-1, 3, 100)
+axes["roof"].loglog(ratio, np.minimum(ratio * bandwidth, peak) / 1e9, color="0.3")
+for name, ops, size, t, colour in [
+    ("all columns", operations, moved, times["all columns at once"], ORANGE),
+    ("blocks", operations, x.nbytes + y.nbytes, times["a block for each core"], BLUE),
+    ("silu", 4 * x.size, 8 * x.size, elementwise["silu, in blocks"] * 1e-9 * x.size, GREEN),
+]:
+    axes["roof"].plot(ops / size, ops / t / 1e9, "o", ms=10, color=colour, label=name)
+axes["roof"].legend(loc="lower right")
+axes["roof"].set(xlabel="operations a byte", ylabel="GFLOP/s", title="this machine's roofline")
+
+axes["size"].semilogx(megabytes, [1e3 * t for t in by_size], "o-", color=PINK, base=2)
+axes["size"].set(xlabel="columns in a block, MiB", ylabel="ms", title="how large a block?", ylim=0)
+axes["size"].xaxis.set_major_formatter("{x:g}")
+
+bars = axes["elements"].barh([*elementwise], [*elementwise.values()], color=GREEN)
+axes["elements"].bar_label(bars, fmt=" %.2f")
+axes["elements"].invert_yaxis()
+axes["elements"].set(xlabel="nanoseconds an element", title="no product at all")
+lesson.save(figure, "39_fast_numpy")
+
+# %% [markdown]
+# ## What goes wrong
+#
+# **Timing the first run**, which pays for cold caches and for memory that the system hands out page
+# by page. **Timing one run**: something else ran at that moment. **Threads within threads**.
+
+# %%
+begin = time.perf_counter()
+silu(fresh := rng.random(2**22, np.float32))
+once = time.perf_counter() - begin
+print(f"one line, at first {1e3 * once:.1f} ms, then {1e3 * seconds(lambda: silu(fresh)):.1f} ms")
+
+if not lesson.fast:  # a small layer fits the cache anyway
+    gain = times["all columns at once"] / times["a block for each core"]
+    print(f"the claim: in blocks, on {get_num_threads()} threads, {gain:.1f} times as fast")
+    assert gain > 1.2, gain
+    assert elementwise["leaky ReLU by where"] > 1.5 * elementwise["leaky ReLU by factors"]
+
+# %% [markdown]
+# ## Now change this
+#
+# 1. 256 to 256 channels on 15x20: what is left to gain? (O / 4 operations a byte.)
+# 2. `minseg bench --explain unet` lists every convolution of a network: which are slow, and why?
+#
+# **The exercise:** the gradient to the weights, `grad @ columns.T`, in blocks. What must be summed?
+#
+# ## Check yourself
+#
+# 1. A 1x1 convolution: how many operations a byte, and why does it need no columns?
+# 2. Why is the result the same to the last bit, however many threads there are?
+#
+# ## Answers
+#
+# 1. 2 C O operations on 4 (C + O) bytes a pixel. The image itself is the matrix of columns.
+# 2. Each output is computed by one block alone: no sum is split, so no order of adding can change.
