@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minseg {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
-        _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _ladder, _bench, _models,
-        _doctor,
+        _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _ladder, _bench,
+        _exercise, _models, _doctor,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -306,6 +306,30 @@ def _bench(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--explain", metavar="NAME",
                         help="show how each convolution of a network is computed")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write every run's time")
+
+
+def _exercise(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "exercise",
+        "write layers and kernels, and be told what is wrong with them",
+        "  minseg exercise init               write the exercises to ./exercises\n"
+        "  minseg exercise                    watch: save a file, and it is checked at once\n"
+        "  minseg exercise next               what is to be done\n"
+        "  minseg exercise check conv2d       check one, or without a name the next\n"
+        "  minseg exercise hint conv2d        three hints, one more each time\n"
+        "  minseg exercise solution conv2d    one way to write it\n"
+        "  minseg exercise reset conv2d       begin again; what you wrote is kept\n"
+        "  minseg exercise list               what is passed\n"
+        "  minseg exercise verify             are the exercises themselves right?\n"
+        "\nThe exit code of check is 0 for a pass, 1 for a failure.\n",
+    )
+    actions = ("init", "list", "next", "check", "watch", "hint", "reset", "solution", "verify")
+    parser.add_argument("action", nargs="?", choices=actions, default="watch",
+                        metavar="ACTION",
+                        help=f"{', '.join(actions)} (default: watch)")  # fmt: skip
+    parser.add_argument("name", nargs="?", metavar="NAME",
+                        help="an exercise; for init, the folder")  # fmt: skip
 
 
 def _models(commands: argparse._SubParsersAction) -> None:

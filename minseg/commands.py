@@ -165,6 +165,13 @@ def compare(
     return 1 if result.failed else 0
 
 
+def exercise(action: str, name: str | None) -> int:
+    """Exercises: 0 for success or a pass, 1 for a check that fails."""
+    from minseg.exercises.commands import run
+
+    return run(console, action, name)
+
+
 def sanitize(targets: list[str], json: str | None) -> int:
     """Print the sanitizer's findings; 1 if there are any, 2 if a kernel could not be checked."""
     from minseg.emulator.sanitize import run_cli

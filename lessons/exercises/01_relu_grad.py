@@ -1,0 +1,76 @@
+"""ReLU, backwards: what passes where
+
+The forward pass is y = max(x, 0). Going back, we are given grad = dL/dy, and want dL/dx.
+Where x > 0 a change of x is a change of y, so the gradient passes; elsewhere y stays 0 whatever x
+does, and nothing passes. At x = 0 exactly, where the slope has a jump, PyTorch takes 0. So do we.
+"""
+
+import numpy as np
+
+import minseg.functional as F
+from minseg import Tensor
+from minseg.exercises.task import Case, Mutant, Slip, Task
+
+
+def relu_grad(grad: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """dL/dx of y = max(x, 0), for grad = dL/dy.
+
+    grad, x: the same shape, any; returns that shape and dtype.
+    """
+    return np.where(x > 0, grad, 0)
+
+
+def right(grad, x):
+    x = Tensor(x, requires_grad=True)
+    F.relu(x).backward(Tensor(grad))
+    return x.grad.numpy()
+
+
+rng = np.random.default_rng(1)
+x = rng.integers(-4, 5, (3, 4)).astype(float)
+grad = rng.integers(-9, 10, (3, 4)) + 0.5
+
+TASK = Task(
+    outputs=("grad_x",),
+    reference=right,
+    terms=1,
+    cases=(
+        Case("three numbers", {"grad": np.array([5.0, 6.0, -7.0]),
+                               "x": np.array([-2.0, 3.0, 1.0])}),
+        Case("a zero", {"grad": np.array([5.0, 6.0, 7.0]), "x": np.array([-1.0, 0.0, 2.0])}),
+        Case("a table", {"grad": grad, "x": x}),
+    ),
+    edge_cases=(Case("no numbers at all", {"grad": np.zeros((0, 3)), "x": np.zeros((0, 3))}),),
+    hints=(
+        "Which of the numbers of grad may pass? A comparison of x with 0 tells, for all at once.",
+        "grad_x[i] = grad[i] if x[i] > 0 else 0, for every index i.",
+        "np.where(condition, a, b) takes from a where the condition holds, and from b elsewhere.",
+    ),
+    slips=(
+        Slip("forgot the mask", "Everything passes: where x was not above 0, nothing may.",
+             lambda grad, x: grad),
+        Slip("mask by the gradient", "It passes where *grad* is above 0; x decides, not grad.",
+             lambda grad, x: np.where(grad > 0, grad, 0)),
+        Slip("passes at zero", "At x = 0 exactly it passes: x > 0 is wanted, not x >= 0.",
+             lambda grad, x: np.where(x >= 0, grad, 0)),
+        Slip("forward again", "This is max(x, 0), the forward pass: where is grad?",
+             lambda grad, x: np.maximum(x, 0)),
+        Slip("mask alone", "This is the mask, 1 where it passes: multiply grad by it.",
+             lambda grad, x: (x > 0).astype(float)),
+        Slip("mask inverted", "It passes where it should not, and the other way round.",
+             lambda grad, x: np.where(x > 0, 0, grad)),
+        Slip("times y", "Each gradient is multiplied by y. The slope of ReLU is 1, not x.",
+             lambda grad, x: grad * np.maximum(x, 0)),
+    ),
+    mutants=(
+        Mutant("forgot the mask", "np.where(x > 0, grad, 0)", "grad.copy()"),
+        Mutant("mask by the gradient", "np.where(x > 0", "np.where(grad > 0"),
+        Mutant("passes at zero", "x > 0, grad", "x >= 0, grad"),
+        Mutant("forward again", "np.where(x > 0, grad, 0)", "np.maximum(x, 0)"),
+        Mutant("times y", "np.where(x > 0, grad, 0)", "grad * x * (x > 0)"),
+        Mutant("inputs untouched", "return np.where(x > 0, grad, 0)",
+               "grad[x <= 0] = 0\n    return grad"),
+        Mutant("dtype", "grad, 0)", "grad, np.float64(0))"),
+        Mutant("no return", "return np", "y = np"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,149 @@
+"""Check a learner's CUDA kernel: compiles, signature, values, sanitizer, the profiler's goals.
+
+It runs in the emulator's instrumented build, a program of its own: what it writes past the end of
+an array, or an endless loop, harms nobody.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minseg import kernels
+from minseg.cuda.source import Kernel
+from minseg.emulator import instrumented
+from minseg.emulator.compiler import CompileError, compiler
+from minseg.emulator.findings import Finding
+from minseg.emulator.profile import profile
+from minseg.emulator.sanitize import sanitize_launch
+from minseg.exercises.diagnose import recognise
+from minseg.exercises.task import KERNEL_TODO, Case, Exercise
+from minseg.exercises.verdict import Failed, bound_of, different, whole, worst
+
+# What a finding of the sanitizer usually comes from; the most telling kind first.
+CAUSES = {
+    "memcheck": ("missing guard", "A thread reaches outside of an array: the last blocks hang over "
+                 "the edge. Is there an `if` for rows *and* columns?"),
+    "synccheck": ("barrier in a branch", "Some threads of the block never reach this barrier. Put "
+                  "no __syncthreads() inside of an `if`, nor after a `return` for some."),
+    "racecheck": ("missing barrier", "Threads meet at one element with no __syncthreads() between: "
+                  "is there one after the shared memory was filled, before others read it?"),
+    "initcheck": ("not written", "Something is read, or returned, that nothing wrote."),
+}  # fmt: skip
+BETWEEN_BLOCKS = (
+    "race between blocks",
+    "Two blocks meet at one element, and nothing orders blocks: does each find its own place, by "
+    "blockIdx?",
+)
+
+
+def stages(
+    exercise: Exercise, path: Path, text: str, seconds: float, printed: list[str]
+) -> Iterator[str]:
+    """Gives each stage that is passed; raises Failed at the first that is not."""
+    try:
+        compiler()
+    except RuntimeError as error:
+        raise Failed("compiler", str(error)) from None
+    if include := re.search(r'^\s*#\s*include\s*["<].*', text, re.MULTILINE):
+        raise Failed("own work", f"`{include[0].strip()}`: the kernel stands alone; write it here.")
+    yield "own work"
+    kernel = _read(exercise, path)
+    yield "signature"
+    if KERNEL_TODO.strip() in text:
+        raise Failed("written", f"nothing is written yet. Fill in the kernel in {path.name}, and "
+                     f"remove the line `{KERNEL_TODO.strip()}`.", "not written")  # fmt: skip
+    for case in exercise.task.cases:
+        _check_values(exercise, kernel, case, int(seconds))
+    yield "values"
+    for case in exercise.task.cases:
+        if findings := sanitize_launch(_launch(kernel, case), int(seconds)):
+            pattern, advice = _explain(findings)
+            raise Failed("sanitizer", f"{case.name}: {advice}", pattern)
+    yield "sanitizer"
+    _check_goals(exercise, kernel)
+    if exercise.task.goals:
+        yield "profiler"
+
+
+def _read(exercise: Exercise, path: Path) -> Kernel:
+    try:
+        found = kernels.load(path).kernels
+    except ValueError as error:
+        raise Failed("signature", str(error)) from None
+    if exercise.name not in found:
+        raise Failed("signature", f"there is no kernel {exercise.name}; was it renamed?")
+    kernel = found[exercise.name]
+    want = re.search(rf"\b{exercise.name}\(([^)]*)\)", exercise.stub)
+    assert want is not None
+    names = re.findall(r"(\w+)\s*(?:,|$)", want[1])
+    if [p.name for p in kernel.parameters] != names:
+        got = ", ".join(p.name for p in kernel.parameters)
+        raise Failed("signature", f"{exercise.name} has to take ({', '.join(names)}), yours takes "
+                     f"({got})")  # fmt: skip
+    return kernel
+
+
+def _launch(kernel: Kernel, case: Case) -> kernels.Launch:
+    try:
+        return kernels.check(f"{kernel.path}:{kernel.name}", *case.arguments.values())
+    except (ValueError, TypeError) as error:
+        raise Failed("signature", str(error)) from None
+
+
+def _check_values(exercise: Exercise, kernel: Kernel, case: Case, seconds: int) -> None:
+    launch = _launch(kernel, case)
+    try:
+        arrays = instrumented.run(launch, "counted", seconds).arrays
+    except CompileError as error:
+        raise Failed("values", f"it does not compile:\n{_brief(str(error))}", "compiler") from None
+    if arrays is None:
+        pattern, advice = _explain(sanitize_launch(launch, seconds))
+        raise Failed("values", f"{case.name}: no result. {advice}", pattern)
+    task = exercise.task
+    (name,) = task.outputs
+    given: dict[str, Any] = dict(case.arguments)
+    want = np.asarray(task.reference(**given))
+    got = arrays[name].reshape(given[name].shape)
+    wrong = different(got, want, bound_of(want, got.dtype, task.terms))
+    if not wrong.any():
+        return
+    pattern, advice = recognise(task, given, [got], 0, want)
+    known = pattern in {slip.name for slip in task.slips}
+    if not known and (findings := sanitize_launch(launch, seconds)):
+        pattern, advice = _explain(findings)
+    inputs = {n: v for n, v in given.items() if n != name}
+    raise Failed("values", f"{case.name}: {worst(name, got, want, wrong)}\n  {advice}\n"
+                 "The smallest case that fails:\n" + whole(inputs, {name: got}, {name: want}),
+                 pattern)  # fmt: skip
+
+
+def _explain(findings: list[Finding]) -> tuple[str, str]:
+    """The pattern behind the most telling of the findings, and the finding with its advice."""
+    if not findings:
+        return "no answer", "It did not finish."
+    order = list(CAUSES)
+    finding = min(findings, key=lambda f: order.index(f.kind) if f.kind in order else -1)
+    pattern, advice = CAUSES.get(finding.kind, (finding.kind, ""))
+    if finding.now and finding.before and finding.now.block != finding.before.block:
+        pattern, advice = BETWEEN_BLOCKS
+    return pattern, f"The sanitizer says: {finding}\n  {advice}"
+
+
+def _check_goals(exercise: Exercise, kernel: Kernel) -> None:
+    if not exercise.task.goals:
+        return
+    case = exercise.task.cases[-1]
+    counts = profile(f"{kernel.path}:{kernel.name}", *case.arguments.values())
+    for goal in exercise.task.goals:
+        if not goal.met(counts):
+            raise Failed("profiler", f"The numbers are right, but: {goal.advice}\n{counts}",
+                         goal.name)  # fmt: skip
+
+
+def _brief(error: str) -> str:
+    """The first errors of the compiler, which says much more."""
+    lines = [line for line in error.splitlines() if "error:" in line]
+    return "\n".join(f"  {line}" for line in lines[:3]) or error[:500]

@@ -1,0 +1,169 @@
+"""What `minseg exercise ...` does: prints, and returns the exit code."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from minseg.exercises import workspace as workspaces
+from minseg.exercises.check import check as check_file
+from minseg.exercises.task import Exercise, exercises, get_exercise
+from minseg.exercises.workspace import Workspace
+
+LOOK_EVERY = 0.3  # seconds: how soon a saved file is seen
+
+
+def run(console: Console, action: str, name: str | None) -> int:
+    """Do one action. `name`: of an exercise; for init, the folder."""
+    if action in ("list", "verify", "watch", "next") and name is not None:
+        raise ValueError(f"exercise {action}: takes no name, got {name!r}")
+    if action == "solution" and name is None:
+        raise ValueError("exercise solution: which one? `minseg exercise list` names them")
+    if action == "init":
+        return init(console, Path(name or workspaces.DEFAULT))
+    if action == "verify":
+        return verify(console)
+    if action == "solution":
+        return solution(console, get_exercise(str(name)))
+    workspace = workspaces.find()
+    if action == "list":
+        return show_list(console, workspace)
+    if action == "watch":
+        return watch(console, workspace)
+    exercise = get_exercise(name) if name else workspace.next()
+    if exercise is None:
+        console.print("All exercises are passed.", style="green")
+        return 0
+    actions: dict[str, Callable[[Console, Workspace, Exercise], int]] = {
+        "next": show, "check": check, "hint": hint, "reset": reset,
+    }  # fmt: skip
+    return actions[action](console, workspace, exercise)
+
+
+def init(console: Console, folder: Path) -> int:
+    workspace, new = workspaces.create(folder)
+    console.print(f"{new} exercises written to {folder}; begin with")
+    show(console, workspace, workspace.next() or next(iter(exercises().values())))
+    return 0
+
+
+def show_list(console: Console, workspace: Workspace) -> int:
+    width = max(map(len, exercises()))
+    for name, exercise in exercises().items():
+        done = name in workspace.passed
+        mark, style = ("passed", "green") if done else ("      ", "")
+        console.print(f"{mark}  {name:{width}}  {exercise.title}", style=style)
+    console.print(f"{len(workspace.passed)} of {len(exercises())} passed")
+    return 0
+
+
+def show(console: Console, workspace: Workspace, exercise: Exercise) -> int:
+    """What is to be done, and where."""
+    console.print(f"\n{exercise.name}: {exercise.title}\n", style="bold")
+    console.print(exercise.statement)
+    console.print(f"\nedit:   {workspace.file(exercise)}")
+    console.print(f"check:  minseg exercise check {exercise.name}   (stuck? minseg exercise hint)")
+    return 0
+
+
+def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
+    """0 if passed, which is remembered, 1 if not."""
+    file = workspace.file(exercise)
+    if not file.is_file():
+        raise ValueError(f"{file} is not there; `minseg exercise reset {exercise.name}` writes it")
+    with console.status(f"checking {exercise.name}"):
+        verdict = check_file(exercise, file)
+    if verdict.printed:
+        console.print(f"your code printed:\n{verdict.printed.rstrip()}", style="dim")
+    for stage in verdict.passed:
+        console.print(f"  ok  {stage}", style="green")
+    if verdict.stage:
+        console.print(f"  --  {verdict.stage}", style="bold red")
+        if verdict.pattern and verdict.pattern != "not written":
+            console.print(f"\n{exercise.name}: {verdict.pattern}", style="bold")
+        console.print(f"\n{verdict.message}")
+        seen = workspace.hints.get(exercise.name, 0)
+        if seen < len(exercise.task.hints):
+            console.print(f"\nhint {seen + 1} of {len(exercise.task.hints)}: "
+                          f"minseg exercise hint {exercise.name}", style="dim")  # fmt: skip
+        return 1
+    if exercise.name not in workspace.passed:
+        workspace.passed.append(exercise.name)
+        workspace.save()
+    console.print(f"\n{exercise.name} is right.", style="bold green")
+    console.print(f"another way to write it: minseg exercise solution {exercise.name}")
+    following = workspace.next()
+    console.print(
+        f"next: {following.name}, {following.title}" if following else "That was the last."
+    )
+    return 0
+
+
+def hint(console: Console, workspace: Workspace, exercise: Exercise) -> int:
+    """One hint more each time, all three in the end."""
+    hints = exercise.task.hints
+    seen = min(workspace.hints.get(exercise.name, 0) + 1, len(hints))
+    workspace.hints[exercise.name] = seen
+    workspace.save()
+    for number, text in enumerate(hints[:seen], 1):
+        console.print(f"{exercise.name}, hint {number} of {len(hints)}: {text}")
+    return 0
+
+
+def reset(console: Console, workspace: Workspace, exercise: Exercise) -> int:
+    """The stub again; what was written is kept beside it."""
+    kept = workspace.write_stub(exercise)
+    workspace.passed = [name for name in workspace.passed if name != exercise.name]
+    workspace.hints.pop(exercise.name, None)
+    workspace.save()
+    console.print(f"{workspace.file(exercise)} is as at the beginning"
+                  + (f"; what you wrote is in {kept.name}" if kept else ""))  # fmt: skip
+    return 0
+
+
+def solution(console: Console, exercise: Exercise) -> int:
+    console.print(exercise.solution.rstrip())
+    return 0
+
+
+def watch(console: Console, workspace: Workspace, looks: float = float("inf")) -> int:
+    """Check the file that was saved last, again and again, until Ctrl-C (or that many looks)."""
+    console.print(f"watching {workspace.folder}: save a file to have it checked; Ctrl-C ends")
+    if (exercise := workspace.next()) is not None:
+        show(console, workspace, exercise)
+    times = _times(workspace)
+    while looks > 0:
+        looks -= 1
+        time.sleep(LOOK_EVERY)
+        now = _times(workspace)
+        for name in [name for name, when in now.items() if when != times.get(name)]:
+            console.print(f"\n{'-' * 40} {name}")
+            passed_before = name in workspace.passed
+            check(console, workspace, get_exercise(name))
+            following = workspace.next()
+            if following and not passed_before and name in workspace.passed:
+                show(console, workspace, following)
+        times = now
+    return 0
+
+
+def _times(workspace: Workspace) -> dict[str, int]:
+    files = {name: workspace.file(exercise) for name, exercise in exercises().items()}
+    return {name: file.stat().st_mtime_ns for name, file in files.items() if file.exists()}
+
+
+def verify(console: Console) -> int:
+    """0 if every solution passes, and every stub and mutant is rejected in the right words."""
+    from minseg.exercises.verify import verify as complaints_of
+
+    failed = 0
+    for exercise in exercises().values():
+        complaints = complaints_of(exercise)
+        failed += bool(complaints)
+        text = f"{exercise.name}: solution, stub and {len(exercise.task.mutants)} mutants"
+        console.print(f"{'wrong' if complaints else 'ok   '}  {text}",
+                      style="red" if complaints else "green")  # fmt: skip
+        for complaint in complaints:
+            console.print(complaint)
+    return 1 if failed else 0

@@ -1,0 +1,153 @@
+"""What an exercise is: a file in lessons/exercises/, from which all else is derived.
+
+`NN_name.py` holds, in this order:
+
+- its docstring: the title, and what is to be done;
+- the solution, a function `name`; its signature and its docstring are the learner's stub. A CUDA
+  kernel's solution is a text, `SOLUTION`, and the stub is all of it but the kernel's body;
+- `TASK`, how it is checked: cases, the right answers, typical mistakes, hints, and mutants of the
+  solution, which the suite checks to be rejected with the right words.
+"""
+
+import ast
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minseg.suggest import suggest
+
+TODO = "    # TODO: your code, in place of the next line\n    raise NotImplementedError\n"
+KERNEL_TODO = "    // TODO: your code\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments to call the learner's function with. A case is small: it may be printed whole."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Slip:
+    """A typical mistake, recognised by the answer that it gives for a case's arguments."""
+
+    name: str
+    advice: str  # in a learner's words: what is seen, and where to look
+    answer: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong solution, and the name of the slip, pattern or stage by which it is rejected."""
+
+    diagnosis: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a kernel is to ask of the memory, as the profiler counts it."""
+
+    name: str
+    advice: str
+    met: Callable[[Any], bool]  # of a Profile
+
+
+@dataclass(frozen=True)
+class Task:
+    """How an exercise is checked.
+
+    outputs: names of what the function returns; those that begin with "grad" are compared in a
+    stage of their own. reference: the right answers, in float64, from the library. terms: the
+    longest sum behind a number, from which follows how far rounding may carry it.
+    goals: for a kernel, whose cases' arguments are the kernel's, in its order.
+    """
+
+    outputs: tuple[str, ...]
+    reference: Callable[..., Any]
+    terms: int
+    cases: tuple[Case, ...]  # from the smallest to the hardest
+    hints: tuple[str, str, str]  # the idea, the index formula, nearly the code
+    slips: tuple[Slip, ...]
+    mutants: tuple[Mutant, ...]
+    edge_cases: tuple[Case, ...] = ()
+    goals: tuple[Goal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A task with the texts that are derived from its file."""
+
+    name: str
+    title: str
+    statement: str
+    solution: str
+    stub: str
+    suffix: str  # of the learner's file: ".py" or ".cu"
+    task: Task
+
+    def mutated(self, mutant: Mutant) -> str:
+        """The solution with the mutant's change."""
+        if self.solution.count(mutant.old) != 1:
+            raise ValueError(f"{self.name}: {mutant.old!r} is not in the solution once")
+        return self.solution.replace(mutant.old, mutant.new)
+
+
+def exercises_folder() -> Path:
+    """Where the tasks are: in the installed package, else in the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed, checkout = package / "_lessons", package.parent / "lessons"
+    return (installed if installed.is_dir() else checkout) / "exercises"
+
+
+@lru_cache(maxsize=1)
+def exercises() -> dict[str, Exercise]:
+    """All exercises by name, in the order in which they are to be done."""
+    files = sorted(exercises_folder().glob("[0-9][0-9]_*.py"))
+    return {exercise.name: exercise for exercise in map(read_exercise, files)}
+
+
+def get_exercise(name: str) -> Exercise:
+    """The exercise of this name. Raises ValueError for another."""
+    if name not in exercises():
+        known = ", ".join(exercises())
+        near = suggest(name, exercises())
+        raise ValueError(f"there is no exercise {name!r}{near}; the exercises are: {known}")
+    return exercises()[name]
+
+
+def read_exercise(path: Path) -> Exercise:
+    """Read a task's file."""
+    name, text, module = path.stem[3:], path.read_text("utf-8"), _import(path)
+    title, _, statement = (module.__doc__ or "").strip().partition("\n")
+    statement = statement.strip()
+    if hasattr(module, "SOLUTION"):
+        head = "".join(f"// {line}".rstrip() + "\n" for line in [title, "", *statement.split("\n")])
+        solution = head + "\n" + module.SOLUTION.lstrip()
+        stub = re.sub(r"(__global__[^{]*\{\n).*?(^\})", rf"\1{KERNEL_TODO}\2", solution,
+                      flags=re.DOTALL | re.MULTILINE)  # fmt: skip
+        return Exercise(name, title, statement, solution, stub, ".cu", module.TASK)
+    head = f'"""{title}\n\n{statement}\n"""\n\nimport numpy as np\n\n\n'
+    lines, tree = text.splitlines(keepends=True), ast.parse(text)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    own = next(node for node in functions if node.name == name)
+    code = "".join(lines[functions[0].lineno - 1 : own.end_lineno])  # with its helpers
+    signature = "".join(lines[own.lineno - 1 : own.body[0].end_lineno])  # and its docstring
+    return Exercise(name, title, statement, head + code, head + signature + TODO, ".py",
+                    module.TASK)  # fmt: skip
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"minseg_exercise_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

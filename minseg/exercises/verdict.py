@@ -1,0 +1,86 @@
+"""What a check says: the stage that failed and why, or that all is right."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PRINTED = 200  # numbers of an array, at most
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """stage "": passed. pattern: the mistake that was recognised; "" for none."""
+
+    stage: str
+    message: str
+    pattern: str = ""
+    passed: tuple[str, ...] = ()  # stages
+    printed: str = ""  # by the learner's code
+
+    @property
+    def diagnosis(self) -> str:
+        """By what a mutant is rejected: the pattern, or the stage where there is none."""
+        return self.pattern or self.stage
+
+
+class Failed(Exception):
+    """A stage failed; the check ends here."""
+
+    def __init__(self, stage: str, message: str, pattern: str = "") -> None:
+        super().__init__(message)
+        self.stage, self.message, self.pattern = stage, message, pattern
+
+
+def different(got: np.ndarray, want: np.ndarray, bound: float) -> np.ndarray:
+    """Where they differ by more than `bound`; a NaN equals a NaN only."""
+    with np.errstate(invalid="ignore"):
+        close = np.abs(got - want) <= bound
+    return ~(close | (got == want) | (np.isnan(got) & np.isnan(want)))
+
+
+def bound_of(want: np.ndarray, dtype: np.dtype, terms: int) -> float:
+    """How far rounding may carry a sum of `terms` numbers: each term and addition by eps / 2.
+
+    Twice that, since the learner's order of operations is their own.
+    """
+    largest = np.abs(want[np.isfinite(want)]).max(initial=1.0)
+    return float(2 * terms * np.finfo(dtype).eps * largest)
+
+
+def worst(name: str, got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> str:
+    """How many numbers are wrong, and the worst of them with both values."""
+    with np.errstate(invalid="ignore"):
+        error = np.nan_to_num(np.abs(got - want), nan=np.inf)
+    place = np.unravel_index(np.argmax(np.where(wrong, error, -1)), got.shape)
+    where = f"{name}[{', '.join(map(str, place))}]" if place else name
+    count = f"{wrong.sum()} of {wrong.size} numbers of {name} are wrong; the worst is "
+    if wrong.size == 1:
+        count = ""
+    return f"{count}{where}: yours is {_number(got[place])}, right is {_number(want[place])}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if np.asarray(value).dtype.kind == "f" else str(value)
+
+
+def whole(arguments: Mapping[str, Any], got: Mapping[str, Any], want: Mapping[str, Any]) -> str:
+    """A case printed whole: what went in, what came out, and what should have."""
+    rows = [_named(name, value) for name, value in arguments.items()]
+    for name in want:
+        rows += [_named(f"your {name}", got[name]), _named(f"right {name}", want[name])]
+    return "\n".join(rows)
+
+
+def _named(name: str, value: Any) -> str:
+    if not isinstance(value, np.ndarray) or value.ndim == 0:
+        return f"  {name} = {value}"
+    shape = "x".join(map(str, value.shape))
+    if value.size > PRINTED:
+        return f"  {name} ({shape}): too many numbers to print"
+    text = np.array2string(value, max_line_width=92, precision=4, suppress_small=True,
+                           threshold=PRINTED, separator=" ")  # fmt: skip
+    return f"  {name} ({shape}) =\n" + "\n".join(
+        "    " + line for line in text.splitlines() if line
+    )
