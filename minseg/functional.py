@@ -2,6 +2,7 @@
 
 PyTorch's losses have two arguments that it has given up (size_average, reduce) between others.
 These are left out, and what stands behind them is given by name. `inplace` may only be False.
+bias_activation and the losses made for segmentation (focal, Dice, Lovasz, ...) are minseg's own.
 
 import minseg.functional as F
 """
@@ -20,6 +21,7 @@ from minseg.ops.adaptive_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from minseg.ops.adaptive_pool import adaptive_max_pool2d as adaptive_max_pool2d
 from minseg.ops.attention import scaled_dot_product_attention as scaled_dot_product_attention
 from minseg.ops.avg_pool import avg_pool2d as avg_pool2d
+from minseg.ops.bias_activation import bias_activation as bias_activation
 from minseg.ops.binary_cross_entropy import binary_cross_entropy as binary_cross_entropy
 from minseg.ops.binary_cross_entropy import (
     binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from minseg.compare.cases.case import Case, Draw, cases
+from minseg.ops.bias_activation import ACTIVATIONS as WITH_BIAS
 from minseg.ops.op import get_op
 
 ACTIVATIONS: dict[str, dict[str, Any]] = {
@@ -55,6 +56,27 @@ def prelu(draw: Draw) -> Iterator[Case]:
             lengths={"forward": 1, "grad_weight": shape[0] * shape[2] * shape[3]},
             definition=None if large else get_op("prelu").definition,
             large=large,
+        )
+
+
+@cases("bias_activation")
+def bias_activation(draw: Draw) -> Iterator[Case]:
+    large = (draw.images, 16, 192, 256)
+    for activation, shape in (*((a, (2, 3, 5, 7)) for a in WITH_BIAS), ("relu", large)):
+
+        def definition(input: Any, bias: Any, name: str = activation) -> Any:
+            N, C, H, W = input.shape
+            formula: Any = get_op("bias_activation").definition
+            return formula(input.reshape(N, C, H * W), bias, name).reshape(input.shape)
+
+        yield Case(
+            "bias_activation",
+            {"input": draw.normal(*shape) * 3, "bias": draw.normal(shape[1])},
+            {"activation": activation},
+            gradients=("input", "bias"),
+            lengths={"forward": 1, "grad_bias": shape[0] * shape[2] * shape[3]},
+            definition=None if shape == large else definition,
+            large=shape == large,
         )
 
 
