@@ -114,7 +114,7 @@ class Tensor:
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, needs {self.shape}")
 
-        gradients = {id(self): gradient.astype(self.dtype)}
+        gradients = {id(self): gradient.astype(self.dtype, copy=False)}
         order = _topological_order(self)
         while order:
             node = order.pop()  # popped, so that its array is released once it has been used
