@@ -38,7 +38,7 @@ def recognise(
             if _same(got, answer, task.terms):
                 return name, advice
         return _where(different(got, want, bound_of(want, got.dtype, task.terms)))
-    if got.shape == want.shape[::-1] or got.shape == want.swapaxes(-1, -2).shape:
+    if want.ndim >= 2 and got.shape == (*want.shape[:-2], *want.shape[:-3:-1]):
         return "transposed", "Height and width have changed places."
     return "", ""
 

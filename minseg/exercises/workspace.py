@@ -30,10 +30,8 @@ class Workspace:
         """Put the stub in place. What was there is kept: returned is the file that holds it."""
         file, kept = self.file(exercise), None
         if file.exists() and file.read_text("utf-8") != exercise.stub:
-            number = 1
-            while (kept := file.with_suffix(f"{file.suffix}.old{number}")).exists():
-                number += 1
-            file.rename(kept)
+            taken = len(list(self.folder.glob(f"{file.name}.old*")))
+            kept = file.rename(file.with_name(f"{file.name}.old{taken + 1}"))
         file.write_text(exercise.stub, encoding="utf-8")
         return kept
 

@@ -1,0 +1,103 @@
+"""What a learner is told. The solutions and the usual mistakes: test_tasks.py."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minseg.exercises.check import check
+from minseg.exercises.diagnose import recognise
+from minseg.exercises.task import get_exercise
+from minseg.exercises.verdict import Verdict, different
+
+HEAD = "import numpy as np\n\n\ndef relu_grad(grad, x):\n"
+
+
+def verdict(tmp_path: Path, text: str, name: str = "relu_grad", seconds: float = 20) -> Verdict:
+    path = tmp_path / f"{name}.py"
+    path.write_text(text)
+    return check(get_exercise(name), path, seconds)
+
+
+def test_syntax(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + "    return np.where(x > 0\n")
+    assert got.stage == "syntax"
+    assert "line 5" in got.message
+
+
+@pytest.mark.parametrize("line", ["import torch", "from minseg import functional as F",
+                                  "import scipy.ndimage as nd"])  # fmt: skip
+def test_delegation_is_declined(tmp_path: Path, line: str) -> None:
+    got = verdict(tmp_path, f"{HEAD}    {line}\n    return np.where(x > 0, grad, 0)\n")
+    assert got.stage == "own work"
+    assert "declined" in got.message
+
+
+def test_hidden_delegation_finds_no_library(tmp_path: Path) -> None:
+    body = '    return __import__("minseg").functional.relu(x)\n'
+    got = verdict(tmp_path, HEAD + body)
+    assert got.stage == "first run"
+    assert "minseg is not for exercises" in got.message
+
+
+def test_signature(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD.replace("grad, x)", "x, grad)") + "    return x\n")
+    assert got.stage == "signature"
+    assert "has to take (grad, x), yours takes (x, grad)" in got.message
+    assert verdict(tmp_path, "def relu(x):\n    return x\n").stage == "signature"
+
+
+def test_an_error_in_it_names_the_line(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + "    y = x\n    return y[7]\n")
+    assert (got.stage, got.pattern) == ("first run", "")
+    assert "line 6: IndexError" in got.message
+    assert "grad: 3, x: 3" in got.message
+
+
+def test_endless_loop_ends(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + "    while True:\n        pass\n", seconds=2)
+    assert got.diagnosis == "no answer"
+
+
+def test_exit_and_crash_are_reported(tmp_path: Path) -> None:
+    assert "SystemExit" in verdict(tmp_path, HEAD + "    raise SystemExit\n").message
+    body = "    import os\n    os._exit(3)\n"
+    assert verdict(tmp_path, HEAD + body).diagnosis == "no answer"
+
+
+def test_shape_and_values_are_told(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + "    return grad[:2]\n")
+    assert got.stage == "shape"
+    assert "grad_x has shape (2,), needs (3,)" in got.message
+    got = verdict(tmp_path, HEAD + "    return grad * 2 * (x > 0)\n")
+    assert got.diagnosis == "factor"
+    assert "2 of 3 numbers" in got.message
+    assert "grad_x[2]: yours is -14, right is -7" in got.message
+    assert "x (3) =\n    [-2.  3.  1.]" in got.message  # the case is printed whole
+
+
+def test_prints_are_kept(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + '    print("here")\n    return np.where(x > 0, grad, 0)\n')
+    assert got.stage == ""
+    assert got.printed.startswith("here")
+    assert got.passed[-1] == "edge cases"
+
+
+def test_patterns_that_need_no_task() -> None:
+    """On a table of numbers without symmetry, each change of it is recognised."""
+    task = get_exercise("transpose").task
+    given = {"x": np.zeros((1, 1)), "y": np.zeros((3, 3)), "rows": 1, "cols": 1}
+    want = np.array([[1.0, 7, -3], [4, 2, 9], [5, -8, 6]]) / 7
+    border = want.copy()
+    border[0, 1] = 0
+    for name, answer in {
+        "sign": -want, "flipped": want[:, ::-1], "transposed": want.T, "factor": want * 3,
+        "offset": want + 1, "border": border, "rounded": want.astype(np.float32).astype(float),
+        "not a number": want * np.nan,
+    }.items():  # fmt: skip
+        assert recognise(task, given, [answer], 0, want)[0] == name
+
+
+def test_not_a_number_is_never_right() -> None:
+    got, want = np.array([np.nan, 1.0, np.inf, np.nan]), np.array([1.0, np.nan, np.inf, np.nan])
+    assert different(got, want, 1e300).tolist() == [True, True, False, False]

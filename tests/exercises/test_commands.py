@@ -1,0 +1,95 @@
+"""A learner's way through: init, a failure, hints, a pass; and what is kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from minseg.cli import main
+from minseg.exercises import commands, workspace
+from minseg.exercises.task import exercises, get_exercise
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert main(["exercise", "init"]) == 0
+    return tmp_path / "exercises"
+
+
+def test_the_way_through(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exercise", "check"]) == 1
+    out = capsys.readouterr().out
+    assert "nothing is written yet" in out
+    assert "\x1b" not in out  # no colours in a pipe
+
+    file = folder / "relu_grad.py"
+    file.write_text(file.read_text().replace("raise NotImplementedError", "return grad"))
+    assert main(["exercise", "check"]) == 1
+    assert "forgot the mask" in capsys.readouterr().out
+
+    assert main(["exercise", "hint"]) == 0
+    assert main(["exercise", "hint"]) == 0
+    assert "hint 2 of 3" in capsys.readouterr().out
+
+    assert main(["exercise", "solution", "relu_grad"]) == 0
+    file.write_text(capsys.readouterr().out)
+    assert main(["exercise", "check", "relu_grad"]) == 0
+    assert "relu_grad is right" in capsys.readouterr().out
+    assert main(["exercise", "list"]) == 0
+    assert f"1 of {len(exercises())} passed" in capsys.readouterr().out
+    state = json.loads((folder / workspace.PROGRESS).read_text())
+    assert state == {"passed": ["relu_grad"], "hints": {"relu_grad": 2}}
+    assert main(["exercise", "next"]) == 0
+    assert "conv2d: Convolution, forward" in capsys.readouterr().out
+
+
+def test_init_again_keeps_what_was_written(folder: Path) -> None:
+    (folder / "conv2d.py").write_text("mine")
+    (folder / "iou.py").unlink()
+    assert main(["exercise", "init"]) == 0
+    assert (folder / "conv2d.py").read_text() == "mine"
+    assert (folder / "iou.py").read_text() == get_exercise("iou").stub
+
+
+def test_reset_keeps_what_was_written(folder: Path) -> None:
+    (folder / "conv2d.py").write_text("mine")
+    assert main(["exercise", "reset", "conv2d"]) == 0
+    assert (folder / "conv2d.py").read_text() == get_exercise("conv2d").stub
+    assert (folder / "conv2d.py.old1").read_text() == "mine"
+
+
+def test_found_from_within(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    assert workspace.find().folder == folder
+
+
+def test_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["exercise", "check"]) == 1
+    assert "minseg exercise init" in capsys.readouterr().err
+    assert main(["exercise", "init"]) == 0
+    assert main(["exercise", "check", "conv2"]) == 1
+    assert "did you mean 'conv2d'" in capsys.readouterr().err
+    assert main(["exercise", "solution"]) == 1
+    (tmp_path / "exercises" / workspace.PROGRESS).write_text("{")
+    assert main(["exercise", "list"]) == 1
+    assert "is damaged" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["exercise", "chekc"])
+    assert stop.value.code == 2
+
+
+def test_watch_checks_what_is_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(_: float) -> None:
+        (folder / "relu_grad.py").write_text(get_exercise("relu_grad").solution)
+
+    monkeypatch.setattr(commands.time, "sleep", save)
+    console = Console(record=True, width=100)
+    assert commands.watch(console, workspace.find(), looks=1) == 0
+    text = console.export_text()
+    assert "relu_grad is right." in text
+    assert "conv2d: Convolution, forward" in text  # the next one is shown
