@@ -1,6 +1,5 @@
 """Whole networks and files of weights, against PyTorch."""
 
-
 import numpy as np
 import pytest
 import torch
