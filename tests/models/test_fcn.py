@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ from minseg import Tensor, no_grad
 from minseg.backbones import VGG
 from minseg.hub import adapt
 from minseg.models.fcn import FCN, copy_classifier, copy_coarser
+from tests.golden import make_fcn
+from tests.golden.make_smp import directions
 
 
 def small(stride, **options):
@@ -152,3 +156,31 @@ def test_the_paper_s_size():
     vgg16 = 138_357_544 - (4096 * 1000 + 1000)
     heads = 21 * (4096 + 512 + 256 + 3) + 21 * 21 * (4 * 4 * 2 + 16 * 16)
     assert sum(p.numel() for p in network.parameters()) == vgg16 + heads
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("stride", make_fcn.STRIDES)
+def test_the_authors_network(stride, dtype):
+    """Output and gradients, against their layers written out on PyTorch."""
+    network = make_fcn.small(stride)
+    weights = make_fcn.weights_of(network)
+    network.load_state_dict(adapt(f"fcn{stride}s", weights), strict=True)
+    network = network.to(dtype)
+    image = Tensor(make_fcn.IMAGE.astype(dtype), requires_grad=True)
+    output = network(image)
+    output.backward(make_fcn.UPSTREAM.astype(dtype))
+    parameters = dict(network.named_parameters())
+    learnt = [parameters[key].requires_grad for key in weights]  # upsampling is frozen, as theirs
+    products = [
+        (parameters[key].grad.data * directions(key, parameters[key].shape)).sum()
+        for key, is_learnt in zip(weights, learnt, strict=True)
+        if is_learnt
+    ]
+    with np.load(Path(make_fcn.__file__).with_name("fcn.npz")) as golden:
+        for got, expected in [
+            (output.data[make_fcn.KEPT], golden[f"{stride}.out"]),
+            (image.grad.data[make_fcn.KEPT], golden[f"{stride}.grad"]),
+            (np.array(products), golden[f"{stride}.products"][learnt]),
+        ]:
+            bound = {np.float64: 1e-9, np.float32: 1e-4}[dtype] * abs(expected).max()
+            np.testing.assert_allclose(got, expected, rtol=0, atol=bound)

@@ -8,6 +8,7 @@ import minseg
 from minseg.bench.on_torch import models_on_torch
 from minseg.hub import load_weights
 from minseg.models import build
+from tests.golden.make_fcn import fcn_by_hand
 from tests.models.test_models import QUICK, image, logits, options_of, small
 from tests.witness import assert_agree
 
@@ -55,37 +56,6 @@ def test_the_same_network_on_torch_nn(name, training, build_in_torch):
     for key, value in network.state_dict().items():
         if "running" in key:
             assert_agree(value, other.state_dict()[key], np.float64, length)
-
-
-def fcn_by_hand(w, x, stride):
-    """The authors' layers and crop offsets (voc-fcn8s and its kin), on weights called as theirs."""
-    F = torch.nn.functional
-
-    def conv(name, x, padding=0):
-        return F.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], padding=padding)
-
-    def up(name, x, s):
-        return F.conv_transpose2d(x, w[f"{name}.weight"], stride=s)
-
-    def crop(x, o, like):
-        return x[:, :, o : o + like.shape[2], o : o + like.shape[3]]
-
-    pools, h = [], x
-    for stage, count in enumerate((2, 2, 3, 3, 3), start=1):
-        for i in range(1, count + 1):
-            h = F.relu(conv(f"conv{stage}_{i}", h, 100 if stage == i == 1 else 1))
-        h = F.max_pool2d(h, 2, ceil_mode=True)
-        pools.append(h)
-    score = conv("score_fr", F.relu(conv("fc7", F.relu(conv("fc6", h)))))
-    if stride == 32:
-        return crop(up("upscore", score, 32), 19, x)
-    score = up("upscore2", score, 2)
-    score = score + crop(conv("score_pool4", pools[3]), 5, score)
-    if stride == 16:
-        return crop(up("upscore16", score, 16), 27, x)
-    score = up("upscore_pool4", score, 2)
-    score = score + crop(conv("score_pool3", pools[2]), 9, score)
-    return crop(up("upscore8", score, 8), 31, x)
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
