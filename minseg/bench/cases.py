@@ -129,6 +129,6 @@ MODELS: tuple[ModelCase, ...] = tuple(
 )
 
 # At a constant number of pixels in a step: does the time of one depend on the size of the image?
-GROWTH_PIXELS = 8 * 128 * 128
+GROWTH_PIXELS = 512 * 512  # one image of the largest side
 GROWTH_SIDES = (64, 128, 256, 512)
 GROWTH_WIDTHS = (8, 16, 32, 64)

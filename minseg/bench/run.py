@@ -161,7 +161,7 @@ def growth(advance: Advance = lambda what: None) -> dict[str, list[tuple[int, Ti
     the number of pixels, and over the channels of the first stage."""
     curves: dict[str, list[tuple[int, Timing]]] = {"side": [], "pixels": [], "width": []}
     for side in GROWTH_SIDES:
-        batch = max(GROWTH_PIXELS // side**2, 1)
+        batch = GROWTH_PIXELS // side**2
         advance(f"growth: {batch} images of {side}x{side}")
         curves["side"].append((side, bench_model(ModelCase("unet", batch, side, side), "train")))
         advance(f"growth: one image of {side}x{side}")
@@ -170,6 +170,7 @@ def growth(advance: Advance = lambda what: None) -> dict[str, list[tuple[int, Ti
     for width in GROWTH_WIDTHS:
         advance(f"growth: {width} channels")
         timing = bench_model(ModelCase("unet", 8, 64, 64), "train", width=width)
+        timing.case += f", {width} channels"
         curves["width"].append((width, timing))
     return curves
 
