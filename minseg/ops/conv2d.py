@@ -60,7 +60,7 @@ def _forward_numpy(
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     matrix = w.reshape(groups, w.shape[0] // groups, -1)
-    blocks = boxes(x.shape[0], size, _bytes_a_column(w, x))
+    blocks = boxes(x.shape[0], size, _bytes_a_column(x.shape[1], w.shape, w.itemsize))
 
     def one_block(index: int) -> None:
         box = blocks[index]
@@ -102,7 +102,7 @@ def _grad_input_numpy(
 
     dx = np.zeros(x_shape, grad.dtype)
     matrix = by_group.reshape(groups, by_group.shape[1], -1).swapaxes(1, 2)
-    blocks = boxes(1, grad.shape[2:], _bytes_a_column(w, grad))
+    blocks = boxes(1, grad.shape[2:], _bytes_a_column(grad.shape[1], w.shape, w.itemsize))
 
     def one_image(image: int) -> None:
         for box in blocks:
@@ -131,7 +131,7 @@ def _grad_weight_numpy(
         return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     dw = np.empty(w_shape, x.dtype)
-    blocks = boxes(x.shape[0], grad.shape[2:], _bytes_a_column(dw, x))
+    blocks = boxes(x.shape[0], grad.shape[2:], _bytes_a_column(x.shape[1], w_shape, x.itemsize))
     parts = _parts(w_shape, groups)
 
     def one_part(index: int) -> None:
@@ -174,13 +174,14 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
     """How the forward pass goes about a convolution of float32 on NumPy, in a few words."""
     if is_depthwise(w_shape, groups):
         return "depthwise: a multiply-add of whole maps for each kernel element"
-    size = how.output_size(*x_shape[2:])
-    patch = x_shape[1] * w_shape[2] * w_shape[3]
-    blocks = boxes(x_shape[0], size, 4 * (patch + w_shape[0]))
+    bytes_a_column = _bytes_a_column(x_shape[1], w_shape, 4)
+    blocks = boxes(x_shape[0], how.output_size(*x_shape[2:]), bytes_a_column)
     n, h, w = blocks[0].shape
-    columns = "the pixels as they lie" if how.is_pixel and n == 1 else "im2col"
+    columns = n * h * w
+    if how.is_pixel and n == 1:
+        return f"the pixels as they lie, {len(blocks)} blocks of {columns}"
     return (
-        f"{columns}, {len(blocks)} blocks of {n * h * w} columns, {4 * patch * n * h * w >> 10} KiB"
+        f"im2col, {len(blocks)} blocks of {columns} columns, {bytes_a_column * columns >> 10} KiB"
     )
 
 
@@ -250,10 +251,9 @@ def _grad_weight_cuda(
     return partial.sum(axis=0)
 
 
-def _bytes_a_column(w: Array, x: Array) -> int:
+def _bytes_a_column(channels: int, w_shape: tuple[int, ...], itemsize: int) -> int:
     """Memory for one output position: its patch, in all groups, and its outputs."""
-    patch = x.shape[1] * w.shape[2] * w.shape[3]
-    return (patch + w.shape[0]) * w.itemsize
+    return (channels * w_shape[2] * w_shape[3] + w_shape[0]) * itemsize
 
 
 op = Op(
