@@ -26,15 +26,20 @@ def conv(in_channels: int, out_channels: int, k: int, stride: int = 1, rate: int
 
 
 class BasicBlock(nn.Module):
-    """relu(x + bn(conv3x3(relu(bn(conv3x3(x)))))): ResNet-18 and 34."""
+    """relu(x + bn(conv3x3(relu(bn(conv3x3(x)))))): ResNet-18 and 34.
+
+    rates: of the two 3x3: the second already stands behind the stride, or behind its place.
+    """
 
     expansion = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int, rate: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, rates: tuple[int, int]
+    ) -> None:
         super().__init__()
-        self.conv1 = conv(in_channels, channels, 3, stride, rate)
+        self.conv1 = conv(in_channels, channels, 3, stride, rates[0])
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv(channels, channels, 3, rate=rate)
+        self.conv2 = conv(channels, channels, 3, rate=rates[1])
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
         self.downsample = shortcut(in_channels, channels, stride)
@@ -46,15 +51,20 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """The same with 1x1 to fewer channels, 3x3, and 1x1 to four times as many: ResNet-50 and up."""
+    """The same with 1x1 to fewer channels, 3x3, and 1x1 to four times as many: ResNet-50 and up.
+
+    rates: the first is that of the 3x3; a 1x1, which stands behind it, has none.
+    """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, channels: int, stride: int, rate: int) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, rates: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, channels, 1)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = conv(channels, channels, 3, stride, rate)
+        self.conv2 = conv(channels, channels, 3, stride, rates[0])
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = conv(channels, 4 * channels, 1)
         self.bn3 = nn.BatchNorm2d(4 * channels)
@@ -160,10 +170,9 @@ class ResNet(nn.Module):
             if multi_grid is not None and stage == 3:
                 rates = [rate * unit for unit in multi_grid]
             blocks = []
-            for i, block_rate in enumerate(rates):
-                blocks.append(
-                    block(channels, width * 2**stage, stride if i == 0 else 1, block_rate)
-                )
+            for i, first in enumerate(rates):
+                pair = (first, max(first, rate))
+                blocks.append(block(channels, width * 2**stage, stride if i == 0 else 1, pair))
                 channels = width * 2**stage * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             self.channels.append(channels)

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minseg
 from minseg import Tensor, no_grad
 from minseg.backbones import VGG, ResNet
 from minseg.hub import adapt
@@ -121,3 +122,17 @@ def test_rates_of_the_pyramid(output_stride):
     found = [branch[0].dilation[0] for branch in list(network.aspp.convs)[1:4]]
     assert found == [rate * 16 // output_stride for rate in (6, 12, 18)]
     assert DeepLabV3Plus(2, width=64, depth=18).low_level[0].out_channels == 48
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50])
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_holes_in_place_of_strides_change_nothing(depth, output_stride):
+    """The dilated network, at every second (fourth) pixel, is the one that strides."""
+    minseg.manual_seed(0)
+    striding = ResNet(depth, width=2).to(np.float64).eval()
+    dilated = ResNet(depth, width=2, output_stride=output_stride).to(np.float64).eval()
+    dilated.load_state_dict(striding.state_dict())
+    x = Tensor(np.random.default_rng(0).standard_normal((1, 3, 64, 96)))
+    step = 32 // output_stride
+    expected, got = striding(x)[-1].data, dilated(x)[-1].data[:, :, ::step, ::step]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-11 * abs(expected).max())
