@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
         _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _ladder, _bench,
-        _exercise, _models, _doctor,
+        _lesson, _exercise, _models, _doctor,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -306,6 +306,46 @@ def _bench(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--explain", metavar="NAME",
                         help="show how each convolution of a network is computed")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write every run's time")
+
+
+def _lesson(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "lesson",
+        "list the lessons, run one, or make a notebook of one",
+        "  minseg lesson list\n"
+        "  minseg lesson run 14 --fast\n"
+        "  minseg lesson export unet\n"
+        "\n`minseg lesson run --help` says more.\n",
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    parser.set_defaults(action="list")
+    _command(actions, "list", "say what there is", "  minseg lesson list\n")
+    running = _command(
+        actions,
+        "run",
+        "run a lesson; its figures go to ./out",
+        "  minseg lesson run 14\n"
+        "  minseg lesson run unet --fast --out figures\n"
+        "\nThe exit code is the lesson's: 0 if what it claims held.\n",
+    )
+    which = {"metavar": "LESSON", "help": "number or name: 7, 14, unet"}
+    running.add_argument("lesson", **which)
+    running.add_argument("--fast", action="store_true", help="small sizes: a check in seconds")
+    running.add_argument("--out", default="out", metavar="DIR",
+                         help="where the figures go (default: out)")  # fmt: skip
+    running.add_argument("--seed", type=int, default=0, metavar="N",
+                         help="of all random numbers (default: 0)")  # fmt: skip
+    _add_device(running)
+    exporting = _command(
+        actions,
+        "export",
+        "write a lesson as a notebook; jupytext is needed for this",
+        "  minseg lesson export 14\n  minseg lesson export unet notebooks/unet.ipynb\n",
+    )
+    exporting.add_argument("lesson", **which)
+    exporting.add_argument("file", nargs="?", metavar="FILE.ipynb",
+                           help="what to write (default: NN_name.ipynb)")  # fmt: skip
 
 
 def _exercise(commands: argparse._SubParsersAction) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,48 @@ def compare(
     if json is not None:
         write_atomically(json, report.to_json(result).encode())
     return 1 if result.failed else 0
+
+
+def lesson(action: str, **options: Any) -> int:
+    """Lessons: the exit code of the one that is run."""
+    actions: dict[str, Callable[..., int]] = {
+        "list": _list_lessons, "run": _run_lesson, "export": _export_lesson,
+    }  # fmt: skip
+    return actions[action](**options)
+
+
+def _list_lessons() -> int:
+    from minseg.lessons import LONG, lessons
+
+    table = Table("", "lesson", "the question", box=None, pad_edge=False)
+    for entry in lessons():
+        mark = " *" if entry.long else ""
+        table.add_row(entry.number, entry.title + mark, entry.question)
+    console.print(table)
+    if any(entry.long for entry in lessons()):
+        console.print(f"* {LONG}; the others less than one; with --fast seconds")
+    console.print("run one: minseg lesson run NUMBER --fast")
+    return 0
+
+
+def _run_lesson(lesson: str, fast: bool, out: str, seed: int, device: str | None) -> int:
+    from minseg.lessons import get_lesson, run
+
+    arguments = ["--out", out, "--seed", str(seed), "--device", device or "cpu"]
+    return run(get_lesson(lesson), [*arguments, *(["--fast"] if fast else [])])
+
+
+def _export_lesson(lesson: str, file: str | None) -> int:
+    from minseg.lessons import get_lesson, notebook
+
+    entry = get_lesson(lesson)
+    path = Path(file or f"{entry.name}.ipynb")
+    _need_folders("lesson export", str(path))
+    if path.exists():
+        raise ValueError(f"lesson export: {path} is there already; name another file")
+    write_atomically(str(path), notebook(entry).encode())
+    console.print(f"{path}: open it in Jupyter")
+    return 0
 
 
 def exercise(action: str, name: str | None) -> int:

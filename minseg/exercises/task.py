@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from minseg.lessons import lessons_folder
 from minseg.suggest import suggest
 
 TODO = "    # TODO: your code, in place of the next line\n    raise NotImplementedError\n"
@@ -101,10 +102,8 @@ class Exercise:
 
 
 def exercises_folder() -> Path:
-    """Where the tasks are: in the installed package, else in the checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed, checkout = package / "_lessons", package.parent / "lessons"
-    return (installed if installed.is_dir() else checkout) / "exercises"
+    """Where the tasks are: beside the lessons."""
+    return lessons_folder() / "exercises"
 
 
 @lru_cache(maxsize=1)
