@@ -10,15 +10,22 @@ depend on the number of threads.
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache, wraps
+from itertools import count as count_up
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from minseg.array import Array
 
-BLOCK = 1 << 14  # elements: 64 KiB of float32, so that a formula's few intermediates stay in cache
+# Elements of a block: 256 KiB of float32. Smaller ones spend their time on calling NumPy and on
+# handing the interpreter's lock to and fro; of larger ones, a few do not fit a core's cache.
+BLOCK = 1 << 17
+SMALL = 1 << 15  # elements: not worth a second thread
 
 _num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 _inside = threading.local()  # a block that calls parallel_for again runs its blocks in place
@@ -36,14 +43,15 @@ def set_num_threads(number: int) -> None:
     if number < 1:
         raise ValueError(f"set_num_threads: number is {number}, needs at least 1")
     _num_threads = number
-    _blas().limit(limits=number)
+    for library in _blas():
+        library.set_num_threads(number)
 
 
 def parallel_for(body: Callable[[int], None], count: int) -> None:
     """Call body(0), ..., body(count - 1), in any order, on all threads; return when all are done.
 
     A single block runs in place and leaves BLAS its threads. An exception in a block is raised
-    here, after the others have ended. What NumPy is told to ignore (np.errstate) holds in all.
+    here, after the others have ended. What holds here (np.errstate, no_grad) holds in all blocks.
     """
     threads = min(get_num_threads(), count)
     if threads <= 1 or getattr(_inside, "block", False):
@@ -51,58 +59,116 @@ def parallel_for(body: Callable[[int], None], count: int) -> None:
             body(i)
         return
 
-    counter = iter(range(count))  # next() on it is atomic: it hands each block to one thread
-    errors = np.geterr()  # a thread's own otherwise
+    blocks = iter(range(count))  # next() on it is atomic: it hands each block to one thread
+    finished = count_up(1)  # and on this one: it tells the last block that it is the last
+    all_done = threading.Semaphore(0)
+    errors: list[BaseException] = []
 
-    def work(_: int) -> None:
+    def work() -> None:
         _inside.block = True
         try:
-            with np.errstate(**errors):
-                for i in counter:
+            for i in blocks:
+                try:
                     body(i)
+                except BaseException as error:  # raised by the caller, below
+                    errors.append(error)
+                if next(finished) == count:
+                    all_done.release()
         finally:
             _inside.block = False
 
-    with _one_at_a_time, _blas().limit(limits=1):
-        list(_pool(threads).map(work, range(threads)))
+    with _one_at_a_time, _blas_on_one_thread():
+        for helper in range(threads - 1):
+            _helper(helper).put((copy_context(), work))
+        work()  # the caller works too, and a helper that wakes up late finds nothing left to do
+        all_done.acquire()
+    if errors:
+        raise errors[0]
 
 
-def in_blocks(formula: Callable[..., Array]) -> Callable[..., Array]:
+def in_blocks(
+    formula: Callable[..., Array], fast: Callable[..., None] | None = None
+) -> Callable[..., Array]:
     """A formula of elements, made to run block by block, on all cores.
 
     formula(a, b, ..., *constants) of arrays of one shape gives an array of that shape and dtype,
     each element of it from those in its place. NumPy computes a formula operation by operation,
     each one reading and writing whole arrays; on blocks, these reads and writes stay in the cache.
+    fast(out, a, b, ..., *constants), if there is one, writes the formula of flat NumPy arrays into
+    `out`.
     """
 
     @wraps(formula)
     def blockwise(*arguments: Any) -> Array:
         arrays = [a for a in arguments if isinstance(a, np.ndarray)]
         constants = arguments[len(arrays) :]
-        if not arrays or arrays[0].size <= BLOCK:  # small, or not NumPy's
-            return formula(*arguments)
+        if not arrays or (fast is None and arrays[0].size <= SMALL):
+            return formula(*arguments)  # not NumPy's, or small
         flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
         result = np.empty_like(flat[0])
+        pieces = cut(result.size)
 
         def one_block(index: int) -> None:
-            piece = slice(index * BLOCK, (index + 1) * BLOCK)
-            result[piece] = formula(*(a[piece] for a in flat), *constants)
+            piece = pieces[index]
+            blocks = (a[piece] for a in flat)
+            if fast is None:
+                result[piece] = formula(*blocks, *constants)
+            else:
+                fast(result[piece], *blocks, *constants)
 
-        parallel_for(one_block, -(-result.size // BLOCK))
+        parallel_for(one_block, len(pieces))
         return result.reshape(arrays[0].shape)
 
     return blockwise
 
 
+def cut(size: int) -> list[slice]:
+    """Equal pieces of `size` elements for a formula of elements, as many for each thread.
+
+    How they are cut depends on the number of threads: no sum may run over a piece.
+    """
+    threads = 1 if size <= SMALL else get_num_threads()
+    pieces = threads * -(-size // (threads * BLOCK))
+    step = max(1, -(-size // max(pieces, 1)))
+    return [slice(start, start + step) for start in range(0, size, step)]
+
+
+def _helper(number: int) -> SimpleQueue:
+    """What this thread is to run: its queue; the thread waits at the other end."""
+    while len(_helpers) <= number:
+        queue: SimpleQueue = SimpleQueue()
+        threading.Thread(target=_serve, args=(queue,), name="minseg", daemon=True).start()
+        _helpers.append(queue)
+    return _helpers[number]
+
+
+def _serve(queue: SimpleQueue) -> None:
+    while True:
+        context, work = queue.get()
+        context.run(work)
+        del context, work  # what they refer to is not to wait for the next
+
+
+_helpers: list[SimpleQueue] = []
+if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
+    os.register_at_fork(after_in_child=_helpers.clear)
+
+
+@contextmanager
+def _blas_on_one_thread() -> Iterator[None]:
+    before = [library.get_num_threads() for library in _blas()]
+    for library in _blas():
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, number in zip(_blas(), before, strict=True):
+            library.set_num_threads(number)
+
+
 @cache
 def _blas() -> Any:
+    """The BLAS libraries of this process."""
     from threadpoolctl import ThreadpoolController  # here, so that `import minseg` stays quick
 
-    return ThreadpoolController().select(user_api="blas")
-
-
-@cache
-def _pool(threads: int) -> Any:
-    from concurrent.futures import ThreadPoolExecutor
-
-    return ThreadPoolExecutor(threads, thread_name_prefix="minseg")
+    return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -1,8 +1,11 @@
+import os
+import threading
+
 import numpy as np
 import pytest
 
-from minseg import parallel
-from minseg.parallel import BLOCK, in_blocks, parallel_for
+from minseg import Tensor, no_grad, parallel
+from minseg.parallel import BLOCK, SMALL, cut, in_blocks, parallel_for
 
 
 @pytest.fixture(params=[1, 3])
@@ -10,7 +13,7 @@ def threads(request, monkeypatch):
     monkeypatch.setattr(parallel, "_num_threads", request.param)
 
 
-@pytest.mark.parametrize("size", [0, 1, BLOCK, BLOCK + 1, 5 * BLOCK - 7])
+@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, BLOCK + 1, 5 * BLOCK - 7])
 @pytest.mark.usefixtures("threads")
 def test_a_formula_in_blocks_is_the_formula(size):
     rng = np.random.default_rng(0)
@@ -43,3 +46,73 @@ def test_each_block_runs_once_and_its_error_is_raised():
     assert sorted(seen) == list(range(20))
     with pytest.raises(ZeroDivisionError):
         parallel_for(lambda i: 1 // (i - 3), 20)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("size", [0, 1, SMALL, SMALL + 1, 2 * BLOCK, 2 * BLOCK + 1, 7 * BLOCK - 3])
+def test_pieces_cover_all_and_keep_every_thread_busy(size):
+    numbers, pieces = np.arange(size), cut(size)
+    lengths = [len(numbers[piece]) for piece in pieces]
+    np.testing.assert_array_equal(
+        np.concatenate([numbers[:0], *(numbers[p] for p in pieces)]), numbers
+    )
+    assert max(lengths, default=0) <= BLOCK
+    if size > SMALL:
+        assert len(pieces) % parallel.get_num_threads() == 0
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_fast_formula_writes_where_it_is_told():
+    x = np.random.default_rng(0).standard_normal((3, BLOCK)).astype(np.float32)
+    doubled = in_blocks(lambda a, b: a * b, lambda out, a, b: np.multiply(a, b, out=out))
+    np.testing.assert_array_equal(doubled(x.T, 2.0), (x * 2).T)
+    assert doubled(x[:0], 2.0).shape == (0, BLOCK)
+
+
+def test_what_holds_outside_holds_in_the_blocks(monkeypatch):
+    """Both threads run a block: each waits until the other has begun."""
+    monkeypatch.setattr(parallel, "_num_threads", 2)
+    both = threading.Barrier(2, timeout=60)
+    recorded = []
+
+    def body(index):
+        both.wait()
+        recorded.append((Tensor([1.0], requires_grad=True) * 2).requires_grad)
+
+    with no_grad():
+        parallel_for(body, 2)
+    parallel_for(body, 2)
+    assert recorded == [False, False, True, True]
+
+
+def test_blocks_inside_of_blocks_and_blas_afterwards(monkeypatch):
+    monkeypatch.setattr(parallel, "_num_threads", 2)
+    before = [library.get_num_threads() for library in parallel._blas()]
+    inside, seen = [], []
+
+    def body(index):
+        inside.extend(library.get_num_threads() for library in parallel._blas())
+        parallel_for(lambda i: seen.append((index, i)), 3)
+
+    parallel_for(body, 4)
+    with pytest.raises(ZeroDivisionError):
+        parallel_for(lambda i: 1 // 0, 4)
+    assert sorted(seen) == [(index, i) for index in range(4) for i in range(3)]
+    assert set(inside) == {1}
+    assert [library.get_num_threads() for library in parallel._blas()] == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
+def test_a_child_process_has_threads_of_its_own(monkeypatch):
+    monkeypatch.setattr(parallel, "_num_threads", 2)
+    parallel_for(lambda i: None, 2)
+    child = os.fork()
+    if child == 0:
+        both = threading.Barrier(2, timeout=30)
+        try:
+            parallel_for(lambda i: both.wait(), 2)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
