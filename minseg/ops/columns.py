@@ -114,7 +114,7 @@ def gather(x: Array, window: Window, box: Box) -> Array:
     """
     if window.is_pixel and box.shape[0] == 1:
         return x[box.images, :, box.rows, box.cols].swapaxes(0, 1)[:, None, None]
-    columns = _buffer((x.shape[1], *window.kernel, *box.shape), x.dtype)
+    columns = buffer((x.shape[1], *window.kernel, *box.shape), x.dtype)
     for i, j, source, target in taps(x, window, box):
         tap = columns[:, i, j]
         piece = x[source].swapaxes(0, 1)
@@ -156,7 +156,7 @@ def overlap(positions: slice, offset: int, stride: int, size: int) -> tuple[slic
     return source, slice(first - positions.start, last - positions.start)
 
 
-def _buffer(shape: tuple[int, ...], dtype: np.dtype) -> Array:
+def buffer(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Uninitialised memory of this thread, kept: fresh memory costs a page fault every 4 KiB."""
     size = math.prod(shape) * dtype.itemsize
     memory = getattr(_buffers, "memory", None)

@@ -20,6 +20,7 @@ from minseg.array import Array, array_module
 from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
 from minseg.ops.columns import Box, Window, boxes, gather, scatter_add
+from minseg.ops.fast import shifted
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
 from minseg.parallel import get_num_threads, parallel_for
@@ -57,6 +58,8 @@ def _forward_numpy(
     if is_depthwise(w.shape, groups):
         return depthwise.forward_numpy(x, w, b, stride, padding, dilation)
     window = Window(w.shape[2:], stride, padding, dilation)
+    if shifted.fits(x.shape, w.shape, window, groups):
+        return shifted.forward(x, w, b, window)
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     matrix = w.reshape(groups, w.shape[0] // groups, -1)
@@ -130,6 +133,8 @@ def _grad_weight_numpy(
     if is_depthwise(w_shape, groups):
         return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
+    if shifted.fits(x.shape, w_shape, window, groups):
+        return shifted.grad_weight(grad, x, w_shape, window)
     dw = np.empty(w_shape, x.dtype)
     blocks = boxes(x.shape[0], grad.shape[2:], _bytes_a_column(x.shape[1], w_shape, x.itemsize))
     parts = _parts(w_shape, groups)
@@ -174,6 +179,8 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
     """How the forward pass goes about a convolution of float32 on NumPy, in a few words."""
     if is_depthwise(w_shape, groups):
         return "depthwise: a multiply-add of whole maps for each kernel element"
+    if shifted.fits(x_shape, w_shape, how, groups):
+        return f"shifted columns, {shifted.explain(x_shape, w_shape, how)}"
     bytes_a_column = _bytes_a_column(x_shape[1], w_shape, 4)
     blocks = boxes(x_shape[0], how.output_size(*x_shape[2:]), bytes_a_column)
     n, h, w = blocks[0].shape

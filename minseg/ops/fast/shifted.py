@@ -1,0 +1,197 @@
+"""A convolution of stride 1 with a third of im2col's copies: columns moved aside, whole rows added.
+
+im2col copies every pixel kh * kw times. But the patch one row further down holds the same pixels,
+and in a map that lies row after row, "one row down" is W places further on. So copy the image only
+kw times, once for each column of the kernel, moved aside,
+
+    moved[j, k, r, c] = x[k, r, c + j * dilation - padding],    0 outside
+
+and let row i of the kernel multiply a range of whole rows of these copies, where they lie:
+
+    y[:, rows] = sum over i of w[:, :, i] @ moved[rows + i * dilation - padding]
+
+Rows of padding are not multiplied at all. Where the output is as wide as the image, moving aside is
+one long copy, of which the ends of the rows are then set to 0. The gradient of the weights pairs
+each row i of the kernel with each column j,
+
+    dw[:, :, i, j] = lowered[i] @ moved[j]^T,    lowered[i, o, r] = grad[o, r - i * dilation + ...]
+
+which is one product of a (kh O, positions) and a (positions, kw C) matrix.
+
+Blocks are cut by shapes alone and sums have a fixed order: the bits are the same for any number of
+threads.
+
+Source: Cho & Brand, "MEC: Memory-efficient Convolution for Deep Neural Network", 2017, section 3
+"""
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.columns import Window, buffer, get_workspace_limit, overlap
+from minseg.parallel import get_num_threads, parallel_for
+
+BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache
+BLOCKS = 8  # at least, so that there is work for several threads, unless they get smaller than
+POSITIONS = 256
+SMALLEST_MAP = 64  # positions of an image: on smaller ones the products are too narrow to be fast
+
+# OpenBLAS first packs large matrices, which takes as long as the product itself where one of them
+# is narrow; with up to 100^3 multiplications it may do without. So large products are made of such
+# pieces, if these have at least so many columns.
+SMALL_PRODUCT = 100**3
+PIECE = 64
+
+# The weight gradient is cut into about eight tasks: by input channels, so many each, and then, with
+# sums of their own, by positions.
+CHANNELS_A_TASK = 64
+TASKS = 8
+
+Block = tuple[int, slice]  # an image and a range of its rows
+
+
+def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, groups: int) -> bool:
+    """Is this the quicker way? Not where there are many more outputs to add up than inputs."""
+    (H, W), (O, C, kh, kw) = x_shape[2:], w_shape
+    height, width = window.output_size(H, W)
+    return (
+        window.stride == (1, 1)
+        and groups == 1
+        and kh * kw > 1
+        and width == W
+        and min(H, height) * W >= SMALLEST_MAP
+        and kw * C >= O
+        and (kh * O + kw * C) * W * 8 <= _block_bytes()
+    )
+
+
+def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) -> str:
+    (N, _, H, W), (O, C, _, kw) = x_shape, w_shape
+    blocks = _blocks(N, window.output_size(H, W)[0], W, (kw * C + O) * 4)
+    rows = blocks[0][1].stop
+    return f"{len(blocks)} blocks of {rows * W} columns, {4 * kw * C * rows * W >> 10} KiB"
+
+
+def forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
+    (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
+    y = np.empty((N, O, window.output_size(H, W)[0], W), x.dtype)
+    matrices = np.ascontiguousarray(w.transpose(2, 0, 3, 1)).reshape(kh, O, kw * C)
+    blocks = _blocks(N, y.shape[2], W, (kw * C + O) * x.itemsize)
+
+    def one_block(index: int) -> None:
+        image, rows = blocks[index]
+        out = y[image, :, rows]  # (O, rows, W)
+        # For each row of the kernel: which rows of x it reads, for which of the block's
+        taps = [(*overlap(rows, offset, 1, H), i) for i, offset in enumerate(_offsets(window, 0))]
+        taps = [tap for tap in taps if tap[0] != slice(0, 0)]
+        taps.sort(key=lambda tap: tap[0].start - tap[0].stop)  # most rows first
+        start = min((source.start for source, _, _ in taps), default=0)
+        stop = max((source.stop for source, _, _ in taps), default=0)
+        copied = kw * C * (stop - start) * W
+        memory = buffer((copied + out.size,), x.dtype)
+        moved = memory[:copied].reshape(kw, C, stop - start, W)
+        _move(x[image, :, start:stop], window, moved)
+        moved = moved.reshape(kw * C, stop - start, W)
+
+        to_all = bool(taps) and taps[0][1] == slice(0, out.shape[1])
+        if not to_all:
+            out[...] = 0
+        for source, target, i in taps:
+            factor = _flat(moved[:, source.start - start : source.stop - start])
+            if to_all and i == taps[0][2]:
+                _multiply(matrices[i], factor, _flat(out))
+            else:
+                part = _flat(out[:, target])
+                term = memory[copied : copied + part.size].reshape(part.shape)
+                _multiply(matrices[i], factor, term)
+                part += term
+        if b is not None:
+            out += b[:, None, None]
+
+    parallel_for(one_block, len(blocks))
+    return y
+
+
+def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
+    (N, C, H, W), (O, _, kh, kw) = x.shape, w_shape
+    width = min(C, CHANNELS_A_TASK)
+    blocks = _blocks(N, H, W, (kw * width + kh * O) * x.itemsize)  # of rows of x
+    channels = [slice(k, k + width) for k in range(0, C, width)]
+    shares = max(1, min(len(blocks), TASKS // len(channels)))
+    sums = np.empty((shares, kh, O, kw, C), x.dtype)
+
+    def one_task(index: int) -> None:
+        share, inputs = index // len(channels), channels[index % len(channels)]
+        target = sums[share, ..., inputs]
+        total = np.zeros((kh * O, kw * target.shape[-1]), x.dtype)
+        for image, rows in blocks[share::shares]:
+            pixels = x[image, inputs, rows]
+            lowered_size = kh * O * pixels[0].size
+            memory = buffer((lowered_size + kw * pixels.size,), x.dtype)
+            lowered = memory[:lowered_size].reshape(kh, O, *pixels.shape[1:])
+            moved = memory[lowered_size:].reshape(kw, *pixels.shape)
+            _move(pixels, window, moved)
+            for i, offset in enumerate(_offsets(window, 0)):
+                source, into = overlap(rows, -offset, 1, grad.shape[2])
+                lowered[i, :, : into.start] = lowered[i, :, into.stop :] = 0
+                lowered[i, :, into] = grad[image, :, source]
+            total += lowered.reshape(len(total), -1) @ moved.reshape(total.shape[1], -1).T
+        target[...] = total.reshape(target.shape)
+
+    parallel_for(one_task, shares * len(channels))
+    for other in sums[1:]:
+        sums[0] += other
+    return np.ascontiguousarray(sums[0].transpose(1, 3, 0, 2))
+
+
+def _offsets(window: Window, axis: int) -> list[int]:
+    """What each row (axis 0) or column (1) of the kernel reads, from where the output stands."""
+    count, dilation, padding = window.kernel[axis], window.dilation[axis], window.padding[axis]
+    return [i * dilation - padding for i in range(count)]
+
+
+def _move(pixels: Array, window: Window, moved: Array) -> None:
+    """Copy pixels (C, h, W) into moved (kw, C, h, W), each copy by its column's offset."""
+    W = pixels.shape[2]
+    for copy, offset in zip(moved, _offsets(window, 1), strict=True):
+        left, right = min(max(-offset, 0), W), min(max(offset, 0), W)  # columns that get 0
+        to, source = _flat(copy), _flat(pixels)
+        if left < W and right < W:
+            to[:, left : to.shape[1] - right] = source[:, right : to.shape[1] - left]
+        copy[..., :left] = 0
+        copy[..., W - right :] = 0
+
+
+def _multiply(a: Array, b: Array, out: Array) -> None:
+    """out = a @ b, in pieces that BLAS need not pack, where that is worth it."""
+    (rows, length), columns = a.shape, b.shape[1]
+    piece = SMALL_PRODUCT // (rows * length) // PIECE * PIECE
+    whole = columns // piece if piece else 0
+    if whole > 1:
+        end = whole * piece
+        of_b, of_out = (m[:, :end].reshape(-1, whole, piece).swapaxes(0, 1) for m in (b, out))
+        np.matmul(a, of_b, out=of_out)
+        b, out = b[:, end:], out[:, end:]
+    np.matmul(a, b, out=out)
+
+
+def _flat(maps: Array) -> Array:
+    """(C, h, W) as (C, h W): a view, where each row lies behind the one above it."""
+    return maps.reshape(maps.shape[0], -1)
+
+
+def _blocks(images: int, height: int, width: int, bytes_a_position: int) -> list[Block]:
+    """Cut the rows of all images into blocks: small enough for the cache, enough for all cores."""
+    rows = _block_bytes() // (bytes_a_position * width)
+    fair, least = -(-images * height // BLOCKS), -(-POSITIONS // width)
+    rows = max(1, min(rows, max(fair, least), height))
+    rows = -(-height // -(-height // rows))  # all about the same
+    return [
+        (image, slice(row, min(row + rows, height)))
+        for image in range(images)
+        for row in range(0, height, rows)
+    ]
+
+
+def _block_bytes() -> int:
+    """The same for up to eight threads."""
+    return min(BLOCK_BYTES, get_workspace_limit() // max(8, get_num_threads()))
