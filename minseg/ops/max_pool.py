@@ -20,6 +20,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, overlap
+from minseg.ops.fast import max_pool_2x2
 from minseg.ops.op import Op, launch
 from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
 from minseg.parallel import parallel_for
@@ -65,7 +66,10 @@ def _forward_numpy(
             (H, W), (H_out, W_out), kernel, stride, padding, dilation, strict=True
         )
     )
-    planes = as_planes(x)[:, 0]
+    planes, shape = as_planes(x)[:, 0], (*x.shape[:2], H_out, W_out)
+    if max_pool_2x2.serves(kernel, stride, padding, dilation):
+        y, indices = max_pool_2x2.forward(planes, (H_out, W_out))
+        return y.reshape(shape), indices.reshape(shape)
     y = np.full((planes.shape[0], H_out, W_out), -np.inf, x.dtype)
     indices = np.empty(y.shape, np.int64)
     corner = starts(H_out, stride[0], padding[0])[:, None] * W + starts(
@@ -101,7 +105,6 @@ def _forward_numpy(
         indices[block] += corner
 
     parallel_for(one_block, len(blocks))
-    shape = (*x.shape[:2], H_out, W_out)
     return y.reshape(shape), indices.reshape(shape)
 
 
@@ -119,6 +122,25 @@ def add_at_indices(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Arr
     return dx.reshape(x_shape)
 
 
+def put_at_indices(values: Array, indices: Array, shape: tuple[int, ...]) -> Array:
+    """An image of zeros, with each value at its index; where several share one, the last stays."""
+    N, C, H, W = shape
+    image = np.empty((N * C, H * W), values.dtype)
+    number = values.shape[2] * values.shape[3]
+    flat_values, flat_indices = values.reshape(N * C, number), indices.reshape(N * C, number)
+    blocks = plane_blocks(image)
+
+    def one_block(index: int) -> None:
+        block = blocks[index]
+        planes = image[block]
+        planes[...] = 0
+        places = flat_indices[block] + H * W * np.arange(len(planes))[:, None]
+        planes.reshape(-1)[places.ravel()] = flat_values[block].ravel()  # NumPy assigns in order
+
+    parallel_for(one_block, len(blocks))
+    return image.reshape(shape)
+
+
 def _grad_input_numpy(
     grad: Array,
     indices: Array,
@@ -128,7 +150,10 @@ def _grad_input_numpy(
     padding: Pair,
     dilation: Pair,
 ) -> Array:
-    """A scatter by the indices; a kernel that gathers also needs to know the windows."""
+    """A scatter by the indices, of which windows that do not overlap share none."""
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if all(s >= r for s, r in zip(stride, reach, strict=True)):
+        return put_at_indices(grad, indices, x_shape)
     return add_at_indices(grad, indices, x_shape)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from minseg.array import Array, array_module, raise_where
 from minseg.ops.checks import Pair, check_tensor, pair
+from minseg.ops.max_pool import put_at_indices
 from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
@@ -33,22 +34,20 @@ def max_unpool2d_definition(x: Array, indices: Array, size: Pair) -> Array:
 
 
 def _forward_numpy(x: Array, indices: Array, size: Pair) -> Array:
-    N, C, H, W = x.shape
-    y = np.zeros((N * C, size[0] * size[1]), x.dtype)
-    values, places = x.reshape(N * C, H * W), indices.reshape(N * C, H * W)
-
-    def one_plane(p: int) -> None:
-        y[p, places[p]] = values[p]  # NumPy assigns in order: the last stays
-
-    parallel_for(one_plane, N * C)
-    return y.reshape(N, C, *size)
+    return put_at_indices(x, indices, (*x.shape[:2], *size))
 
 
 def _grad_input_numpy(grad: Array, indices: Array) -> Array:
     N, C, H, W = indices.shape
     flat = grad.reshape(N * C, grad.shape[2] * grad.shape[3])
     places = indices.reshape(N * C, H * W)
-    return np.take_along_axis(flat, places, axis=1).reshape(indices.shape)
+    dx = np.empty(places.shape, grad.dtype)
+
+    def one_plane(p: int) -> None:
+        flat[p].take(places[p], out=dx[p], mode="clip")  # all have been checked
+
+    parallel_for(one_plane, N * C)
+    return dx.reshape(indices.shape)
 
 
 def _forward_cuda(x: Array, indices: Array, size: Pair) -> Array:
