@@ -31,6 +31,12 @@ from minseg.tensor import Tensor, record
 
 NAME = "scaled_dot_product_attention"
 
+BLOCK = 2**18  # scores that one thread computes at once
+GROUPS = 4  # of the N, at the least where N allows it: for several threads
+MOST_PARTS = 8  # of the queries: each has its own gradients to all keys and values
+
+Block = tuple[slice, slice]  # of the N, and of their queries
+
 
 def attention_definition(
     query: Array, key: Array, value: Array, mask: Array | None, scale: float
@@ -57,17 +63,21 @@ def _forward_numpy(
     q (N, L, E), k (N, S, E), v (N, S, D); mask (N or 1, L, S) is added to the scores.
     """
     y, lse = np.empty((*q.shape[:2], v.shape[2]), q.dtype), np.empty(q.shape[:2], q.dtype)
+    blocks = _blocks(q, k)
 
-    def one(n: int) -> None:
-        scores = _scores(q[n], k[n], _mask_of(mask, n), scale, causal)
-        top = scores.max(axis=-1, keepdims=True, initial=-math.inf)
-        powers = np.exp(scores - _finite(top))
-        total = powers.sum(axis=-1, keepdims=True)
+    def one_block(index: int) -> None:
+        n, rows = block = blocks[index]
+        powers = _scores(q[block], k[n], _mask_of(mask, block), rows, scale, causal)
+        top = _finite(powers.max(axis=1, initial=-math.inf))  # (n, rows)
+        powers -= top[:, None]
+        np.exp(powers, out=powers)
+        total = powers.sum(axis=1)
         with np.errstate(divide="ignore"):  # a query that sees no key
-            lse[n] = (_finite(top) + np.log(total))[:, 0]
-        y[n] = powers @ v[n] / np.where(total == 0, 1, total)
+            lse[block] = top + np.log(total)
+        total[total == 0] = 1
+        np.divide(powers.swapaxes(1, 2) @ v[n], total[..., None], out=y[block])
 
-    parallel_for(one, len(q))
+    parallel_for(one_block, len(blocks))
     return y, lse
 
 
@@ -82,16 +92,29 @@ def _grad_numpy(
     scale: float,
     causal: bool,
 ) -> tuple[Array, Array, Array]:
-    """The gradients to q, k and v; formulas at the top of this file."""
-    dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
+    """The gradients to q, k and v; formulas at the top of this file.
 
-    def one(n: int) -> None:
-        own = (grad[n], q[n], k[n], v[n], _mask_of(mask, n), y[n], lse[n])
-        p, ds = _weights_and_slopes(*own, scale, causal)
-        dq[n], dk[n], dv[n] = ds @ k[n] * scale, ds.T @ q[n] * scale, p.T @ grad[n]
+    dK and dV are sums over all queries: of several blocks of queries, each has its own part.
+    """
+    blocks = _blocks(q, k)
+    starts = sorted({rows.start for _, rows in blocks})
+    dq = np.empty_like(q)
+    dk, dv = (np.empty((len(starts), *a.shape), a.dtype) for a in (k, v))
 
-    parallel_for(one, len(q))
-    return dq, dk, dv
+    def one_block(index: int) -> None:
+        n, rows = block = blocks[index]
+        own = (grad[block], q[block], k[n], v[n], _mask_of(mask, block), y[block], lse[block])
+        p, ds = _weights_and_slopes(*own, rows, scale, causal)
+        part = starts.index(rows.start)
+        np.matmul(p, grad[block], out=dv[part, n])
+        ds *= q.dtype.type(scale)
+        np.matmul(ds, q[block], out=dk[part, n])
+        np.matmul(ds.swapaxes(1, 2), k[n], out=dq[block])
+
+    parallel_for(one_block, len(blocks))
+    if len(starts) == 1:
+        return dq, dk[0], dv[0]
+    return dq, dk.sum(axis=0), dv.sum(axis=0)
 
 
 def _grad_mask_numpy(
@@ -99,10 +122,24 @@ def _grad_mask_numpy(
 ) -> Array:
     """The gradient to the mask, in its shape (1 or N, L, S)."""
     dmask = np.zeros_like(mask)
-    for n in range(len(q)):
-        own = (grad[n], q[n], k[n], v[n], _mask_of(mask, n), y[n], lse[n])
-        dmask[n if len(mask) > 1 else 0] += _weights_and_slopes(*own, scale, causal=False)[1]
+    for i in range(len(q)):
+        n, rows = block = slice(i, i + 1), slice(0, q.shape[1])
+        own = (grad[block], q[block], k[n], v[n], _mask_of(mask, block), y[block], lse[block])
+        _, ds = _weights_and_slopes(*own, rows, scale, causal=False)
+        dmask[i if len(mask) > 1 else 0] += ds[0].T
     return dmask
+
+
+def _blocks(q: Array, k: Array) -> list[Block]:
+    """All queries of some of the N, or some queries of one; whatever the number of threads is."""
+    N, queries, keys = q.shape[0], q.shape[1], max(k.shape[1], 1)
+    group = max(1, min(BLOCK // (max(queries, 1) * keys), -(-N // GROUPS)))
+    step = max(1, min(queries, max(BLOCK // keys, -(-queries // MOST_PARTS))))
+    return [
+        (slice(n, min(n + group, N)), slice(row, min(row + step, queries)))
+        for n in range(0, N, group)
+        for row in range(0, queries, step)
+    ]
 
 
 def _weights_and_slopes(
@@ -113,26 +150,40 @@ def _weights_and_slopes(
     mask: Array | None,
     y: Array,
     lse: Array,
+    rows: slice,
     scale: float,
     causal: bool,
 ) -> tuple[Array, Array]:
-    """p and ds (L, S), of one of the N."""
-    p = np.exp(_scores(q, k, mask, scale, causal) - _finite(lse)[:, None])
-    return p, p * (grad @ v.T - (grad * y).sum(axis=-1, keepdims=True))
+    """p and ds of a block, transposed: (n, S, rows)."""
+    p = _scores(q, k, mask, rows, scale, causal)
+    p -= _finite(lse)[:, None]
+    np.exp(p, out=p)
+    ds = v @ grad.swapaxes(1, 2)
+    ds -= np.vecdot(grad, y)[:, None]
+    ds *= p
+    return p, ds
 
 
-def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) -> Array:
-    """scale Q K^T + mask (L, S), of one of the N."""
-    scores = q * scale @ k.T
+def _scores(
+    q: Array, k: Array, mask: Array | None, rows: slice, scale: float, causal: bool
+) -> Array:
+    """scale K Q^T + mask^T of a block, (n, S, rows).
+
+    Transposed, a query's scores stand in a column, and NumPy takes the maxima and sums of all
+    columns at once, row by row; along the rows it would take them one by one.
+    """
+    scores = k @ (q * q.dtype.type(scale)).swapaxes(1, 2)
     if mask is not None:
-        scores += mask
+        scores += mask.swapaxes(1, 2)
     if causal:
-        scores[np.arange(len(k)) > np.arange(len(q))[:, None]] = -math.inf
+        queries = np.arange(rows.start, rows.stop)
+        scores[:, np.arange(k.shape[1])[:, None] > queries] = -math.inf
     return scores
 
 
-def _mask_of(mask: Array | None, n: int) -> Array | None:
-    return None if mask is None else mask[n if len(mask) > 1 else 0]
+def _mask_of(mask: Array | None, block: Block) -> Array | None:
+    n, rows = block
+    return None if mask is None else mask[n if len(mask) > 1 else slice(None), rows]
 
 
 def _finite(x: Array) -> Array:

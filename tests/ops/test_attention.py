@@ -6,8 +6,9 @@ import pytest
 
 import minseg
 import minseg.functional as F
-from minseg import Tensor, gradcheck
+from minseg import Tensor, gradcheck, parallel
 from minseg.emulator.sanitize import sanitized
+from minseg.ops import attention
 from minseg.ops.attention import _on_the_tape, attention_definition, op
 from tests.witness import assert_agree
 
@@ -161,3 +162,39 @@ def test_a_mask_gets_the_gradient_that_the_tape_finds(shape, where):
         results.append([y.data, *(t.grad.data for t in (q, k, v, m))])
     for one, other in zip(*results, strict=True):
         assert_agree(other, one, np.float64, length=30)
+
+
+@pytest.mark.parametrize("kind", ["none", "shared", "own", "causal"])
+@pytest.mark.parametrize("size", [2**4, 2**7, 2**9])
+def test_blocks_change_nothing(kind, size, monkeypatch):
+    """Blocks of a few queries, of one matrix and of several, against the ops on the tape."""
+    rng = np.random.default_rng(0)
+    shapes = [(5, 13, 3), (5, 7, 3), (5, 7, 4), (5 if kind == "own" else 1, 13, 7)]
+    arrays = [rng.standard_normal(shape) for shape in shapes]
+    causal, grad = kind == "causal", rng.standard_normal((5, 13, 4))
+    tensors = [Tensor(a, requires_grad=True) for a in arrays]
+    mask = tensors[3] if kind in ("shared", "own") else None
+    y = _on_the_tape(*tensors[:3], mask, causal, 0.4, 0.0, None)
+    y.backward(grad)
+
+    monkeypatch.setattr(attention, "BLOCK", size)
+    added = None if mask is None else mask.data
+    found, lse = op.forward(*arrays[:3], added, 0.4, causal)
+    gradients = op.grad(grad, *arrays[:3], added, found, lse, 0.4, causal)
+    assert_agree(found, y.data, np.float64, length=21)
+    for got, tensor in zip(gradients, tensors, strict=False):
+        assert_agree(got, tensor.grad.data, np.float64, length=13 * 4)
+
+
+@pytest.mark.parametrize("shape", [(6, 300, 20), (1, 3000, 100)])
+def test_any_number_of_threads_gives_the_same_bits(shape, monkeypatch):
+    n, queries, keys = shape
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.standard_normal((n, m, 8), np.float32) for m in (queries, keys, keys))
+    results = []
+    for threads in (1, 3):
+        monkeypatch.setattr(parallel, "_num_threads", threads)
+        y, lse = op.forward(q, k, v, None, 0.3, False)
+        results.append((y, lse, *op.grad(q, q, k, v, None, y, lse, 0.3, False)))
+    for one, three in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, three)
