@@ -49,7 +49,7 @@ def test_no_arguments_and_help(capsys):
         ["train", "--size", "1x2x3"],
         ["train", "--lr", "inf"],
         ["train", "--out", "a", "--resume", "b"],
-        ["predict", "a.png"],
+        ["predict"],
         ["predict", "a.png", "--weights", "W", "--out", "o", "--scales", "1,0"],
     ],
 )
