@@ -13,7 +13,7 @@ EPILOG = """\
 start with:
   minseg demo                                  train a small U-Net on drawn street scenes, 1 minute
   minseg train --data camvid --data-root D     train on real images
-  minseg predict photo.jpg --weights RUN --out DIR
+  minseg predict photo.jpg                     what a network that comes with minseg makes of it
   minseg compare conv2d                        one op, by every way that minseg has to compute it
 """
 
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for add in (
         _demo, _train, _eval, _predict, _compare, _sanitize, _profile, _ladder, _bench,
-        _lesson, _exercise, _models, _doctor,
+        _lesson, _study, _exercise, _models, _doctor,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -185,17 +185,20 @@ def _predict(commands: argparse._SubParsersAction) -> None:
         commands,
         "predict",
         "label the pixels of pictures of any size",
+        "  minseg predict photo.jpg\n"
         "  minseg predict photo.jpg --weights runs/unet-camvid --out out\n"
         "  minseg predict *.png --weights W --out out --scales .75,1,1.25 --flip\n"
         "  minseg predict large.tif --weights W --out out --window 512\n"
         "  minseg predict photo.jpg --weights W --out out --crf\n"
         "  minseg predict photo.jpg --weights W --out out --features contract.0\n"
-        "\nfor each picture: NAME_mask.png (class indices, with a palette), NAME_overlay.png,\n"
+        "\nWithout --weights: a small U-Net that comes with minseg, trained on drawn streets.\n"
+        "For each picture: NAME_mask.png (class indices, with a palette), NAME_overlay.png,\n"
         "NAME_confidence.png (white: certain) and NAME_figure.png (with a legend).\n",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE")
-    _add_weights(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
+    _add_weights(parser, required=False)
+    parser.add_argument("--out", default="out", metavar="DIR",
+                        help="where the results go (default: out)")  # fmt: skip
     parser.add_argument("--scales", type=_scales, default=(1.0,), metavar="A,B,..",
                         help="average over copies scaled by these factors")  # fmt: skip
     parser.add_argument("--flip", action="store_true", help="average over the mirror image, too")
@@ -348,6 +351,31 @@ def _lesson(commands: argparse._SubParsersAction) -> None:
                            help="what to write (default: NN_name.ipynb)")  # fmt: skip
 
 
+def _study(commands: argparse._SubParsersAction) -> None:
+    parser = _command(
+        commands,
+        "study",
+        "put a paper's claim to the test: train what it compares, with several seeds",
+        "  minseg study --list\n"
+        "  minseg study skips\n"
+        "  minseg study rare-class --seeds 3 --budget 40\n"
+        "  minseg study all --record\n"
+        "\nEvery training runs in a process of its own, as many at once as there are cores. What\n"
+        "is finished is kept in the output folder, so that a study goes on after an interruption.\n"
+        "Some studies need real images, in the folder that $MINSEG_DATA names.\n",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a study, or all")
+    parser.add_argument("--list", action="store_true", help="all studies, and what they showed")
+    parser.add_argument("--seeds", type=_positive(int), metavar="N",
+                        help="repetitions of each training (default: the study's)")  # fmt: skip
+    parser.add_argument("--budget", type=_positive(int), metavar="STEPS",
+                        help="how long each training is (default: the study's)")  # fmt: skip
+    parser.add_argument("--out", default="out/studies", metavar="DIR",
+                        help="where runs and figures go (default: out/studies)")  # fmt: skip
+    parser.add_argument("--record", action="store_true",
+                        help="keep the result in the package, as what --list shows")  # fmt: skip
+
+
 def _exercise(commands: argparse._SubParsersAction) -> None:
     parser = _command(
         commands,
@@ -391,8 +419,8 @@ def _add_data(parser: argparse.ArgumentParser, default: str) -> None:
                         help="where the data lies (default: $MINSEG_DATA)")  # fmt: skip
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--weights", required=True, metavar="W",
+def _add_weights(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("--weights", required=required, metavar="W",
                         help="a run folder (its best weights), a .safetensors file, or the name "
                         "of published weights: segformer_b0_ade20k, ...")  # fmt: skip
 

@@ -89,16 +89,22 @@ def eval(
 
 
 def predict(
-    images: list[str], weights: str, out: str, features: str | None, device: str | None,
+    images: list[str], weights: str | None, out: str, features: str | None, device: str | None,
     **options: Any,
 ) -> int:  # fmt: skip
     """Label pictures; 1 if one of them could not be read."""
     from minseg.crf import ITERATIONS
     from minseg.data import read_image
     from minseg.predict import feature_maps, find_layer, load_network, write_prediction
+    from minseg.pretrained import STREET
     from minseg.progress import counting
 
-    network = load_network(weights, device or "cpu")
+    if weights is None:
+        console.print(
+            "no --weights: a small U-Net that comes with minseg, trained on drawn street scenes; "
+            "of photos expect little"
+        )
+    network = load_network(STREET if weights is None else weights, device or "cpu")
     if features is not None:
         find_layer(network, features)  # before the pictures, which may take long
     Path(out).mkdir(parents=True, exist_ok=True)
@@ -206,6 +212,17 @@ def _export_lesson(lesson: str, file: str | None) -> int:
     write_atomically(str(path), notebook(entry).encode())
     console.print(f"{path}: open it in Jupyter")
     return 0
+
+
+def study(
+    name: str | None, list: bool, seeds: int | None, budget: int | None, out: str, record: bool
+) -> int:
+    """Run studies, or list them."""
+    from minseg.studies import commands
+
+    if list or name is None:
+        return commands.show_list(console)
+    return commands.run(console, name, seeds, budget, Path(out), record)
 
 
 def exercise(action: str, name: str | None) -> int:

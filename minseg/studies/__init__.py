@@ -1,0 +1,39 @@
+"""`minseg study`: what each idea of the papers buys, measured.
+
+A study trains the arms that isolate one claim on the same data, for as many steps, with several
+seeds, and says whether a difference shows. `claims/` has a file a study, `study` says what "shown"
+means, `run` trains (a process a run), `report` prints and draws, `recorded/` keeps the results that
+came with this version:
+
+    from minseg.studies import recorded
+
+    result = recorded("fcn-strides")
+    result.mean("FCN-8s"), result.verdict
+"""
+
+from importlib import import_module
+
+from minseg.studies.claims import NAMES
+from minseg.studies.results import Result, load
+from minseg.studies.study import Comparison, Study
+from minseg.suggest import suggest
+
+__all__ = ["NAMES", "Comparison", "Result", "Study", "recorded", "study"]
+
+
+def study(name: str) -> Study:
+    """The study of that name. Raises ValueError for an unknown one, and lists them."""
+    if name not in NAMES:
+        raise ValueError(f"study: no study {name!r}{suggest(name, NAMES)}: {', '.join(NAMES)}")
+    return import_module(f"minseg.studies.claims.{name.replace('-', '_')}").STUDY
+
+
+def recorded(name: str) -> Result:
+    """The result of a study that came with this version of minseg.
+
+    Raises ValueError for an unknown study, FileNotFoundError where none was recorded.
+    """
+    result = load(study(name).name)
+    if result is None:
+        raise FileNotFoundError(f"study {name}: not recorded yet: minseg study {name} --record")
+    return result

@@ -1,0 +1,77 @@
+"""What `minseg study ...` does: prints, draws, records."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from minseg import viz
+from minseg.checkpoint import write_atomically
+from minseg.studies import NAMES, report, study
+from minseg.studies.results import RECORDED, Result, load, result_of
+from minseg.studies.run import Run, run_study
+from minseg.studies.study import Study
+
+
+def show_list(console: Console) -> int:
+    studies = [study(name) for name in NAMES]
+    # The table has colours, which the console of plain text would print as markup.
+    coloured = Console(highlight=False, width=console.width)
+    coloured.print(report.list_table(studies, [load(name) for name in NAMES]))
+    console.print(f"\n{report.RULE}")
+    return 0
+
+
+def run(
+    console: Console, name: str, seeds: int | None, budget: int | None, out: Path, record: bool
+) -> int:
+    """Run one study, or all of them. Raises ValueError for an unknown one."""
+    if record and (seeds is not None or budget is not None):
+        raise ValueError("study: --record keeps a study's own seeds and budget; leave them out")
+    studies = [study(each) for each in (NAMES if name == "all" else [name])]
+    total = sum((seeds or one.seeds) * len(one.trainings) for one in studies)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=total)
+        for one in studies:
+            bar.update(task, description=one.name)
+            console.print(f"{one.name}: {one.claim}\n  {one.source}\n  {one.setting}")
+
+            def done(training: str, seed: int, run: Run) -> None:
+                scores = ", ".join(f"{arm} {score:.3f}" for arm, score in run["scores"].items())
+                console.print(f"  seed {seed}: {scores}  ({run['seconds']:.0f} s)")
+                bar.advance(task)
+
+            steps, number = budget or one.steps, seeds or one.seeds
+            runs = run_study(one, number, steps, out / one.name, done)
+            result = result_of(one, steps, runs, _command(one, seeds, budget, record))
+            _show(console, result, out, record)
+    return 0
+
+
+def _command(one: Study, seeds: int | None, budget: int | None, record: bool) -> str:
+    options = {"--seeds": seeds, "--budget": budget}
+    given = "".join(f" {option} {value}" for option, value in options.items() if value is not None)
+    return f"minseg study {one.name}{given}{' --record' if record else ''}"
+
+
+def _show(console: Console, result: Result, out: Path, record: bool) -> None:
+    """Print the scores, and write result and figure, with `record` into the package as well."""
+    console.print(report.scores_table(result))
+    for comparison in result.comparisons:
+        console.print(report.sentence(comparison))
+    console.print(f"verdict: {result.verdict}", style="bold")
+    text = result.to_json().encode()
+    write_atomically(out / f"{result.name}.json", text)
+    viz.save(report.figure(result), out / f"{result.name}.png")
+    console.print(f"figure: {out / result.name}.png\n")
+    if record:
+        write_atomically(RECORDED / f"{result.name}.json", text)

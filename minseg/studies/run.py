@@ -1,0 +1,89 @@
+"""Running a study: each training and seed in a process of its own, as many at once as cores.
+
+One process with all cores would be slower: what a step does between its matrix products runs on
+one core, and in small networks that is much. A finished run is a file in the output folder, so that
+a study that was interrupted goes on where it was. The file's name has all that the run depends on,
+and a digest of the study's own source: a study that was changed runs anew.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from inspect import getsourcefile
+from pathlib import Path
+from typing import Any
+
+from minseg.parallel import get_num_threads
+from minseg.studies.study import Study
+
+Run = dict[str, Any]  # "scores" by arm, "seconds"
+# Of BLAS, whichever NumPy has; the worker sees to minseg's own.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+}
+
+
+def run_study(
+    study: Study,
+    seeds: int,
+    steps: int,
+    out: Path,
+    done: Callable[[str, int, Run], None] = lambda training, seed, run: None,
+) -> dict[tuple[str, int], Run]:
+    """All runs of a study, those in `out` included.
+
+    done: called with each run, in the order in which they end.
+    Raises RuntimeError with a run's last words where one fails; those that were finished are kept.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    runs: dict[tuple[str, int], Run] = {}
+    missing = []
+    for seed in range(seeds):
+        for training in study.trainings:
+            file = out / file_name(study, training, seed, steps)
+            if file.is_file():
+                runs[training, seed] = json.loads(file.read_text())
+                done(training, seed, runs[training, seed])
+            else:
+                missing.append((training, seed, file))
+    with ThreadPoolExecutor(get_num_threads()) as pool:
+        waiting = {
+            pool.submit(_run, study, training, seed, steps, file): (training, seed)
+            for training, seed, file in missing
+        }
+        try:
+            for future in as_completed(waiting):
+                training, seed = waiting[future]
+                runs[training, seed] = future.result()
+                done(training, seed, runs[training, seed])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return runs
+
+
+def file_name(study: Study, training: str, seed: int, steps: int) -> str:
+    """Of the run's result: "fcn-8s-seed0-steps100-3f2a91c4.json"."""
+    words = "".join(c if c.isalnum() else " " for c in training.lower()).split()
+    function = study.trainings[training]
+    source = getsourcefile(getattr(function, "func", function))
+    digest = hashlib.sha256(Path(source or __file__).read_bytes() + training.encode())
+    return f"{'-'.join(words)}-seed{seed}-steps{steps}-{digest.hexdigest()[:8]}.json"
+
+
+def _run(study: Study, training: str, seed: int, steps: int, file: Path) -> Run:
+    command = [sys.executable, "-m", "minseg.studies.worker"]
+    command += [study.name, training, str(seed), str(steps), str(file)]
+    ended = subprocess.run(
+        command, env={**os.environ, **ONE_THREAD}, stderr=subprocess.PIPE, text=True
+    )
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        raise RuntimeError(f"study {study.name}, {training}, seed {seed}: {lines[-1]}")
+    return json.loads(file.read_text())
