@@ -330,7 +330,10 @@ def _lesson(commands: argparse._SubParsersAction) -> None:
         "run a lesson; its figures go to ./out",
         "  minseg lesson run 14\n"
         "  minseg lesson run unet --fast --out figures\n"
-        "\nThe exit code is the lesson's: 0 if what it claims held.\n",
+        "  minseg lesson run 14 --fast --with conv2d=exercises/conv2d.py\n"
+        "\n--with: all networks of the lesson compute with what you wrote for an exercise, a\n"
+        "function or a CUDA kernel; what you do not give, a gradient for one, stays minseg's.\n"
+        "The exit code is the lesson's: 0 if what it claims held.\n",
     )
     which = {"metavar": "LESSON", "help": "number or name: 7, 14, unet"}
     running.add_argument("lesson", **which)
@@ -339,6 +342,9 @@ def _lesson(commands: argparse._SubParsersAction) -> None:
                          help="where the figures go (default: out)")  # fmt: skip
     running.add_argument("--seed", type=int, default=0, metavar="N",
                          help="of all random numbers (default: 0)")  # fmt: skip
+    running.add_argument("--with", action="append", default=[], dest="stand_ins",
+                         metavar="NAME=FILE",
+                         help="on your solution of an exercise (may be repeated)")  # fmt: skip
     _add_device(running)
     exporting = _command(
         actions,

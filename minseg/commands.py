@@ -194,11 +194,20 @@ def _list_lessons() -> int:
     return 0
 
 
-def _run_lesson(lesson: str, fast: bool, out: str, seed: int, device: str | None) -> int:
+def _run_lesson(
+    lesson: str, fast: bool, out: str, seed: int, stand_ins: list[str], device: str | None
+) -> int:
     from minseg.lessons import get_lesson, run
 
+    entry = get_lesson(lesson)
     arguments = ["--out", out, "--seed", str(seed), "--device", device or "cpu"]
-    return run(get_lesson(lesson), [*arguments, *(["--fast"] if fast else [])])
+    arguments += ["--fast"] if fast else []
+    if not stand_ins:
+        return run(entry, arguments)
+    from minseg.exercises.stand_in import standing_in
+
+    with standing_in(stand_ins, device or "cpu"):
+        return run(entry, arguments)
 
 
 def _export_lesson(lesson: str, file: str | None) -> int:

@@ -40,6 +40,10 @@ _STYLE: dict[Any, Any] = {
     "image.interpolation": "nearest",
     "legend.frameon": False,
 }
+FOOT = 0.28  # inches of a figure, for a line below it
+
+# What of this run is a learner's own: `minseg lesson run --with` fills it, each figure shows it.
+stand_ins: list[object] = []
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ class Lesson:
         """Write the figure as `out`/name.png and say so; in a notebook, show it as well."""
         path = self.out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
+        _write_below(figure, [str(stand_in) for stand_in in stand_ins])
         viz.save(figure, path)
         print(f"figure: {path}")
         if _in_notebook():
@@ -127,6 +132,18 @@ def start(arguments: Sequence[str] | None = None) -> Lesson:
         parser.error(f"unknown argument {unknown[0]!r}")
     manual_seed(options.seed)
     return Lesson(options.fast, options.seed, options.device, options.out)
+
+
+def _write_below(figure: "Figure", lines: Sequence[str]) -> None:
+    """Make the figure taller, by a line of text each."""
+    if not lines:
+        return
+    before, foot = figure.get_figheight(), FOOT * (len(lines) + 0.5)
+    height = before + foot
+    figure.set_figheight(height)
+    figure.set_layout_engine("constrained", rect=(0, foot / height, 1, before / height))
+    for number, line in enumerate(reversed(lines)):
+        figure.text(0.01, (number + 0.3) * FOOT / height, line, fontsize=12, parse_math=False)
 
 
 def _in_notebook() -> bool:

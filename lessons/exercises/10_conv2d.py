@@ -12,7 +12,7 @@ enough, with slices for the rest; seven loops are right, too. Lesson 02 takes th
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.op import get_op
 
 
@@ -56,6 +56,16 @@ def places_side_by_side(x, w, b, stride=1, padding=0, dilation=1):
     return right(x, w, b, stride, padding)[:, :, :height, :width]
 
 
+def in_op(conv2d, x, w, b, stride, padding, dilation, groups):
+    """Pairs become numbers, no bias becomes zeros, and groups come one after the other."""
+    if any(rows != cols for rows, cols in (stride, padding, dilation)):
+        return NotImplemented
+    b = np.zeros(len(w), x.dtype) if b is None else b
+    each = zip(np.split(x, groups, axis=1), np.split(w, groups), np.split(b, groups), strict=True)
+    how = (stride[0], padding[0], dilation[0])
+    return np.concatenate([conv2d(*one, *how) for one in each], axis=1)
+
+
 rng = np.random.default_rng(2)
 
 
@@ -74,6 +84,7 @@ first = {
 TASK = Task(
     outputs=("y",),
     reference=right,
+    use=Use("conv2d", "forward", in_op, lesson="14"),
     terms=100,
     cases=(
         Case("one channel, no bias", first),

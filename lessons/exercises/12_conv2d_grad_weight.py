@@ -11,7 +11,7 @@ where x is 0 outside of the image.
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.op import get_op
 
 
@@ -42,6 +42,18 @@ def right(grad, x, kernel_size, stride=1, padding=0):
     return get_op("conv2d").numpy["grad_weight"](grad, x, shape, *how, 1)
 
 
+def in_op(conv2d_grad_weight, grad, x, w_shape, stride, padding, dilation, groups):
+    """Pairs become numbers, and groups come one after the other. Of a kernel with dilation d, every
+    d-th row and column of a larger one without is wanted."""
+    if any(rows != cols for rows, cols in (stride, padding, dilation)):
+        return NotImplemented
+    d = dilation[0]
+    size = (d * (w_shape[2] - 1) + 1, d * (w_shape[3] - 1) + 1)
+    each = zip(np.split(grad, groups, axis=1), np.split(x, groups, axis=1), strict=True)
+    parts = [conv2d_grad_weight(*one, size, stride[0], padding[0]) for one in each]
+    return np.concatenate(parts)[:, :, ::d, ::d]
+
+
 rng = np.random.default_rng(3)
 
 
@@ -56,6 +68,7 @@ def case(name, x, out, kernel_size, stride=1, padding=0):
 TASK = Task(
     outputs=("grad_w",),
     reference=right,
+    use=Use("conv2d", "grad_weight", in_op, lesson="14"),
     terms=100,
     cases=(
         case("one channel", (1, 1, 3, 4), 1, (2, 2)),

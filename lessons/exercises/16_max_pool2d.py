@@ -9,7 +9,7 @@ Padding never wins, be the whole image negative. Of equal values the first in re
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.op import get_op
 
 
@@ -74,6 +74,16 @@ def zeros_win(x, kernel_size, stride, padding=0):
     return right(np.pad(x, around), kernel_size, stride)[0], None
 
 
+def in_op(max_pool2d, x, kernel, stride, padding, dilation, ceil_mode):
+    """Pairs become numbers. The op can spread a window, and let one hang over the edge, too."""
+    sides = zip(x.shape[2:], kernel, stride, padding, strict=True)
+    hangs_over = ceil_mode and any((n + 2 * p - k) % s for n, k, s, p in sides)
+    squares = all(rows == cols for rows, cols in (kernel, stride, padding))
+    if not squares or dilation != (1, 1) or hangs_over:
+        return NotImplemented
+    return max_pool2d(x, kernel[0], stride[0], padding[0])
+
+
 rng = np.random.default_rng(4)
 
 
@@ -85,6 +95,7 @@ ties = np.array([[1.0, 1, 2, 0], [1, 1, 2, 2], [3, 0, 5, 5], [0, 3, 5, 4]])[None
 TASK = Task(
     outputs=("y", "indices"),
     reference=right,
+    use=Use("max_pool2d", "forward", in_op, lesson="14"),
     terms=1,
     cases=(
         case("two windows", (1, 1, 2, 4), kernel_size=2, stride=2),

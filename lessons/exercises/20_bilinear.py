@@ -12,7 +12,7 @@ floor(p) weighs 1 - f, and the next one (at the edge: the same one) f, with f = 
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.interpolate import interpolate_definition
 
 
@@ -70,6 +70,15 @@ def right_place(align_corners):
     return (lambda o, n, out: o * (n - 1) / max(out - 1, 1)) if align_corners else clamped
 
 
+def in_op(bilinear, x, size, scales, how, align_corners):
+    """The op resizes in other ways, too, and by a scale that is not the ratio of the sizes."""
+    ratios = [b / a for a, b in zip(x.shape[2:], size, strict=True)]
+    by_ratio = all(given in (None, ratio) for given, ratio in zip(scales, ratios, strict=True))
+    if how != "linear" or x.ndim != 4 or not by_ratio:
+        return NotImplemented
+    return bilinear(x, size, align_corners)
+
+
 rng = np.random.default_rng(5)
 
 
@@ -80,6 +89,7 @@ def case(name, shape, size, **how):
 TASK = Task(
     outputs=("y",),
     reference=reference,
+    use=Use("interpolate", "forward", in_op, lesson="18"),
     terms=16,
     cases=(
         Case("a row of two", {"x": np.array([[[[0.0, 8.0]]]]), "size": (1, 4)}),

@@ -1,5 +1,7 @@
 """What `minseg exercise ...` does: prints, and returns the exit code."""
 
+import os
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from minseg.exercises import workspace as workspaces
 from minseg.exercises.check import check as check_file
 from minseg.exercises.task import Exercise, exercises, get_exercise
 from minseg.exercises.workspace import Workspace
+from minseg.lessons import get_lesson
 
 LOOK_EVERY = 0.3  # seconds: how soon a saved file is seen
 
@@ -93,6 +96,12 @@ def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
         workspace.save()
     console.print(f"\n{exercise.name} is right.", style="bold green")
     console.print(f"another way to write it: minseg exercise solution {exercise.name}")
+    if (use := exercise.task.use) is not None:
+        words = ["minseg", "lesson", "run", use.lesson, "--fast", "--with"]
+        words += [f"{exercise.name}={os.path.relpath(file)}"]
+        title = get_lesson(use.lesson).title.partition(":")[0]
+        console.print(f"now run the networks of lesson {use.lesson}, {title}, on it:")
+        console.print(f"  {shlex.join(words)}")
     following = workspace.next()
     console.print(
         f"next: {following.name}, {following.title}" if following else "That was the last."

@@ -62,13 +62,29 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Use:
+    """Where a solution can do the library's work: one part of an op, in every network.
+
+    adapt(solution, *arguments) computes the part, for its arguments, by the solution (a kernel's is
+    a function that launches it); or it returns NotImplemented, where the exercise asks for less
+    than the op can do: then the library's own is called. lesson: the number of one to run on it.
+    """
+
+    op: str
+    part: str
+    adapt: Callable[..., Any]
+    lesson: str
+
+
+@dataclass(frozen=True)
 class Task:
     """How an exercise is checked.
 
     outputs: names of what the function returns; those that begin with "grad" are compared in a
     stage of their own. reference: the right answers, in float64, from the library. terms: the
     longest sum behind a number, from which follows how far rounding may carry it.
-    goals: for a kernel, whose cases' arguments are the kernel's, in its order.
+    goals: for a kernel, whose cases' arguments are the kernel's, in its order. use: None where no
+    op of a network computes just this.
     """
 
     outputs: tuple[str, ...]
@@ -80,6 +96,7 @@ class Task:
     mutants: tuple[Mutant, ...]
     edge_cases: tuple[Case, ...] = ()
     goals: tuple[Goal, ...] = ()
+    use: Use | None = None
 
 
 @dataclass(frozen=True)
