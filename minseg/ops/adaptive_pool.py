@@ -17,6 +17,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
+from minseg.ops.fast import window_means
 from minseg.ops.max_pool import add_at_indices
 from minseg.ops.op import Op, launch
 from minseg.ops.pool import as_planes, plane_blocks
@@ -46,16 +47,20 @@ def adaptive_avg_pool2d_definition(x: Array, size: Pair) -> Array:
 
 
 def _avg_forward_numpy(x: Array, size: Pair) -> Array:
-    planes = as_planes(x)[:, 0]
+    planes, windows = as_planes(x)[:, 0], _windows(x.shape, size)
+    if window_means.serves(*windows, x.shape[2:]):
+        means = window_means.forward(planes, *windows)
+        if means is not None:
+            return means.reshape(*x.shape[:2], *size)
     y = np.empty((planes.shape[0], *size), x.dtype)
     blocks = plane_blocks(planes, fit_cache=False)
 
     def one_block(index: int) -> None:
         block = blocks[index]
         narrow = np.empty((block.stop - block.start, size[0], x.shape[3]), x.dtype)
-        for r, rows in enumerate(adaptive_windows(x.shape[2], size[0])):
+        for r, rows in enumerate(windows[0]):
             narrow[:, r] = planes[block, rows].mean(axis=1)
-        for q, cols in enumerate(adaptive_windows(x.shape[3], size[1])):
+        for q, cols in enumerate(windows[1]):
             y[block, :, q] = narrow[:, :, cols].mean(axis=2)
 
     parallel_for(one_block, len(blocks))
@@ -64,20 +69,32 @@ def _avg_forward_numpy(x: Array, size: Pair) -> Array:
 
 def _avg_grad_input_numpy(grad: Array, x_shape: tuple[int, ...]) -> Array:
     """Every element of a window gets the same share; where windows overlap, one of each."""
-    planes = as_planes(grad)[:, 0]
+    planes, windows = as_planes(grad)[:, 0], _windows(x_shape, grad.shape[2:])
+    if window_means.serves(*windows, x_shape[2:]):
+        shares = window_means.grad_input(planes, *windows, x_shape[2:])
+        if shares is not None:
+            return shares.reshape(x_shape)
     dx = np.zeros((planes.shape[0], *x_shape[2:]), grad.dtype)
     blocks = plane_blocks(dx, fit_cache=False)
 
     def one_block(index: int) -> None:
         block = blocks[index]
         wide = np.zeros((block.stop - block.start, grad.shape[2], x_shape[3]), grad.dtype)
-        for q, cols in enumerate(adaptive_windows(x_shape[3], grad.shape[3])):
+        for q, cols in enumerate(windows[1]):
             wide[:, :, cols] += planes[block, :, q, None] / (cols.stop - cols.start)
-        for r, rows in enumerate(adaptive_windows(x_shape[2], grad.shape[2])):
+        for r, rows in enumerate(windows[0]):
             dx[block, rows] += wide[:, r, None] / (rows.stop - rows.start)
 
     parallel_for(one_block, len(blocks))
     return dx.reshape(x_shape)
+
+
+def _windows(
+    x_shape: tuple[int, ...], size: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Of the rows and of the columns."""
+    rows, cols = (tuple(adaptive_windows(*axis)) for axis in zip(x_shape[2:], size, strict=True))
+    return rows, cols
 
 
 def _avg_forward_cuda(x: Array, size: Pair) -> Array:
