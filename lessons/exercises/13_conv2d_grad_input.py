@@ -13,7 +13,7 @@ reached, as in a last row that a stride of 2 leaves over, get 0.
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.op import get_op
 
 
@@ -68,6 +68,19 @@ def side_by_side(grad, w, size, stride=1, padding=0):
     return x[:, :, padding : padding + size[0], padding : padding + size[1]]
 
 
+def in_op(conv2d_grad_input, grad, w, x_shape, stride, padding, dilation, groups):
+    """Pairs become numbers, and groups come one after the other. A kernel with dilation d is a
+    larger one without, zero but for every d-th row and column."""
+    if any(rows != cols for rows, cols in (stride, padding, dilation)):
+        return NotImplemented
+    d, (kh, kw) = dilation[0], w.shape[2:]
+    spread = np.zeros((*w.shape[:2], d * (kh - 1) + 1, d * (kw - 1) + 1), w.dtype)
+    spread[:, :, ::d, ::d] = w
+    each = zip(np.split(grad, groups, axis=1), np.split(spread, groups), strict=True)
+    parts = [conv2d_grad_input(*one, x_shape[2:], stride[0], padding[0]) for one in each]
+    return np.concatenate(parts, axis=1)
+
+
 rng = np.random.default_rng(32)
 
 
@@ -82,6 +95,7 @@ first = {"grad": np.array([[[[1.0, 10.0]]]]), "w": np.array([[[[1.0, 2.0], [3.0,
 TASK = Task(
     outputs=("grad_x",),
     reference=right,
+    use=Use("conv2d", "grad_input", in_op, lesson="14"),
     terms=100,
     cases=(
         Case("two outputs", {**first, "size": (2, 3)}),

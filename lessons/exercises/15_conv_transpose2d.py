@@ -17,7 +17,7 @@ Mind w: input channels first, (C, O, kh, kw), the other way round than for conv2
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.op import get_op
 
 
@@ -83,6 +83,15 @@ def output_padding_above(x, w, b, stride=1, padding=0, output_padding=0):
     return y[:, :, start : start + height, start : start + width]
 
 
+def in_op(conv_transpose2d, x, w, b, stride, padding, output_padding, groups, dilation):
+    """Pairs become numbers, no bias becomes zeros. The exercise knows no groups, no dilation."""
+    pairs = (stride, padding, output_padding)
+    if groups > 1 or dilation != (1, 1) or any(rows != cols for rows, cols in pairs):
+        return NotImplemented
+    b = np.zeros(w.shape[1], x.dtype) if b is None else b
+    return conv_transpose2d(x, w, b, *(rows for rows, _ in pairs))
+
+
 rng = np.random.default_rng(34)
 
 
@@ -95,6 +104,7 @@ def case(name, x, out, kernel_size, **how):
 TASK = Task(
     outputs=("y",),
     reference=right,
+    use=Use("conv_transpose2d", "forward", in_op, lesson="14"),
     terms=100,
     cases=(
         Case("the example", {"x": np.array([[[[1.0, 10.0]]]]), "w": np.array([[[[1.0, 2.0, 3.0]]]]),

@@ -13,7 +13,7 @@ NumPy has a trap here: a[i] += v adds only once where i names a place twice. np.
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.max_pool import add_at_indices, max_pool2d_definition
 
 
@@ -78,6 +78,11 @@ def windows_filled(grad, indices, size):
     return grad.repeat(repeats[0], axis=2).repeat(repeats[1], axis=3)
 
 
+def in_op(max_pool2d_grad, grad, indices, x_shape, *window):
+    """The indices say all: what the windows were need not be known."""
+    return max_pool2d_grad(grad, indices, x_shape[2:])
+
+
 rng = np.random.default_rng(41)
 
 
@@ -93,6 +98,7 @@ def case(name, shape, kernel_size, stride):
 TASK = Task(
     outputs=("grad_x",),
     reference=right,
+    use=Use("max_pool2d", "grad_input", in_op, lesson="14"),
     terms=9,
     cases=(
         Case("three windows in a row of six", {

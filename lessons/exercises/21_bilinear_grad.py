@@ -16,7 +16,7 @@ is not: grad, bilinearly resized to the size of x.
 
 import numpy as np
 
-from minseg.exercises.task import Case, Mutant, Slip, Task
+from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 from minseg.ops.op import get_op
 
 
@@ -99,6 +99,15 @@ def added_once(grad, size, align_corners=False):
     return grad
 
 
+def in_op(bilinear_grad, grad, size, scales, how, align_corners):
+    """The op resizes in other ways, too, and by a scale that is not the ratio of the sizes."""
+    ratios = [b / a for a, b in zip(size, grad.shape[2:], strict=True)]
+    by_ratio = all(given in (None, ratio) for given, ratio in zip(scales, ratios, strict=True))
+    if how != "linear" or grad.ndim != 4 or not by_ratio:
+        return NotImplemented
+    return bilinear_grad(grad, size, align_corners)
+
+
 rng = np.random.default_rng(44)
 
 
@@ -109,6 +118,7 @@ def case(name, out, size, **how):
 TASK = Task(
     outputs=("grad_x",),
     reference=right,
+    use=Use("interpolate", "grad_input", in_op, lesson="18"),
     terms=50,
     cases=(
         Case("five outputs of two pixels", {"grad": np.array([[[[1.0, 10, 20, 30, 5]]]]),

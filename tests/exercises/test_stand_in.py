@@ -38,6 +38,23 @@ CALLS = {
          (grad, x, (6, 2, 3, 3), TWO, ONE, ONE, 2), (grad, x, (6, 4, 2, 3), ONE, ONE, (3, 3), 1)],
         [(grad, x, (6, 4, 4, 3), ONE, (0, 1), (1, 2), 1)],
     ),
+    "conv2d_grad_input": (
+        [(grad, w, x.shape, TWO, ONE, ONE, 1), (grad, w, (2, 4, 6, 6), ONE, NONE, ONE, 1),
+         (grad, w_half, x.shape, TWO, ONE, ONE, 2), (grad, w, (2, 4, 8, 8), ONE, NONE, TWO, 1)],
+        [(grad, w, (2, 4, 4, 6), ONE, (1, 0), ONE, 1)],
+    ),
+    "conv_transpose2d": (
+        [(grad, w, None, TWO, NONE, NONE, 1, ONE), (grad, w, b[:4], TWO, ONE, ONE, 1, ONE)],
+        [(grad, w, None, (2, 1), NONE, NONE, 1, ONE), (grad, w, None, ONE, NONE, NONE, 2, ONE),
+         (grad, w, None, ONE, NONE, NONE, 1, TWO)],
+    ),
+    "max_pool2d_grad": (
+        [(grad, rng.integers(0, 56, grad.shape), (2, 6, 7, 8), (3, 3), TWO, ONE, ONE)], []),
+    "bilinear_grad": (
+        [(grad, TWO, (None, None), "linear", False), (grad, (3, 5), (None, None), "linear", True)],
+        [(grad, TWO, (None, None), "nearest", False), (grad, TWO, (2.0, 2.1), "linear", False),
+         (grad[0], (2,), (None,), "linear", False)],
+    ),
     "max_pool2d": (
         [(x, TWO, TWO, NONE, ONE, False), (x, (3, 3), TWO, ONE, ONE, False),
          (x, (3, 3), ONE, ONE, ONE, True)],
