@@ -26,6 +26,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_not_inplace, check_tensor
+from minseg.ops.fast import activation as fast
 from minseg.ops.op import Op
 from minseg.parallel import in_blocks
 from minseg.tensor import Tensor, record
@@ -48,12 +49,17 @@ def elementwise_op(
     scalar: Callable[..., float],
     forward: Callable[..., Array],
     grad_input: Callable[..., Array],
+    fast_forward: Callable[..., None] | None = None,
+    fast_grad_input: Callable[..., None] | None = None,
 ) -> Op:
     """The op of a function of one number, and of its derivative; on arrays, block by block."""
     return Op(
         name,
         definition=elementwise_definition(scalar),
-        numpy={"forward": in_blocks(forward), "grad_input": in_blocks(grad_input)},
+        numpy={
+            "forward": in_blocks(forward, fast_forward),
+            "grad_input": in_blocks(grad_input, fast_grad_input),
+        },
     )
 
 
@@ -65,6 +71,11 @@ def of_input(op: Op, input: Tensor, *arguments: float | str) -> Tensor:
     def quiet(part: str, array: Array, *others: Any) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # an infinity times 0 is NaN: it shows
             return op.run(part, array, *others)
+
+    if input.requires_grad and fast.has_slope(op.name, x) and not op.overrides:
+        with np.errstate(over="ignore", invalid="ignore"):
+            y, slope = fast.value_and_slope(op.name, x, *arguments)
+        return record(op.name, y, (input,), lambda grad: (fast.product(grad, slope),))
 
     def backward(grad: Array) -> tuple[Array]:
         return (quiet("grad_input", grad, x, *arguments),)
@@ -92,6 +103,8 @@ relu_op = elementwise_op(
     lambda x: max(x, 0.0),
     lambda x: array_module(x).maximum(x, 0),
     lambda grad, y: grad * ~(y <= 0),  # so written, a NaN shows
+    fast.relu,
+    fast.relu_grad,
 )
 
 
@@ -116,6 +129,8 @@ leaky_relu_op = elementwise_op(
     lambda x, slope: x if x > 0 else slope * x,
     _leaky_relu_forward,
     _leaky_relu_grad_input,
+    fast.leaky_relu,
+    fast.leaky_relu_grad,
 )
 
 
@@ -142,6 +157,7 @@ elu_op = elementwise_op(
     lambda x, alpha: x if x > 0 else alpha * math.expm1(x),
     _elu_forward,
     _elu_grad_input,
+    fast.elu,
 )
 
 
@@ -189,6 +205,7 @@ hardswish_op = elementwise_op(
     lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
     lambda x: x * ((x + 3).clip(0, 6) / 6),
     _hardswish_grad_input,
+    fast.hardswish,
 )
 
 
@@ -214,6 +231,8 @@ sigmoid_op = elementwise_op(
     _sigmoid_scalar,
     sigmoid_of,
     lambda grad, y: grad * (y * (1 - y)),
+    fast.sigmoid,
+    fast.sigmoid_grad,
 )
 
 
@@ -232,6 +251,7 @@ silu_op = elementwise_op(
     lambda x: x * _sigmoid_scalar(x),
     lambda x: x * sigmoid_of(x),
     _silu_grad_input,
+    fast.silu,
 )
 
 
@@ -246,6 +266,8 @@ tanh_op = elementwise_op(
     math.tanh,
     lambda x: array_module(x).tanh(x),
     lambda grad, y: grad * (1 - y * y),
+    fast.tanh,
+    fast.tanh_grad,
 )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.activation import elementwise_op, of_input
+from minseg.ops.fast import activation as fast
 from minseg.tensor import Tensor
 
 # Of T_0(t), T_1(t), ...; computed anew to 20 digits by interpolation at 60 Chebyshev points.
@@ -99,7 +100,7 @@ def _inner(x: Array) -> Array:
     return SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)
 
 
-op = elementwise_op("gelu", _scalar, _forward, _grad_input)
+op = elementwise_op("gelu", _scalar, _forward, _grad_input, fast.gelu)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
