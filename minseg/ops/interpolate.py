@@ -34,6 +34,7 @@ import numpy as np
 
 from minseg.array import Array, array_module, device_of, to_device
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import repeat
 from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
@@ -232,15 +233,20 @@ def _apply_to_axis(x: Array, taps: Taps, axis: int) -> Array:
 
 def _forward_numpy(x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool) -> Array:
     lines = zip(x.shape[2:], out, scales, strict=True)
-    return _apply(x, [_taps(*line, how, align_corners, x.dtype) for line in lines])
+    axes = [_taps(*line, how, align_corners, x.dtype) for line in lines]
+    if repeat.serves(x.shape[2:], [taps.index for taps in axes]):
+        return repeat.forward(x, out)
+    return _apply(x, axes)
 
 
 def _grad_input_numpy(
     grad: Array, size: Sizes, scales: Scales, how: str, align_corners: bool
 ) -> Array:
     lines = zip(size, grad.shape[2:], scales, strict=True)
-    axes = [_turned(_taps(*line, how, align_corners, grad.dtype), line[0]) for line in lines]
-    return _apply(grad, axes)
+    axes = [_taps(*line, how, align_corners, grad.dtype) for line in lines]
+    if repeat.serves(size, [taps.index for taps in axes]):
+        return repeat.grad_input(grad, size)
+    return _apply(grad, [_turned(taps, n) for taps, n in zip(axes, size, strict=True)])
 
 
 Table = tuple[Array, Array]  # taps on a device: index (int32) and weight, each (T, out)

@@ -28,7 +28,8 @@ def serves(rows: Windows, cols: Windows, size: tuple[int, ...]) -> bool:
 def forward(planes: Array, rows: Windows, cols: Windows) -> Array | None:
     """The means (P, H', W') of planes (P, H, W) over every window of rows and of columns."""
     matrix, count = _matrix(rows, cols, planes.shape[1:], planes.dtype)
-    y = _product(planes.reshape(len(planes), len(matrix)), matrix)
+    with np.errstate(invalid="ignore"):  # 0 * inf: see above
+        y = _product(planes.reshape(len(planes), len(matrix)), matrix)
     y /= count
     return y.reshape(len(planes), len(rows), len(cols)) if np.isfinite(y).all() else None
 

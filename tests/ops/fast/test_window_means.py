@@ -31,18 +31,17 @@ def test_means_equal_the_definition_and_the_gradient_is_adjoint(shape, size, dty
     assert_adjoint(lambda x: op.forward(x, size), lambda g: op.grad_input(g, shape), x)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, np.finfo(np.float32).max])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_in_its_window(value):
     x = np.ones((1, 2, 6, 6), np.float32)
     x[0, 0, 0, :2] = value
     expected = np.ones((1, 2, 2, 2), np.float32)
-    with np.errstate(over="ignore"):
-        expected[0, 0, 0, 0] = (np.float32(2) * value + 7) / np.float32(9)
-        np.testing.assert_array_equal(op.forward(x, (2, 2)), expected)
+    expected[0, 0, 0, 0] = value
+    np.testing.assert_array_equal(op.forward(x, (2, 2)), expected)
     grad = np.ones((1, 2, 2, 2), np.float32)
     grad[0, 0, 0, 0] = value
     dx = op.grad_input(grad, x.shape)
-    np.testing.assert_allclose(dx[0, 0, :3, :3], value / 9, rtol=1e-6)
+    np.testing.assert_array_equal(dx[0, 0, :3, :3], value)
     dx[0, 0, :3, :3] = 1 / 9
     np.testing.assert_allclose(dx, 1 / 9, rtol=1e-6)
 
