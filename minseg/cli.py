@@ -366,16 +366,20 @@ def _study(commands: argparse._SubParsersAction) -> None:
         "  minseg study skips\n"
         "  minseg study rare-class --seeds 3 --budget 40\n"
         "  minseg study all --record\n"
+        "  minseg study networks --minutes 6\n"
         "\nEvery training runs in a process of its own, as many at once as there are cores. What\n"
         "is finished is kept in the output folder, so that a study goes on after an interruption.\n"
-        "Some studies need real images, in the folder that $MINSEG_DATA names.\n",
+        "Some studies need real images, in the folder that $MINSEG_DATA names. `networks` trains\n"
+        "all networks on such, for two hours, and makes a table and a figure of them.\n",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="a study, or all")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a study, or all, or networks")
     parser.add_argument("--list", action="store_true", help="all studies, and what they showed")
     parser.add_argument("--seeds", type=_positive(int), metavar="N",
                         help="repetitions of each training (default: the study's)")  # fmt: skip
     parser.add_argument("--budget", type=_positive(int), metavar="STEPS",
                         help="how long each training is (default: the study's)")  # fmt: skip
+    parser.add_argument("--minutes", type=_positive(float), metavar="M",
+                        help="how long each of the networks is trained (default: 6)")  # fmt: skip
     parser.add_argument("--out", default="out/studies", metavar="DIR",
                         help="where runs and figures go (default: out/studies)")  # fmt: skip
     parser.add_argument("--record", action="store_true",

@@ -224,13 +224,19 @@ def _export_lesson(lesson: str, file: str | None) -> int:
 
 
 def study(
-    name: str | None, list: bool, seeds: int | None, budget: int | None, out: str, record: bool
-) -> int:
+    name: str | None, list: bool, seeds: int | None, budget: int | None, minutes: float | None,
+    out: str, record: bool,
+) -> int:  # fmt: skip
     """Run studies, or list them."""
-    from minseg.studies import commands
+    from minseg.studies import commands, networks
 
+    if (minutes is not None) and name != "networks":
+        raise ValueError("study: --minutes is for networks; of a study, --budget is the steps")
     if list or name is None:
         return commands.show_list(console)
+    if name == "networks":
+        how_long = {"minutes": minutes or networks.MINUTES} if budget is None else {"steps": budget}
+        return commands.run_networks(console, how_long, Path(out), record)
     return commands.run(console, name, seeds, budget, Path(out), record)
 
 

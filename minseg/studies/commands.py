@@ -1,5 +1,7 @@
 """What `minseg study ...` does: prints, draws, records."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -7,10 +9,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from minseg import viz
 from minseg.checkpoint import write_atomically
-from minseg.studies import NAMES, report, study
-from minseg.studies.results import RECORDED, Result, load, result_of
+from minseg.progress import TrainingProgress
+from minseg.studies import NAMES, networks, report, study
+from minseg.studies.results import RECORDED, Result, how_made, load, result_of
 from minseg.studies.run import Run, run_study
 from minseg.studies.study import Study
+from minseg.train import Stopped, Trainer
 
 
 def show_list(console: Console) -> int:
@@ -54,6 +58,38 @@ def run(
             runs = run_study(one, number, steps, out / one.name, done)
             result = result_of(one, steps, runs, _command(one, seeds, budget, record))
             _show(console, result, out, record)
+    return 0
+
+
+def run_networks(console: Console, budget: networks.Budget, out: Path, record: bool) -> int:
+    """Train and score what is missing, then table and figure; 130 if it was stopped."""
+    folder = out / "networks"
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def progress(trainer: Trainer) -> TrainingProgress:
+        return TrainingProgress(console, f"{trainer.config.model} on {trainer.config.data}")
+
+    try:
+        rows = []
+        for name in networks.NETWORKS:
+            rows.append(networks.camvid_row(name, budget, folder, progress))
+            console.print(f"{name}: mean IoU {rows[-1].miou:.3f}")
+        scores = {"isbi": networks.isbi_scores(budget, folder, progress),
+                  "nuclei": networks.nuclei_scores(budget, folder, progress)}  # fmt: skip
+    except Stopped:
+        console.print("stopped; the same command goes on")
+        return 130
+    table = networks.markdown(rows)
+    print(table)
+    for data, found in scores.items():
+        print(f"{data}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    write_atomically(out / "networks.md", (table + "\n").encode())
+    viz.save(networks.figure(rows), out / "networks.png")
+    console.print(f"figure: {out / 'networks.png'}")
+    if record:
+        made = {"command": "minseg study networks --record", **budget, **how_made()}
+        tree = {"camvid": [asdict(row) for row in rows], **scores, "made": made}
+        write_atomically(RECORDED / "networks.json", (json.dumps(tree, indent=1) + "\n").encode())
     return 0
 
 

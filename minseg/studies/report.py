@@ -60,13 +60,14 @@ def figure(result: Result) -> Figure:
     axis.set_ylabel(result.measure + direction, fontsize=13)
     axis.set_xticks(where, [textwrap.fill(arm, 14) for arm in arms], fontsize=12)
     axis.set_xlim(-0.5, len(arms) - 0.3)
-    low, high = float(scores.min()), float(scores.max())
-    room = 0.12 * max(high - low, 0.02)
-    axis.set_ylim(low - room, high + room)
+    # At least a twentieth of the scale: what differs less shall not look large.
+    middle, half = (scores.max() + scores.min()) / 2, 0.6 * max(np.ptp(scores), 0.05)
+    axis.set_ylim(middle - half, middle + half)
     axis.tick_params(axis="y", labelsize=11)
     axis.spines[["top", "right"]].set_visible(False)
     letters = int(11 * drawn.get_figwidth())
-    drawn.suptitle(textwrap.fill(f"{result.claim}: {result.verdict}", letters), fontsize=13)
+    title = textwrap.fill(result.claim, letters)
+    drawn.suptitle(f"{title}\n{result.verdict}", fontsize=13, fontweight="bold")
     return drawn
 
 

@@ -1,9 +1,11 @@
 """Running a study: each training and seed in a process of its own, as many at once as cores.
 
-One process with all cores would be slower: what a step does between its matrix products runs on
-one core, and in small networks that is much. A finished run is a file in the output folder, so that
-a study that was interrupted goes on where it was. The file's name has all that the run depends on,
-and a digest of the study's own source: a study that was changed runs anew.
+One process with all cores takes 1.8 times as long, measured on two cores with `skips` and
+`fcn-strides`: what a step does between its matrix products mostly runs on one core.
+
+A finished run is a file in the output folder, so that a study that was interrupted goes on where it
+was. The file's name has all that the run depends on, and a digest of the study's own source: a
+study that was changed runs anew.
 """
 
 import hashlib

@@ -101,13 +101,13 @@ class Specks(_Scenes):
 
 
 class Signs(_Scenes):
-    """Discs that all look alike. Which kind they are is written far away: on a small sign.
+    """Discs that all look alike. Which kind they are is told far away: by a small sign.
 
-    The sign, a plus or a cross of 7x7 pixels, stands near one side of the picture, the discs near
-    the other; 30 pixels and more lie between.
+    The sign, a square of 7x7 pixels, lighter or darker than the ground, stands near one side of the
+    picture, the discs near the other; 30 pixels and more lie between.
     """
 
-    classes = ("ground", "plus disc", "cross disc")
+    classes = ("ground", "disc of a light sign", "disc of a dark sign")
     palette = np.array([[40, 44, 52], [42, 157, 143], [231, 111, 81]], np.uint8)
     size = (64, 80)
 
@@ -119,16 +119,10 @@ class Signs(_Scenes):
             y, x = rng.uniform(r, height - r), rng.uniform(52, width - r)
             pen.ellipse([_FINE * side for side in (x - r, y - r, x + r, y + r)], fill=1)
         image = self.ground(rng, 0.04) + 0.25 * self.share(canvas, 1)
-        mask = self.labels(canvas)
-        plus = rng.random() < 0.5
+        light = rng.random() < 0.5
         top, left = rng.integers(1, height - 8), rng.integers(1, 9)
-        sign = np.zeros((7, 7), bool)
-        if plus:
-            sign[3] = sign[:, 3] = True
-        else:
-            sign[range(7), range(7)] = sign[range(7), range(6, -1, -1)] = True
-        image[top : top + 7, left : left + 7] += 0.5 * sign
-        mask = np.where(mask == 1, 1 if plus else 2, 0)
+        image[top : top + 7, left : left + 7] += 0.4 if light else -0.4
+        mask = self.labels(canvas) * (1 if light else 2)
         if rng.random() < 0.5:
             image, mask = image[:, ::-1], mask[:, ::-1]
         return np.ascontiguousarray(image), np.ascontiguousarray(mask)

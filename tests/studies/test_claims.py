@@ -52,10 +52,10 @@ def test_without_image_pooling_the_sign_is_out_of_reach():
 
 
 def sign_columns(sample):
-    """Where the brightest pixels of the outer 16 columns opposite the discs lie."""
+    """Where, in the outer 16 columns opposite the discs, the sign differs from the ground."""
     left = np.nonzero(sample.mask)[1].mean() > sample.mask.shape[1] / 2
     strip = sample.image[:, :16, 0] if left else sample.image[:, -16:, 0]
-    columns = np.nonzero(strip > 0.8)[1]
+    columns = np.nonzero(abs(strip - np.median(strip)) > 0.3)[1]
     return columns if left else sample.mask.shape[1] - 16 + columns
 
 

@@ -13,7 +13,7 @@ from minseg.studies.training import GREYS, fit
 
 
 def unet(depth: int) -> nn.Module:
-    return UNet(len(Signs.classes), 1, width=12, depth=depth, norm="batch", dropout=0.0)
+    return UNet(len(Signs.classes), 1, width=8, depth=depth, norm="batch", dropout=0.0)
 
 
 def segformer() -> nn.Module:
@@ -23,7 +23,7 @@ def segformer() -> nn.Module:
 def train(build: Callable[[], nn.Module], seed: int, steps: int) -> float:
     model = build()
     lr = 2e-3 if isinstance(model, SegFormer) else 5e-3
-    fit(model, Cached(Signs(400, 2 * seed)), seed, steps, GREYS, batch_size=16, lr=lr)
+    fit(model, Cached(Signs(400, 2 * seed)), seed, steps, GREYS, lr=lr)
     return disc_iou(model, seed)
 
 
@@ -31,7 +31,7 @@ STUDY = Study(
     name="far-cue",
     claim="Attention uses what lies far away; convolutions hardly do, even where they could",
     source="Xie et al. 2021, arXiv:2105.15203 (SegFormer), section 3.2, figure 3",
-    setting="drawn discs whose kind a sign tells, 30 pixels away and more; U-Nets of width 12, "
+    setting="drawn discs whose kind a sign tells, 30 pixels away and more; U-Nets of width 8, "
     "SegFormer-B0 of width 16",
     measure="IoU of discs",
     trainings={

@@ -42,7 +42,7 @@ def disc_iou(model: nn.Module, seed: int) -> float:
 
 def train(image_pooling: bool, seed: int, steps: int) -> float:
     model = Net(image_pooling)
-    fit(model, Cached(Signs(400, 2 * seed)), seed, steps, GREYS, batch_size=16)
+    fit(model, Cached(Signs(400, 2 * seed)), seed, steps, GREYS)
     return disc_iou(model, seed)
 
 

@@ -1,0 +1,70 @@
+"""The table of all networks: what is counted, what is kept, what is printed."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from minseg import manual_seed
+from minseg.cli import main
+from minseg.config import configure
+from minseg.data import Street
+from minseg.models import list_models
+from minseg.predict import Network
+from minseg.recipe import build_model
+from minseg.studies import networks
+from minseg.studies.networks import NETWORKS, Row, camvid_row, row_of
+
+
+def a_row(name: str, miou: float) -> Row:
+    return Row(name, miou, 0.2, 1_500_000, 2_340_000_000, 10.0, 30.0, 7)
+
+
+def test_all_networks_exist_and_have_defaults_of_their_own():
+    assert set(NETWORKS) <= set(list_models())
+    assert all("width" in configure(name, "camvid", minutes=1).options for name in NETWORKS)
+
+
+def test_a_row_counts_what_the_network_costs():
+    """A plain CNN of one 3x3 convolution from 3 to 4 channels, and a 1x1 to 7 classes."""
+    manual_seed(0)
+    config = configure("plain_cnn", "street", {"width": 4, "depth": 1, "norm": None}, steps=1)
+    model = build_model(config, 7, 3)
+    dataset = Street(2, (24, 32))
+    network = Network(model, config, dataset.classes, dataset.palette, 3)
+    row = row_of("plain_cnn", network, dataset, steps=5)
+    assert row.parameters == (27 + 1) * 4 + (4 + 1) * 7
+    assert row.multiply_adds == 120 * 160 * (27 * 4 + 4 * 7)
+    assert 0 <= row.miou <= 1
+    assert row.prediction_rate > row.training_rate > 0
+
+
+def test_what_is_finished_is_not_trained_again(tmp_path):
+    kept = a_row("unet", 0.4)
+    (tmp_path / "unet.json").write_text(json.dumps(kept.__dict__))
+    assert camvid_row("unet", {"steps": 1}, tmp_path) == kept
+
+
+def test_the_table_has_the_best_first():
+    lines = networks.markdown([a_row("worse", 0.3), a_row("better", 0.5)]).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[2] == "| better | 0.500 | 0.200 | 1.50 M | 2.34 G | 10.0 /s | 30.0 /s |"
+    assert lines[3].startswith("| worse |")
+
+
+def test_names_in_the_figure_do_not_overlap():
+    rng = np.random.default_rng(0)
+    figure = networks.figure([a_row(name, 0.4 + 0.01 * rng.random()) for name in NETWORKS])
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == len(NETWORKS)
+    boxes.sort(key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 for low, high in pairwise(boxes))
+    assert all(figure.bbox.x1 >= box.x1 for box in boxes)
+
+
+@pytest.mark.parametrize("arguments", [["skips", "--minutes", "1"]])
+def test_minutes_are_for_networks_only(arguments, capsys):
+    assert main(["study", *arguments]) == 1
+    assert "--minutes is for networks" in capsys.readouterr().err
