@@ -26,7 +26,10 @@ def check(exercise: Exercise, path: Path, seconds: float = SECONDS) -> Verdict:
     """Check the learner's file. Runs it in a process of its own, for at most `seconds`."""
     from minseg.exercises import check_kernel
 
-    text = path.read_text("utf-8")
+    try:
+        text = path.read_text("utf-8-sig")  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        return Verdict("syntax", f"{path.name} is not saved as UTF-8 ({error})")
     stages = check_kernel.stages if exercise.suffix == ".cu" else _stages
     passed: list[str] = []
     printed: list[str] = []

@@ -4,6 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -57,7 +58,8 @@ def show_list(console: Console, workspace: Workspace) -> int:
         done = name in workspace.passed
         mark, style = ("passed", "green") if done else ("      ", "")
         console.print(f"{mark}  {name:{width}}  {exercise.title}", style=style)
-    console.print(f"{len(workspace.passed)} of {len(exercises())} passed")
+    passed = len(set(workspace.passed) & set(exercises()))  # an older version had others, too
+    console.print(f"{passed} of {len(exercises())} passed")
     return 0
 
 
@@ -148,8 +150,13 @@ def watch(console: Console, workspace: Workspace, looks: float = float("inf")) -
         now = _times(workspace)
         for name in [name for name, when in now.items() if when != times.get(name)]:
             console.print(f"\n{'-' * 40} {name}")
-            passed_before = name in workspace.passed
-            check(console, workspace, get_exercise(name))
+            try:
+                workspace = workspaces.read(workspace.folder)  # another terminal may have saved
+                passed_before = name in workspace.passed
+                check(console, workspace, get_exercise(name))
+            except (ValueError, OSError) as error:  # the file is gone again: go on watching
+                console.print(str(error))
+                continue
             following = workspace.next()
             if following and not passed_before and name in workspace.passed:
                 show(console, workspace, following)
@@ -158,8 +165,12 @@ def watch(console: Console, workspace: Workspace, looks: float = float("inf")) -
 
 
 def _times(workspace: Workspace) -> dict[str, int]:
-    files = {name: workspace.file(exercise) for name, exercise in exercises().items()}
-    return {name: file.stat().st_mtime_ns for name, file in files.items() if file.exists()}
+    """When each file was saved. An editor that saves by rename may have it away for a moment."""
+    times = {}
+    for name, exercise in exercises().items():
+        with suppress(FileNotFoundError):
+            times[name] = workspace.file(exercise).stat().st_mtime_ns
+    return times
 
 
 def verify(console: Console) -> int:

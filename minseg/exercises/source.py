@@ -10,6 +10,8 @@ from minseg.exercises.verdict import Failed
 def parse(text: str) -> ast.Module:
     try:
         return ast.parse(text)
+    except ValueError as error:  # a null byte
+        raise Failed("syntax", str(error)) from None
     except SyntaxError as error:
         line = (error.text or "").rstrip()
         raise Failed("syntax", f"line {error.lineno}: {error.msg}\n    {line}") from None

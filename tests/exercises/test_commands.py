@@ -95,3 +95,62 @@ def test_watch_checks_what_is_saved(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert "relu_grad is right." in text
     second = list(exercises().values())[1]
     assert f"{second.name}: {second.title}" in text  # the next one is shown
+
+
+def test_watch_goes_on_whatever_is_saved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved by rename, in another encoding, gone again; and hints are read in another terminal."""
+    file, solution = folder / "relu_grad.py", get_exercise("relu_grad").solution
+
+    def renamed() -> None:
+        (folder / "new").write_text(solution, "utf-8")
+        (folder / "new").replace(file)
+
+    steps = [
+        lambda: file.write_bytes(b"# \xe4\n"),
+        file.unlink,
+        lambda: main(["exercise", "hint", "conv2d"]),
+        renamed,
+    ]
+    monkeypatch.setattr(commands.time, "sleep", lambda _: steps.pop(0)())
+    console = Console(record=True, width=100)
+    assert commands.watch(console, workspace.find(), looks=len(steps)) == 0
+    text = console.export_text()
+    assert "relu_grad.py is not saved as UTF-8" in text
+    assert text.index("not saved as UTF-8") < text.index("relu_grad is right.")
+    state = json.loads((folder / workspace.PROGRESS).read_text())
+    assert state == {"passed": ["relu_grad"], "hints": {"conv2d": 1}}
+
+
+def test_watch_survives_a_file_that_vanishes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([{}, {"conv2d": 1}])
+    monkeypatch.setattr(commands, "_times", lambda _: next(times))
+    monkeypatch.setattr(commands.time, "sleep", lambda _: (folder / "conv2d.py").unlink())
+    console = Console(record=True, width=100)
+    assert commands.watch(console, workspace.find(), looks=1) == 0
+    assert "conv2d.py is not there" in console.export_text()
+
+
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b""])
+def test_a_byte_order_mark_and_tabs_are_fine(
+    folder: Path, start: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = get_exercise("relu_grad").solution.replace("\n    return", "\n\treturn")
+    text = text.replace('    """dL/dx', '\t"""dL/dx')
+    (folder / "relu_grad.py").write_bytes(start + text.replace("\n", "\r\n").encode())
+    assert main(["exercise", "check", "relu_grad"]) == 0, capsys.readouterr().out
+
+
+def test_a_null_byte_is_a_syntax_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "relu_grad.py").write_bytes(b"x = 1\0\n")
+    assert main(["exercise", "check", "relu_grad"]) == 1
+    assert "null byte" in capsys.readouterr().out
+
+
+def test_what_an_older_version_passed_is_not_counted(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"passed": ["relu_grad", "gone"], "hints": {}}
+    (folder / workspace.PROGRESS).write_text(json.dumps(state))
+    capsys.readouterr()
+    assert main(["exercise", "list"]) == 0
+    assert f"1 of {len(exercises())} passed" in capsys.readouterr().out
