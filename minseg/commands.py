@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -183,11 +184,10 @@ def lesson(action: str, **options: Any) -> int:
 def _list_lessons() -> int:
     from minseg.lessons import LONG, lessons
 
-    table = Table("", "lesson", "the question", box=None, pad_edge=False)
     for entry in lessons():
         mark = " *" if entry.long else ""
-        table.add_row(entry.number, entry.title + mark, entry.question)
-    console.print(table)
+        console.print(f"{entry.number}  {entry.title}{mark}", style="bold")
+        console.print(textwrap.indent(textwrap.fill(entry.question, 92), "    "))
     if any(entry.long for entry in lessons()):
         console.print(f"* {LONG}; the others less than one; with --fast seconds")
     console.print("run one: minseg lesson run NUMBER --fast")

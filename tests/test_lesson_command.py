@@ -67,7 +67,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_takes_longer_is_marked(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lesson", "list"]) == 0
     out = capsys.readouterr().out
-    assert "A title: and more *  Why is it so?" in out
+    assert "07  A title: and more *\n    Why is it so? And is it?\n" in out
     assert "* up to three minutes" in out
 
 
