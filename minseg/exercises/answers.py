@@ -78,8 +78,8 @@ class Answers:
                 raise Failed("dtype", f"{case.name}: {name} is {got.dtype}, needs {needed}{why}")
 
     def check_values(self, case: Case, stage: str, outputs: Sequence[int]) -> None:
-        got, want = self.of(case, stage), self.right(case)
         self.check_shapes(case, stage)
+        got, want = (list(map(_numbers, a)) for a in (self.of(case, stage), self.right(case)))
         for i in outputs:
             name, bound = self.task.outputs[i], bound_of(want[i], np.dtype(float), self.task.terms)
             wrong = different(got[i], want[i], bound)
@@ -105,6 +105,11 @@ class Answers:
 
     def _file(self) -> str:
         return f"{self.exercise.name}{self.exercise.suffix}"
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """True and False as 1 and 0, which can be subtracted."""
+    return values.astype(int) if values.dtype == bool else values
 
 
 def _raised(failure: Mapping[str, Any]) -> str:

@@ -43,10 +43,12 @@ def different(got: np.ndarray, want: np.ndarray, bound: float) -> np.ndarray:
 def bound_of(want: np.ndarray, dtype: np.dtype, terms: int) -> float:
     """How far rounding may carry a sum of `terms` numbers: each term and addition by eps / 2.
 
-    Twice that, since the learner's order of operations is their own.
+    Twice that, since the learner's order of operations is their own. Whole numbers count
+    as float64.
     """
     largest = np.abs(want[np.isfinite(want)]).max(initial=1.0)
-    return float(2 * terms * np.finfo(dtype).eps * largest)
+    eps = np.finfo(dtype if dtype.kind == "f" else np.float64).eps
+    return float(2 * terms * eps * largest)
 
 
 def worst(name: str, got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> str:

@@ -101,3 +101,11 @@ def test_patterns_that_need_no_task() -> None:
 def test_not_a_number_is_never_right() -> None:
     got, want = np.array([np.nan, 1.0, np.inf, np.nan]), np.array([1.0, np.nan, np.inf, np.nan])
     assert different(got, want, 1e300).tolist() == [True, True, False, False]
+
+
+def test_masks_are_compared(tmp_path: Path) -> None:
+    """True and False cannot be subtracted, but told apart."""
+    body = "def boundary_iou(prediction, target, distance):\n    return prediction, 0.5\n"
+    got = verdict(tmp_path, "import numpy as np\n" + body, "boundary_iou")
+    assert got.stage == "values"
+    assert "boundary[0, 1, 1]: yours is 1, right is 0" in got.message
