@@ -237,7 +237,7 @@ assert lesson.fast or gain > 0.4, iou
 # 1. Borders twice as wide, or two poolings in the place of three: what is the note worth then?
 # 2. Unpool the means, at the places of the maxima. And the maxima at random places of their 2x2?
 #
-# **The exercise:** `minseg exercise check max_pool2d`: values, places, ties and the gradient.
+# **The exercise:** `minseg exercise check max_pool2d`, then `max_unpool2d`: places, ties, gradient.
 #
 # ## Check yourself
 #

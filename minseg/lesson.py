@@ -9,7 +9,7 @@ lesson.save(figure, "02_convolution")    # out/02_convolution.png; shown, too, i
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,10 +67,11 @@ class Lesson:
         steps: int,
         batch_size: int = 8,
         lr: float = 0.01,
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     ) -> list[float]:
         """Train on images (n, C, H, W) and masks (n, H, W); returns the loss of each step.
 
-        Cross-entropy, AdamW, a one-cycle schedule; the batches depend on the seed alone.
+        AdamW, a one-cycle schedule; the batches depend on the seed alone.
         """
         order = np.random.default_rng(self.seed)
         optimizer = optim.AdamW(model.to(self.device).train().parameters(), lr=lr)
@@ -79,12 +80,12 @@ class Lesson:
         for _ in range(steps):
             batch = order.choice(len(images), batch_size, replace=False)
             x, target = Tensor(images[batch]).to(self.device), Tensor(masks[batch]).to(self.device)
-            loss = F.cross_entropy(model(x), target)
+            value = loss(model(x), target)
             optimizer.zero_grad()
-            loss.backward()
+            value.backward()
             optimizer.step()
             schedule.step()
-            losses.append(loss.item())
+            losses.append(value.item())
         return losses
 
     def predict(self, model: nn.Module, images: np.ndarray) -> np.ndarray:

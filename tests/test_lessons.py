@@ -121,6 +121,16 @@ def test_fit_learns_and_repeats() -> None:
     assert runs[0] == runs[1]
 
 
+def test_fit_takes_another_loss() -> None:
+    """A loss of which a step of descent is known: the mean score of class 1, which only falls."""
+    images, masks = np.ones((8, 1, 3, 4), np.float32), np.zeros((8, 3, 4), np.int64)
+    model = nn.Sequential(nn.Conv2d(1, 2, 1))
+    first = model[0].weight.numpy()[1, 0, 0, 0] + model[0].bias.numpy()[1]
+    losses = lesson.start([]).fit(model, images, masks, 5, loss=lambda x, target: x[:, 1].mean())
+    assert np.isclose(losses[0], first, rtol=1e-6)
+    assert (np.diff(losses) < 0).all()
+
+
 def test_save_writes_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
