@@ -9,12 +9,13 @@ the gradient adds each place's gradient to the element that it shows. A negative
 Shapes: x (..., H, W), pad (left, right, top, bottom, ...) -> (..., top + H + bottom, ...)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.op import Op
+from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
 Widths = tuple[tuple[int, int], ...]  # (before, after) for each of the last dimensions, outer first
@@ -55,27 +56,63 @@ def _forward_numpy(x: Array, widths: Widths, mode: str, value: float) -> Array:
         kept, shown = zip(*map(_kept, x.shape, widths), strict=True)
         y[shown] = x[kept]
         return y
-    for axis, width in enumerate(widths):
-        if width != (0, 0):
+    if min(map(min, widths), default=0) < 0:  # what is shown around may be cropped itself
+        for axis, width in enumerate(widths):
             x = x.take(xp.asarray(source_index(x.shape[axis], *width, mode)), axis=axis)
-    return x
+        return x
+    y = xp.empty([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], x.dtype)
+    if y.size:
+        _by_images(_fill, y, x, widths, mode)
+    return y
+
+
+def _fill(y: Array, x: Array, widths: Widths, mode: str) -> None:
+    """What is kept in one piece, then, axis by axis, the few places around it."""
+    _, shown = zip(*map(_kept, x.shape, widths), strict=True)
+    y[shown] = x
+    for axis, width in enumerate(widths):
+        source = source_index(x.shape[axis], *width, mode) + width[0]
+        # Of the axes after this one, the places around are not there yet.
+        lines = np.moveaxis(y[(slice(None),) * (axis + 1) + shown[axis + 1 :]], axis, 0)
+        for place in [*range(shown[axis].start), *range(shown[axis].stop, len(source))]:
+            lines[place] = lines[source[place]]
 
 
 def _grad_input_numpy(grad: Array, x_shape: tuple[int, ...], widths: Widths, mode: str) -> Array:
     """What is kept gets its gradient back, and that of each place around it which shows it too."""
+    widths = ((0, 0),) * (len(x_shape) - len(widths)) + widths
+    dx = array_module(grad).empty(x_shape, grad.dtype)
+    if dx.size:
+        _by_images(_hand_back, dx, grad, widths, mode)
+    return dx
+
+
+def _hand_back(dx: Array, grad: Array, widths: Widths, mode: str) -> None:
     xp = array_module(grad)
-    for axis, width in enumerate(widths, start=len(x_shape) - len(widths)):
-        source = source_index(x_shape[axis], *width, mode)
-        kept, shown = _kept(x_shape[axis], width)
-        size = (*grad.shape[:axis], x_shape[axis], *grad.shape[axis + 1 :])
-        total = xp.zeros(size, grad.dtype)
+    padded = [axis for axis, width in enumerate(widths) if width != (0, 0)]
+    for axis in padded:
+        n, width = dx.shape[axis], widths[axis]
+        source = source_index(n, *width, mode)
+        kept, shown = _kept(n, width)
+        size = (*grad.shape[:axis], n, *grad.shape[axis + 1 :])
+        total = dx if axis == padded[-1] else xp.empty(size, grad.dtype)
         to, of = xp.moveaxis(total, axis, 0), xp.moveaxis(grad, axis, 0)
+        to[: kept.start], to[kept.stop :] = 0, 0
         to[kept] = of[shown]
         for place in [*range(shown.start), *range(shown.stop, len(source))]:
             if source[place] >= 0:
                 to[source[place]] += of[place]
         grad = total
-    return grad
+    if not padded:
+        dx[...] = grad
+
+
+def _by_images(part: Callable[..., None], to: Array, of: Array, widths: Widths, mode: str) -> None:
+    """part(to, of, widths, mode), on NumPy an element of the first axis after the other."""
+    if not isinstance(of, np.ndarray) or of.ndim == 1 or widths[0] != (0, 0):
+        part(to, of, widths, mode)
+        return
+    parallel_for(lambda n: part(to[n], of[n], widths[1:], mode), len(of))
 
 
 def _kept(size: int, width: tuple[int, int]) -> tuple[slice, slice]:

@@ -13,6 +13,8 @@ CASES = [
     ((1, 2, 3, 0), "reflect", None),
     ((1, 2, 3, 0), "replicate", None),
     ((-1, 2, 0, -1), "replicate", None),
+    ((2, -4, -3, 1), "reflect", None),  # shows elements that are cropped away
+    ((2, 1, 2, 1, 1, 1), "reflect", None),
     ((5, 2, 4, 1), "circular", None),
     ((-1, 2, 0, -1), "circular", None),
     ((), "constant", None),
