@@ -157,6 +157,16 @@ def test_wmma():
     assert np.all(np.abs(c - exact) <= 16 * np.finfo(np.float32).eps * size)
 
 
+def test_wmma_sums_in_half():
+    a, b = (rng.normal(size=(16, 16)).astype(np.float16) for _ in range(2))
+    c = np.empty((16, 16), np.float16)
+    launch(LANGUAGE + "wmma_half_sum", a, b, c)
+    exact = 2 * a.astype(np.float64) @ b.astype(np.float64).T
+    size = 2 * np.abs(a.astype(np.float64)) @ np.abs(b.astype(np.float64)).T
+    # Each of the two sums is rounded to half, by 2^-11 of at most `size`; float32 errs by far less.
+    assert np.all(np.abs(c - exact) <= 2 * 2**-11 * size + 16 * np.finfo(np.float32).eps * size)
+
+
 def test_mma_by_its_definition():
     a, b = rng.normal(size=(16, 8)).astype(np.float32), rng.normal(size=(8, 8)).astype(np.float32)
     c = np.empty((16, 8), np.float32)

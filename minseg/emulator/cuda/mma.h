@@ -107,7 +107,7 @@ void mma_sync(fragment<accumulator, M, N, K, D>& d, const fragment<matrix_a, M, 
             sum += operand<T>(((const Lane*)lanes[in_a % 32])->first->x[in_a / 32]) *
                    operand<T>(((const Lane*)lanes[in_b % 32])->second->x[in_b / 32]);
         }
-        result.x[i] = D(c.x[i] + sum);
+        result.x[i] = D(decltype(sum)(c.x[i]) + sum);  // C may be half: added before it is rounded
     }
     minseg::warp_leave(0xffffffffu);
     d = result;
