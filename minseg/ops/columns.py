@@ -18,8 +18,10 @@ from minseg.parallel import get_num_threads
 
 CACHE_BYTES = 6 * 2**20  # a block of about this size is still in cache when it is multiplied
 MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
+BLOCKS = 8  # at least, so that there is work for several threads, unless they get narrower than
+SHARED_COLUMNS = 64
 
-_workspace_limit = 32 * 2**20
+_workspace_limit = 48 * 2**20
 _buffers = threading.local()
 
 Index = tuple[slice, slice, slice, slice]
@@ -28,6 +30,11 @@ Index = tuple[slice, slice, slice, slice]
 def get_workspace_limit() -> int:
     """The most bytes that the buffers of a convolution take, over all threads."""
     return _workspace_limit
+
+
+def workspace_of_a_thread() -> int:
+    """Its part of the limit; the same for up to eight threads, so that all cut the work alike."""
+    return _workspace_limit // max(8, get_num_threads())
 
 
 def set_workspace_limit(limit: int) -> None:
@@ -77,13 +84,15 @@ class Box:
         return n, h, w
 
 
-def boxes(images: int, size: Pair, bytes_a_column: int) -> list[Box]:
-    """Cut images * height * width positions into boxes whose columns fit into the workspace."""
-    threads = get_num_threads()
+def boxes(images: int, size: Pair, bytes_a_column: int, apart: bool = False) -> list[Box]:
+    """Cut images * height * width positions into boxes whose columns fit into the workspace.
+
+    `apart`: no box has positions of two images.
+    """
     wanted = max(CACHE_BYTES // bytes_a_column, MIN_COLUMNS)
-    allowed = _workspace_limit // threads // bytes_a_column
-    share = math.ceil(images * math.prod(size) / threads)  # leave no thread without a box
-    n, h, w = _box_size(max(1, min(wanted, allowed, share)), size)
+    allowed = workspace_of_a_thread() // bytes_a_column
+    fair = max(math.ceil(images * math.prod(size) / BLOCKS), SHARED_COLUMNS)
+    n, h, w = _box_size(max(1, min(wanted, allowed, fair)), images if not apart else 1, size)
     return [
         Box(
             slice(i, min(i + n, images)),
@@ -96,14 +105,19 @@ def boxes(images: int, size: Pair, bytes_a_column: int) -> list[Box]:
     ]
 
 
-def _box_size(positions: int, size: Pair) -> tuple[int, int, int]:
-    """Whole images if one fits, else whole rows, else a piece of a row."""
+def _box_size(positions: int, images: int, size: Pair) -> tuple[int, int, int]:
+    """Whole images if one fits, else whole rows, else a piece of a row; all about the same."""
     height, width = size
     if positions >= height * width:
-        return positions // (height * width), height, width
+        return _even(images, positions // (height * width)), height, width
     if positions >= width:
-        return 1, positions // width, width
-    return 1, 1, positions
+        return 1, _even(height, positions // width), width
+    return 1, 1, _even(width, positions)
+
+
+def _even(length: int, most: int) -> int:
+    """The size of parts of at most `most`, if there are as few as can be, of one size."""
+    return math.ceil(length / math.ceil(length / most)) if length else 1
 
 
 def gather(x: Array, window: Window, box: Box) -> Array:

@@ -12,6 +12,7 @@ Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning",
         dilation ("a trous"): Chen et al., "DeepLab", 2016, section 3.1
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,8 +24,15 @@ from minseg.ops.columns import Box, Window, boxes, gather, scatter_add
 from minseg.ops.fast import shifted
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
-from minseg.parallel import get_num_threads, parallel_for
+from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
+
+# How the NumPy functions cut their work: never by the number of threads, so that the bits do not
+# depend on it.
+TASKS = 8  # of the gradients, about
+CHANNELS_A_TASK = 16  # at least
+MOST_SUMS = 2**20  # elements of all partial sums of the weights
+MIN_PIXELS = 256  # of an image, for a product of its own
 
 # Outputs summed by one block of the weight gradient's kernel: long enough that adding up the
 # partial sums costs little, short enough that a batch gives every multiprocessor of a GPU a block.
@@ -63,15 +71,18 @@ def _forward_numpy(
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     matrix = w.reshape(groups, w.shape[0] // groups, -1)
-    blocks = boxes(x.shape[0], size, _bytes_a_column(x.shape[1], w.shape, w.itemsize))
+    blocks = _boxes(x.shape, w.shape, window, w.itemsize)
 
     def one_block(index: int) -> None:
         box = blocks[index]
         columns = gather(x, window, box).reshape(groups, matrix.shape[2], -1)
-        product = (matrix @ columns).reshape(-1, *box.shape)  # (O, n, h, w)
+        out = y[box.images, :, box.rows, box.cols]  # (n, O, h, w)
+        if box.shape[0] == 1 and box.shape[2] == size[1]:  # these lie in y as a matrix's rows do
+            np.matmul(matrix, columns, out=out.reshape(groups, matrix.shape[1], -1))
+        else:
+            out[...] = (matrix @ columns).reshape(-1, *box.shape).swapaxes(0, 1)
         if b is not None:
-            product += b[:, None, None, None]
-        y[box.images, :, box.rows, box.cols] = product.swapaxes(0, 1)
+            out += b[:, None, None]
 
     parallel_for(one_block, len(blocks))
     return y
@@ -89,8 +100,8 @@ def _grad_input_numpy(
     """Which outputs does an input reach, and with which weight?
 
     At stride 1 the answer is a convolution again: of grad, with the kernel turned by 180 degrees
-    and its channel axes swapped. Otherwise the gradient of the columns, w^T @ grad, is added to the
-    places that the columns came from.
+    and its channel axes swapped. Otherwise, or where turning so many weights would take longer, the
+    gradient of the columns, w^T @ grad, is added to the places that the columns came from.
     """
     if is_depthwise(w.shape, groups):
         return depthwise.grad_input_numpy(grad, w, x_shape, stride, padding, dilation)
@@ -98,22 +109,26 @@ def _grad_input_numpy(
     full_h, full_w = (
         d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True)
     )
-    by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-    if stride == (1, 1) and min(full_h, full_w) >= 0:
+    few = grad[:, 0].size < w.shape[0]
+    if stride == (1, 1) and min(full_h, full_w) >= 0 and not few:
+        by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
         turned = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
         return _forward_numpy(grad, turned, None, (1, 1), (full_h, full_w), dilation, groups)
 
     dx = np.zeros(x_shape, grad.dtype)
-    matrix = by_group.reshape(groups, by_group.shape[1], -1).swapaxes(1, 2)
-    blocks = boxes(1, grad.shape[2:], _bytes_a_column(grad.shape[1], w.shape, w.itemsize))
+    blocks = _boxes(x_shape, w.shape, window, w.itemsize)
+    parts = _parts(w.shape, groups)
 
-    def one_image(image: int) -> None:
+    def one_part(index: int) -> None:
+        inputs, outputs, columns_of, count = parts[index]
+        matrix = w[outputs, columns_of]
+        matrix = matrix.reshape(count, len(matrix) // count, -1).swapaxes(1, 2)
         for box in blocks:
-            box = Box(slice(image, image + 1), box.rows, box.cols)
-            columns = matrix @ _by_group(grad, box, groups)
-            scatter_add(columns.reshape(-1, *window.kernel, *box.shape), window, box, dx)
+            columns = matrix @ _by_group(grad[:, outputs], box, count)
+            columns = columns.reshape(-1, *window.kernel, *box.shape)
+            scatter_add(columns, window, box, dx[:, inputs])
 
-    parallel_for(one_image, x_shape[0])
+    parallel_for(one_part, len(parts))
     return dx
 
 
@@ -128,39 +143,42 @@ def _grad_weight_numpy(
 ) -> Array:
     """A weight meets one column element at every output: grad @ columns^T, summed over blocks.
 
-    Threads share the work by input channels: each weight is summed by one thread, in a fixed order.
+    Few weights are summed in several shares of the blocks, and these added up.
     """
     if is_depthwise(w_shape, groups):
         return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     if shifted.fits(x.shape, w_shape, window, groups):
         return shifted.grad_weight(grad, x, w_shape, window)
-    dw = np.empty(w_shape, x.dtype)
-    blocks = boxes(x.shape[0], grad.shape[2:], _bytes_a_column(x.shape[1], w_shape, x.itemsize))
+    blocks = _boxes(x.shape, w_shape, window, x.itemsize)
     parts = _parts(w_shape, groups)
+    few = MOST_SUMS // max(math.prod(w_shape), 1)
+    shares = max(1, min(TASKS // len(parts), len(blocks), few))
+    sums = np.empty((shares, *w_shape), x.dtype)
 
-    def one_part(index: int) -> None:
-        inputs, outputs, columns_of, count = parts[index]
-        target = dw[outputs, columns_of]
+    def one_task(index: int) -> None:
+        share, part = divmod(index, len(parts))
+        inputs, outputs, columns_of, count = parts[part]
+        target = sums[share, outputs, columns_of]
         total = np.zeros((count, target.shape[0] // count, target[0].size), x.dtype)
-        for box in blocks:
+        for box in blocks[share::shares]:
             columns = gather(x[:, inputs], window, box).reshape(count, total.shape[2], -1)
             total += _by_group(grad[:, outputs], box, count) @ columns.swapaxes(1, 2)
         target[...] = total.reshape(target.shape)
 
-    parallel_for(one_part, len(parts))
-    return dw
+    parallel_for(one_task, shares * len(parts))
+    return sums.sum(axis=0) if shares > 1 else sums[0]
 
 
 def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, slice, int]]:
-    """Cut a weight gradient for the threads: by input channel, or, if there are groups, by group.
+    """Cut the gradients into tasks: by input channels, or, if there are groups, by groups.
 
     A part is: its channels of the input, its channels of the output, its channels within a group,
     the number of groups in it.
     """
     out_channels, in_channels = w_shape[0] // groups, w_shape[1]
     length = in_channels if groups == 1 else groups
-    step = -(-length // get_num_threads())
+    step = max(-(-length // TASKS), CHANNELS_A_TASK if groups == 1 else 1)
     ranges = [(start, min(start + step, length)) for start in range(0, length, step)]
     if groups == 1:
         return [(slice(a, b), slice(0, out_channels), slice(a, b), 1) for a, b in ranges]
@@ -181,8 +199,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
         return "depthwise: a multiply-add of whole maps for each kernel element"
     if shifted.fits(x_shape, w_shape, how, groups):
         return f"shifted columns, {shifted.explain(x_shape, w_shape, how)}"
-    bytes_a_column = _bytes_a_column(x_shape[1], w_shape, 4)
-    blocks = boxes(x_shape[0], how.output_size(*x_shape[2:]), bytes_a_column)
+    blocks, bytes_a_column = _boxes(x_shape, w_shape, how, 4), _bytes_a_column(x_shape, w_shape, 4)
     n, h, w = blocks[0].shape
     columns = n * h * w
     if how.is_pixel and n == 1:
@@ -195,6 +212,20 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
 def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
     """Has every channel a kernel of its own? Then there is no sum over channels: depthwise.py."""
     return groups > 1 and w_shape[:2] == (groups, 1)
+
+
+def _boxes(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, itemsize: int
+) -> list[Box]:
+    """The blocks of output positions. Pixels that need no copy are taken image by image."""
+    size = window.output_size(*x_shape[2:])
+    apart = window.is_pixel and math.prod(size) >= MIN_PIXELS
+    return boxes(x_shape[0], size, _bytes_a_column(x_shape, w_shape, itemsize), apart)
+
+
+def _bytes_a_column(x_shape: tuple[int, ...], w_shape: tuple[int, ...], itemsize: int) -> int:
+    """Memory for one output position: its patch, in all groups, and its outputs."""
+    return (x_shape[1] * w_shape[2] * w_shape[3] + w_shape[0]) * itemsize
 
 
 def _by_group(grad: Array, box: Box, groups: int) -> Array:
@@ -256,11 +287,6 @@ def _grad_weight_cuda(
     grad, x = xp.ascontiguousarray(grad), xp.ascontiguousarray(x)
     launch("conv2d_grad_weight", grad, x, partial, *x.shape, *grad.shape[1:], *how, splits)
     return partial.sum(axis=0)
-
-
-def _bytes_a_column(channels: int, w_shape: tuple[int, ...], itemsize: int) -> int:
-    """Memory for one output position: its patch, in all groups, and its outputs."""
-    return (channels * w_shape[2] * w_shape[3] + w_shape[0]) * itemsize
 
 
 op = Op(

@@ -116,6 +116,39 @@ def test_small_workspace_and_threads_change_nothing(monkeypatch):
         assert_agree(one, other, np.float32, length=length)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        ((3, 24, 33, 29), (40, 24, 3, 3), 2, 1, 1, 1),
+        ((4, 3, 40, 36), (16, 3, 7, 7), 2, 3, 1, 1),
+        ((2, 48, 20, 30), (24, 48, 1, 1), 1, 0, 1, 1),
+        ((8, 40, 4, 5), (200, 40, 3, 3), 1, 1, 1, 1),  # fewer positions than outputs
+        ((2, 12, 20, 30), (24, 4, 3, 3), 1, 1, 1, 3),
+    ],
+)
+def test_the_bits_do_not_depend_on_the_number_of_threads(case):
+    x, w, b, *how = case_arguments(case, np.float32)
+    threads, results = minseg.get_num_threads(), []
+    try:
+        for number in (1, 2, 3, 5):
+            minseg.set_num_threads(number)
+            y = op.forward(x, w, b, *how)
+            dx, dw = op.grad_input(y, w, x.shape, *how), op.grad_weight(y, x, w.shape, *how)
+            results.append([y, dx, dw])
+    finally:
+        minseg.set_num_threads(threads)
+    for result in results[1:]:
+        for one, other in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_few_positions_and_many_weights():
+    """The gradient of the input by way of the columns, at stride 1."""
+    x, w, b, *how = case_arguments(((2, 5, 3, 4), (40, 5, 3, 3), 1, 1, 1, 1))
+    inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
+    assert gradcheck(lambda x, w, b: F.conv2d(x, w, b, *how), inputs)
+
+
 @pytest.mark.parametrize(("kernel", "dilation"), [((3, 3), 1), ((2, 4), 1), ((3, 2), (2, 3))])
 def test_same_padding_keeps_the_size(kernel, dilation):
     x, w = np.ones((1, 1, 6, 7)), np.ones((1, 1, *kernel))

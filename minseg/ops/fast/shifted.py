@@ -18,6 +18,10 @@ each row i of the kernel with each column j,
 
 which is one product of a (kh O, positions) and a (positions, kw C) matrix.
 
+Of small images several make a block, and all rows of the kernel one product, of which ranges of
+rows are added: fewer and longer calls of NumPy, for threads run side by side only within these
+(calls of less than about 20 microseconds take turns at the interpreter's lock).
+
 Blocks are cut by shapes alone and sums have a fixed order: the bits are the same for any number of
 threads.
 
@@ -27,11 +31,11 @@ Source: Cho & Brand, "MEC: Memory-efficient Convolution for Deep Neural Network"
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import Window, buffer, get_workspace_limit, overlap
-from minseg.parallel import get_num_threads, parallel_for
+from minseg.ops.columns import Window, buffer, overlap, workspace_of_a_thread
+from minseg.parallel import parallel_for
 
 BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache
-BLOCKS = 8  # at least, so that there is work for several threads, unless they get smaller than
+BLOCKS = 4  # at least, so that there is work for several threads, unless they get smaller than
 POSITIONS = 256
 SMALLEST_MAP = 64  # positions of an image: on smaller ones the products are too narrow to be fast
 
@@ -46,7 +50,7 @@ PIECE = 64
 CHANNELS_A_TASK = 64
 TASKS = 8
 
-Block = tuple[int, slice]  # an image and a range of its rows
+Block = tuple[slice, slice]  # a range of images and of their rows
 
 
 def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, groups: int) -> bool:
@@ -65,47 +69,60 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
 
 
 def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) -> str:
-    (N, _, H, W), (O, C, _, kw) = x_shape, w_shape
-    blocks = _blocks(N, window.output_size(H, W)[0], W, (kw * C + O) * 4)
-    rows = blocks[0][1].stop
-    return f"{len(blocks)} blocks of {rows * W} columns, {4 * kw * C * rows * W >> 10} KiB"
+    (N, _, H, W), (O, C, kh, kw) = x_shape, w_shape
+    blocks = _blocks(N, window.output_size(H, W)[0], W, (kw * C + kh * O) * 4, _dense(window))
+    images, rows = blocks[0]
+    columns = images.stop * rows.stop * W
+    return f"{len(blocks)} blocks of {columns} columns, {4 * kw * C * columns >> 10} KiB"
 
 
 def forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
     (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
     y = np.empty((N, O, window.output_size(H, W)[0], W), x.dtype)
     matrices = np.ascontiguousarray(w.transpose(2, 0, 3, 1)).reshape(kh, O, kw * C)
-    blocks = _blocks(N, y.shape[2], W, (kw * C + O) * x.itemsize)
+    blocks = _blocks(N, y.shape[2], W, (kw * C + kh * O) * x.itemsize, _dense(window))
 
     def one_block(index: int) -> None:
-        image, rows = blocks[index]
-        out = y[image, :, rows]  # (O, rows, W)
+        images, rows = blocks[index]
+        out = y[images, :, rows].swapaxes(0, 1)  # (O, n, rows, W)
         # For each row of the kernel: which rows of x it reads, for which of the block's
         taps = [(*overlap(rows, offset, 1, H), i) for i, offset in enumerate(_offsets(window, 0))]
         taps = [tap for tap in taps if tap[0] != slice(0, 0)]
         taps.sort(key=lambda tap: tap[0].start - tap[0].stop)  # most rows first
         start = min((source.start for source, _, _ in taps), default=0)
         stop = max((source.stop for source, _, _ in taps), default=0)
-        copied = kw * C * (stop - start) * W
-        memory = buffer((copied + out.size,), x.dtype)
-        moved = memory[:copied].reshape(kw, C, stop - start, W)
-        _move(x[image, :, start:stop], window, moved)
-        moved = moved.reshape(kw * C, stop - start, W)
+        together = out.shape[1] > 1  # all rows of the kernel in one product, for few calls
+        copied = kw * C * out.shape[1] * (stop - start) * W
+        sums = kh * O * copied // (kw * C) if together else out.size
+        memory = buffer((copied + sums,), x.dtype)
+        moved = memory[:copied].reshape(kw, C, out.shape[1], stop - start, W)
+        _move(x[images, :, start:stop].swapaxes(0, 1), window, moved)
+        moved = moved.reshape(kw * C, *moved.shape[2:])
+        if together:
+            products = memory[copied:].reshape(kh, O, *moved.shape[1:])
+            _multiply(matrices.reshape(kh * O, -1), moved.reshape(kw * C, -1),
+                      products.reshape(kh * O, -1))  # fmt: skip
 
-        to_all = bool(taps) and taps[0][1] == slice(0, out.shape[1])
+        to_all = bool(taps) and taps[0][1] == slice(0, out.shape[2])
         if not to_all:
             out[...] = 0
         for source, target, i in taps:
-            factor = _flat(moved[:, source.start - start : source.stop - start])
-            if to_all and i == taps[0][2]:
-                _multiply(matrices[i], factor, _flat(out))
+            first = to_all and i == taps[0][2]
+            within = slice(source.start - start, source.stop - start)
+            if together:
+                term = products[i, :, :, within]
+                if first:
+                    out[...] = term
+                else:
+                    out[:, :, target] += term
             else:
-                part = _flat(out[:, target])
-                term = memory[copied : copied + part.size].reshape(part.shape)
+                factor, part = _flat(moved[:, 0, within]), _flat(out[:, 0, target])
+                term = part if first else memory[copied : copied + part.size].reshape(part.shape)
                 _multiply(matrices[i], factor, term)
-                part += term
+                if not first:
+                    part += term
         if b is not None:
-            out += b[:, None, None]
+            out += b[:, None, None, None]
 
     parallel_for(one_block, len(blocks))
     return y
@@ -114,7 +131,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
     (N, C, H, W), (O, _, kh, kw) = x.shape, w_shape
     width = min(C, CHANNELS_A_TASK)
-    blocks = _blocks(N, H, W, (kw * width + kh * O) * x.itemsize)  # of rows of x
+    blocks = _blocks(N, H, W, (kw * width + kh * O) * x.itemsize, together=True)  # of rows of x
     channels = [slice(k, k + width) for k in range(0, C, width)]
     shares = max(1, min(len(blocks), TASKS // len(channels)))
     sums = np.empty((shares, kh, O, kw, C), x.dtype)
@@ -123,8 +140,8 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
         share, inputs = index // len(channels), channels[index % len(channels)]
         target = sums[share, ..., inputs]
         total = np.zeros((kh * O, kw * target.shape[-1]), x.dtype)
-        for image, rows in blocks[share::shares]:
-            pixels = x[image, inputs, rows]
+        for images, rows in blocks[share::shares]:
+            pixels = x[images, inputs, rows].swapaxes(0, 1)  # (C, n, rows, W)
             lowered_size = kh * O * pixels[0].size
             memory = buffer((lowered_size + kw * pixels.size,), x.dtype)
             lowered = memory[:lowered_size].reshape(kh, O, *pixels.shape[1:])
@@ -132,8 +149,8 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
             _move(pixels, window, moved)
             for i, offset in enumerate(_offsets(window, 0)):
                 source, into = overlap(rows, -offset, 1, grad.shape[2])
-                lowered[i, :, : into.start] = lowered[i, :, into.stop :] = 0
-                lowered[i, :, into] = grad[image, :, source]
+                lowered[i, :, :, : into.start] = lowered[i, :, :, into.stop :] = 0
+                lowered[i, :, :, into] = grad[images, :, source].swapaxes(0, 1)
             total += lowered.reshape(len(total), -1) @ moved.reshape(total.shape[1], -1).T
         target[...] = total.reshape(target.shape)
 
@@ -143,6 +160,11 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
     return np.ascontiguousarray(sums[0].transpose(1, 3, 0, 2))
 
 
+def _dense(window: Window) -> bool:
+    """Does each row of the kernel read most of what the others do?"""
+    return window.dilation[0] == 1
+
+
 def _offsets(window: Window, axis: int) -> list[int]:
     """What each row (axis 0) or column (1) of the kernel reads, from where the output stands."""
     count, dilation, padding = window.kernel[axis], window.dilation[axis], window.padding[axis]
@@ -150,13 +172,14 @@ def _offsets(window: Window, axis: int) -> list[int]:
 
 
 def _move(pixels: Array, window: Window, moved: Array) -> None:
-    """Copy pixels (C, h, W) into moved (kw, C, h, W), each copy by its column's offset."""
-    W = pixels.shape[2]
+    """Copy pixels (C, n, h, W) into moved (kw, C, n, h, W), each by its column's offset."""
+    W = pixels.shape[-1]
     for copy, offset in zip(moved, _offsets(window, 1), strict=True):
         left, right = min(max(-offset, 0), W), min(max(offset, 0), W)  # columns that get 0
         to, source = _flat(copy), _flat(pixels)
         if left < W and right < W:
-            to[:, left : to.shape[1] - right] = source[:, right : to.shape[1] - left]
+            end = to.shape[-1]
+            to[..., left : end - right] = source[..., right : end - left]
         copy[..., :left] = 0
         copy[..., W - right :] = 0
 
@@ -175,23 +198,29 @@ def _multiply(a: Array, b: Array, out: Array) -> None:
 
 
 def _flat(maps: Array) -> Array:
-    """(C, h, W) as (C, h W): a view, where each row lies behind the one above it."""
-    return maps.reshape(maps.shape[0], -1)
+    """(..., h, W) as (..., h W): a view, where each row lies behind the one above it."""
+    return maps.reshape(*maps.shape[:-2], -1)
 
 
-def _blocks(images: int, height: int, width: int, bytes_a_position: int) -> list[Block]:
-    """Cut the rows of all images into blocks: small enough for the cache, enough for all cores."""
+def _blocks(
+    images: int, height: int, width: int, bytes_a_position: int, together: bool
+) -> list[Block]:
+    """Cut the rows of all images into blocks: small enough for the cache, enough for all cores.
+
+    together: a block may hold several images, whole.
+    """
     rows = _block_bytes() // (bytes_a_position * width)
     fair, least = -(-images * height // BLOCKS), -(-POSITIONS // width)
-    rows = max(1, min(rows, max(fair, least), height))
-    rows = -(-height // -(-height // rows))  # all about the same
+    rows = max(1, min(rows, max(fair, least)))
+    n = max(1, min(rows // height, images)) if together else 1
+    n = -(-images // max(1, -(-images // n)))  # all about the same
+    rows = -(-height // -(-height // min(rows, height)))
     return [
-        (image, slice(row, min(row + rows, height)))
-        for image in range(images)
+        (slice(image, min(image + n, images)), slice(row, min(row + rows, height)))
+        for image in range(0, images, max(n, 1))
         for row in range(0, height, rows)
     ]
 
 
 def _block_bytes() -> int:
-    """The same for up to eight threads."""
-    return min(BLOCK_BYTES, get_workspace_limit() // max(8, get_num_threads()))
+    return min(BLOCK_BYTES, workspace_of_a_thread())
