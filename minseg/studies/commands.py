@@ -22,8 +22,16 @@ def show_list(console: Console) -> int:
     # The table has colours, which the console of plain text would print as markup.
     coloured = Console(highlight=False, width=console.width)
     coloured.print(report.list_table(studies, [load(name) for name in NAMES]))
-    console.print(f"\n{report.RULE}")
+    console.print(f"\n{report.RULE}\n{_best_network()}")
     return 0
+
+
+def _best_network() -> str:
+    try:
+        best = max(networks.recorded()["camvid"], key=lambda row: row.miou)
+    except FileNotFoundError as error:
+        return str(error)
+    return f"networks: of all on CamVid, {best.network} is the best: mean IoU {best.miou:.3f}"
 
 
 def run(

@@ -24,6 +24,7 @@ from minseg.data import Dataset
 from minseg.evaluate import evaluate, evaluating, forward, predict_labels
 from minseg.metrics import InstanceAP, connected_components
 from minseg.predict import Network, load_network
+from minseg.studies.results import RECORDED
 from minseg.summary import summary
 from minseg.tensor import Tensor
 from minseg.train import Stopped, Trainer
@@ -167,6 +168,18 @@ def _trained(config: Config, run: Path, progress: Progress | None) -> Trainer:
         if not trainer.fit(bar):
             raise Stopped
     return trainer
+
+
+def recorded() -> dict[str, Any]:
+    """What came with this version: "camvid", a list of `Row`; "isbi", "nuclei", "made": dicts.
+
+    Raises FileNotFoundError where nothing was recorded.
+    """
+    file = RECORDED / "networks.json"
+    if not file.is_file():
+        raise FileNotFoundError("networks: not recorded yet: minseg study networks --record")
+    tree = json.loads(file.read_text(encoding="utf-8"))
+    return {**tree, "camvid": [Row(**row) for row in tree["camvid"]]}
 
 
 def markdown(rows: list[Row]) -> str:

@@ -66,6 +66,9 @@ def figure(result: Result) -> Figure:
     axis.tick_params(axis="y", labelsize=11)
     axis.spines[["top", "right"]].set_visible(False)
     letters = int(11 * drawn.get_figwidth())
+    if len(result.comparisons) > 1:
+        lines = [f"{c.better} against {c.worse}: {c.verdict}" for c in result.comparisons]
+        drawn.supxlabel("\n".join(lines), fontsize=11)
     title = textwrap.fill(result.claim, letters)
     drawn.suptitle(f"{title}\n{result.verdict}", fontsize=13, fontweight="bold")
     return drawn

@@ -5,7 +5,8 @@ One process with all cores takes 1.8 times as long, measured on two cores with `
 
 A finished run is a file in the output folder, so that a study that was interrupted goes on where it
 was. The file's name has all that the run depends on, and a digest of the study's own source: a
-study that was changed runs anew.
+study that was changed runs anew. (Of a change elsewhere in minseg it knows nothing: take another
+folder then.)
 """
 
 import hashlib

@@ -64,7 +64,15 @@ def test_names_in_the_figure_do_not_overlap():
     assert all(figure.bbox.x1 >= box.x1 for box in boxes)
 
 
-@pytest.mark.parametrize("arguments", [["skips", "--minutes", "1"]])
-def test_minutes_are_for_networks_only(arguments, capsys):
-    assert main(["study", *arguments]) == 1
+def test_a_record_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "RECORDED", tmp_path)
+    with pytest.raises(FileNotFoundError, match="minseg study networks --record"):
+        networks.recorded()
+    tree = {"camvid": [a_row("unet", 0.4).__dict__], "isbi": {"pixel error": 0.08}}
+    (tmp_path / "networks.json").write_text(json.dumps(tree))
+    assert networks.recorded() == {"camvid": [a_row("unet", 0.4)], "isbi": {"pixel error": 0.08}}
+
+
+def test_minutes_are_for_networks_only(capsys):
+    assert main(["study", "skips", "--minutes", "1"]) == 1
     assert "--minutes is for networks" in capsys.readouterr().err
