@@ -74,7 +74,10 @@ class Answers:
             if got.dtype.kind != needed.kind or (needed.kind == "f" and got.dtype != needed):
                 why = ""
                 if got.dtype == np.float64 and needed == np.float32:
-                    why = "\n  np.zeros(shape) makes float64; np.zeros(shape, x.dtype) does not."
+                    why = (
+                        "\n  np.zeros(shape) makes float64, and so does a quotient of integers; "
+                        "np.zeros(shape, x.dtype) and .astype(x.dtype) do not."
+                    )
                 raise Failed("dtype", f"{case.name}: {name} is {got.dtype}, needs {needed}{why}")
 
     def check_values(self, case: Case, stage: str, outputs: Sequence[int]) -> None:
