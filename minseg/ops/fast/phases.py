@@ -33,7 +33,9 @@ Slices = tuple[slice, slice]  # of rows and of columns
 BLOCK_BYTES = 2**21
 LEAST, WANTED = 64, 4  # positions a block, blocks: the first holds where both cannot
 SUM_POSITIONS = 2**11  # a block, where blocks are summed
-SUM_ROWS = 128  # of the product, phases of output channels
+# Rows of the product, phases of output channels, that a task sums: few enough that no layer is a
+# lone task, for which BLAS would wake its own threads. These stay awake, and in our way, for 25 ms.
+SUM_ROWS = 32
 
 
 def serves(stride: Pair, groups: int, dilation: Pair) -> bool:
