@@ -97,8 +97,14 @@ def run_networks(console: Console, budget: networks.Budget, out: Path, record: b
     if record:
         made = {"command": "minseg study networks --record", **budget, **how_made()}
         tree = {"camvid": [asdict(row) for row in rows], **scores, "made": made}
-        write_atomically(RECORDED / "networks.json", (json.dumps(tree, indent=1) + "\n").encode())
+        keep("networks", (json.dumps(tree, indent=1) + "\n").encode())
     return 0
+
+
+def keep(name: str, text: bytes) -> None:
+    """Put a result among those that come with minseg."""
+    RECORDED.mkdir(exist_ok=True)
+    write_atomically(RECORDED / f"{name}.json", text)
 
 
 def _command(one: Study, seeds: int | None, budget: int | None, record: bool) -> str:
@@ -118,4 +124,4 @@ def _show(console: Console, result: Result, out: Path, record: bool) -> None:
     viz.save(report.figure(result), out / f"{result.name}.png")
     console.print(f"figure: {out / result.name}.png\n")
     if record:
-        write_atomically(RECORDED / f"{result.name}.json", text)
+        keep(result.name, text)

@@ -8,7 +8,7 @@ import pytest
 
 import minseg.studies.run as runner
 from minseg.cli import main
-from minseg.studies import Study, study
+from minseg.studies import Study, commands, recorded, results, study
 from minseg.studies.run import file_name, run_study
 
 
@@ -91,6 +91,17 @@ def test_a_study_from_the_command_line(tmp_path, capsys):
     times = [run.stat().st_mtime_ns for run in runs]
     assert main(command) == 0
     assert [run.stat().st_mtime_ns for run in runs] == times
+
+
+def test_record_puts_the_result_where_lessons_find_it(calls, tmp_path, monkeypatch):
+    for module in (commands, results):
+        monkeypatch.setattr(module, "RECORDED", tmp_path / "recorded")
+    assert main(["study", "skips", "--record", "--out", str(tmp_path)]) == 0
+    assert len(calls) == 2 * study("skips").seeds
+    result = recorded("skips")
+    assert result.scores["skips"] == [seed + study("skips").steps / 100 for seed in result.seeds]
+    assert result.verdict == "not shown at this size"  # the stub gives both arms the same
+    assert result.made["command"] == "minseg study skips --record"
 
 
 def test_list_and_errors(capsys):
