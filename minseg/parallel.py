@@ -78,7 +78,7 @@ def parallel_for(body: Callable[[int], None], count: int) -> None:
         finally:
             _inside.block = False
 
-    with _one_at_a_time, _blas_on_one_thread():
+    with _one_at_a_time, blas_on_one_thread():
         helpers = [_helper(number) for number in range(threads - 1)]
         keep_off_this_core([thread for thread, _ in helpers])
         for _, queue in helpers:
@@ -160,7 +160,8 @@ if hasattr(os, "register_at_fork"):  # a child process has none of its parent's 
 
 
 @contextmanager
-def _blas_on_one_thread() -> Iterator[None]:
+def blas_on_one_thread() -> Iterator[None]:
+    """Inside, a product's sums do not depend on the number of threads: BLAS cuts them otherwise."""
     before = [library.get_num_threads() for library in _blas()]
     for library in _blas():
         library.set_num_threads(1)

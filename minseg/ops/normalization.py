@@ -26,9 +26,9 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.op import launch
-from minseg.parallel import parallel_for
+from minseg.parallel import blas_on_one_thread, parallel_for
 
-BLOCK_BYTES = 2**19  # groups that are worked on together; small, to stay in the cache
+BLOCK_BYTES = 2**21  # groups that are worked on together; small, to stay in the cache
 AXES = (0, 2, 3)  # of (B, G, K, L)
 
 # Elements that one block of the kernels takes: enough to pay for its start, few enough that a batch
@@ -55,34 +55,45 @@ def normalization_definition(
 def _moments_numpy(x: Array) -> tuple[Array, Array]:
     """Mean and variance (divided by m) of each group, (G,), in float64.
 
-    In two passes: mean(x^2) - mean(x)^2 loses every digit when the mean is large. And in float64,
-    for a mean of 1000 rounded to float32 would move all of a group by 3e-5.
+    mean(x^2) - mean(x)^2 loses every digit when the mean is large. So both are taken of d, which is
+    x less its mean in x's own precision: d's mean is nearly 0, and put right in float64.
     """
-    mean, var = np.empty(x.shape[1]), np.empty(x.shape[1])
+    B, G, K, L = x.shape
+    rows, m = x.reshape(B, G, K * L), x[:, :1].size
+    mean, var = np.empty(G), np.empty(G)
 
     def one_block(groups: slice) -> None:
-        mean[groups] = x[:, groups].mean(axis=AXES, dtype=np.float64)
-        deviation = _centred(x[:, groups], mean[groups])
-        var[groups] = np.square(deviation, out=deviation).mean(axis=AXES)
+        near = (_sum_of_rows(rows[:, groups]) / m).astype(x.dtype)
+        d = rows[:, groups] - near[:, None]
+        rest = _sum_of_rows(d) / m
+        mean[groups] = near + rest
+        var[groups] = np.vecdot(d, d).sum(axis=0, dtype=np.float64) / m - rest * rest
 
-    _for_each_block(one_block, x)
+    for_each_block(one_block, x)
     return mean, var
+
+
+def _sum_of_rows(rows: Array) -> Array:
+    """(B, G, M) -> (G,), in float64 but for the rows themselves."""
+    return np.einsum("bgm->bg", rows).sum(axis=0, dtype=np.float64)
 
 
 def _forward_numpy(
     x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> Array:
     y = np.empty(x.shape, x.dtype)
-    r = _inverse_deviation(var, eps)
+    r = inverse_deviation(var, eps)
+    near, rest = two_parts(mean, x.dtype)
 
     def one_block(groups: slice) -> None:
-        part = _centred(x[:, groups], mean[groups])
         scale = r[groups, None] if weight is None else r[groups, None] * weight[groups]
-        shift = 0 if bias is None else _over(bias[groups])
+        shift = (0 if bias is None else bias[groups]) - rest[groups, None] * scale
+        part = y[:, groups]
+        np.subtract(x[:, groups], _over(near[groups, None]), out=part)
         part *= _over(scale.astype(x.dtype))
-        np.add(part, shift, out=y[:, groups])
+        part += _over(shift.astype(x.dtype))
 
-    _for_each_block(one_block, x)
+    for_each_block(one_block, x)
     return y
 
 
@@ -97,39 +108,40 @@ def _grad_numpy(
 ) -> tuple[Array, Array, Array]:
     """The gradients to x, weight and bias; `constant` statistics do not depend on x."""
     dx = np.empty(x.shape, x.dtype)
-    dw, db = np.zeros((2, *x.shape[1:3]), x.dtype)
-    r = _inverse_deviation(var, eps)
+    dw, db = np.zeros((2, *x.shape[1:3]))
+    r = inverse_deviation(var, eps)
+    near, rest = two_parts(mean, x.dtype)
     m = x[:, :1].size
 
     def one_block(groups: slice) -> None:
-        g, inverse = grad[:, groups], r[groups, None].astype(x.dtype)
-        part = _centred(x[:, groups], mean[groups])
-        part *= _over(inverse)  # xhat
-        dw[groups] = (g * part).sum(axis=(0, 3))
-        db[groups] = g.sum(axis=(0, 3))
-        w = np.ones_like(dw[groups]) if weight is None else weight[groups]
+        g, inverse, offset = grad[:, groups], r[groups, None], rest[groups, None]
+        d = x[:, groups] - _over(near[groups, None])  # xhat = (d - offset) inverse
+        db[groups] = np.einsum("bgkl->bgk", g).sum(axis=0, dtype=np.float64)
+        dw[groups] = np.vecdot(g, d).sum(axis=0, dtype=np.float64) - offset * db[groups]
+        dw[groups] *= inverse
+        w = 1 if weight is None else weight[groups]
+        np.multiply(g, _over((w * inverse * np.ones_like(dw[groups])).astype(x.dtype)),
+                    out=dx[:, groups])  # fmt: skip
         if constant:
-            np.multiply(g, _over(w * inverse), out=dx[:, groups])
             return
         # mean(g) and mean(g xhat) with g = grad * weight: the sums over (B, L) are there already
-        part *= _over((w * dw[groups]).sum(axis=1, keepdims=True) / m)
-        part += _over((w * db[groups]).sum(axis=1, keepdims=True) / m)
-        np.subtract(g * _over(w), part, out=part)
-        np.multiply(part, _over(inverse), out=dx[:, groups])
+        slope = (w * dw[groups]).sum(axis=1, keepdims=True) / m * inverse * inverse
+        average = (w * db[groups]).sum(axis=1, keepdims=True) / m * inverse
+        d *= _over((-slope).astype(x.dtype))
+        d += _over((slope * offset - average).astype(x.dtype))
+        dx[:, groups] += d
 
-    _for_each_block(one_block, x)
-    return dx, dw, db
-
-
-def _centred(x: Array, mean: Array) -> Array:
-    """x - mean, to the last digit of a float64 mean: less its float32 first, then the rest."""
-    near = mean.astype(x.dtype)
-    part = x - _over(near[:, None])
-    part -= _over((mean - near).astype(x.dtype)[:, None])
-    return part
+    for_each_block(one_block, x)
+    return dx, dw.astype(x.dtype), db.astype(x.dtype)
 
 
-def _inverse_deviation(var: Array, eps: float) -> Array:
+def two_parts(mean: Array, dtype: Any) -> tuple[Array, Array]:
+    """A float64 mean as a number of `dtype` and what is missing: x - mean to the last digit."""
+    near = mean.astype(dtype)
+    return near, mean - near
+
+
+def inverse_deviation(var: Array, eps: float) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):  # eps = 0 on a constant, eps < 0
         return 1 / np.sqrt(var + eps)
 
@@ -139,11 +151,20 @@ def _over(values: Array) -> Array:
     return values[None, :, :, None]
 
 
-def _for_each_block(body: Any, x: Array) -> None:
+def blocks_of(x: Array) -> list[slice]:
+    """Slices of groups, by the shape alone: how sums are cut must not depend on the machine."""
+    if not x.size:
+        return []
+    groups, pairs = x.shape[1], -(-x.nbytes // (2 * BLOCK_BYTES))
+    step = -(-groups // min(2 * pairs, groups))  # an even number of equal blocks: two cores' share
+    return [slice(i, i + step) for i in range(0, groups, step)]
+
+
+def for_each_block(body: Callable[[slice], None], x: Array) -> None:
     """Call body(slice of groups) for all groups, on all cores."""
-    step = max(1, BLOCK_BYTES // max(x[:, :1].nbytes, 1))
-    if x.size:
-        parallel_for(lambda i: body(slice(i * step, (i + 1) * step)), -(-x.shape[1] // step))
+    blocks = blocks_of(x)
+    with blas_on_one_thread():
+        parallel_for(lambda i: body(blocks[i]), len(blocks))
 
 
 def _moments_cuda(x: Array) -> tuple[Array, Array]:

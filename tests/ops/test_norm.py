@@ -8,6 +8,7 @@ from minseg.emulator.sanitize import sanitized
 from minseg.ops import normalization
 from minseg.ops.normalization import normalization_definition
 from minseg.ops.op import get_op
+from minseg.parallel import get_num_threads, set_num_threads
 from tests.witness import assert_agree
 
 RNG = np.random.default_rng(0)
@@ -247,3 +248,53 @@ def test_kernels_are_sound(name, monkeypatch):
     with minseg.use_kernels("emulator"), sanitized() as findings:
         gradients(function, x, (w, b), np.cos(x))
     assert not findings
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", LAYERS)
+def test_many_blocks_are_one(name, dtype, monkeypatch):
+    """Cut in two or in many: the definition's result, and a gradient within rounding of the other.
+
+    The weights' gradients sum 30 elements at the most, in another order."""
+    function, affine, view, for_each_group = LAYERS[name]
+    x, grad, w, b = (a.astype(dtype) for a in (X, np.cos(X), *affine))
+    whole = gradients(function, x, (w, b), grad)
+    monkeypatch.setattr(normalization, "BLOCK_BYTES", 64)
+    cut = gradients(function, x, (w, b), grad)
+    exact = [a.astype(np.float64) for a in (x.reshape(view), for_each_group(w), for_each_group(b))]
+    expected = normalization_definition(*exact, 1e-5).reshape(x.shape)
+    assert_agree(cut[0], expected, dtype, length=30)
+    for one, other in zip(cut, whole, strict=True):
+        assert_agree(one, other, dtype, length=30)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_number_of_threads_changes_no_bit(name, monkeypatch):
+    """Sums long enough for BLAS to cut them between its threads, which it must not."""
+    function, *_ = LAYERS[name]
+    rng = np.random.default_rng(0)
+    shape = (4000, 4, 5, 2) if name == "layer_norm" else (2, 4, 150, 160)
+    x, grad = rng.standard_normal((2, *shape), np.float32)
+    affine = rng.standard_normal((2, *(shape[2:] if name == "layer_norm" else (4,))), np.float32)
+    before, results = get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            set_num_threads(threads)
+            results.append(gradients(function, x, affine, grad))
+    finally:
+        set_num_threads(before)
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_nan_or_an_infinity_spoils_its_group_and_no_other(name, bad):
+    function, _, view, _ = LAYERS[name]
+    x = X.astype(np.float32).copy()
+    x[1, 2, 3, 1] = bad
+    y = function(Tensor(x), None, None).data.reshape(view)
+    spoilt = ~np.isfinite(x.reshape(view)).all(axis=(0, 2, 3))
+    assert np.isnan(y[:, spoilt]).all()
+    assert np.isfinite(y[:, ~spoilt]).all()
