@@ -148,7 +148,7 @@ def _index(tap: Array, size: int, padding_mode: str, align_corners: bool) -> Arr
     return np.where(inside, tap, size).astype(np.intp)
 
 
-def _samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[Array]]]:
+def _samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[int]]]:
     """For each combination of taps: the index into a flat image, and the axes' tap numbers."""
     outside = math.prod(size)
     for taps in product(*(range(len(axis.index)) for axis in axes)):
@@ -217,12 +217,12 @@ def _grad_input_numpy(
 
     def one_image(n: int) -> None:
         axes = _axes(grid[n], size, mode, padding_mode, align_corners)
-        total = np.zeros((x_shape[1], places + 1))
-        for index, taps in _samples(axes, size):
-            shares = grad[n].reshape(x_shape[1], -1) * _weight(axes, taps)
-            for channel, share in zip(total, shares, strict=True):
-                channel += np.bincount(index, share, minlength=places + 1)
-        dx[n] = total[:, :-1].reshape(x_shape[1:])
+        indices, taps = zip(*_samples(axes, size), strict=True)
+        index = np.concatenate(indices)  # a tap after the other
+        weights = np.stack([_weight(axes, each) for each in taps])
+        for channel, share in zip(dx[n], grad[n].reshape(x_shape[1], -1), strict=True):
+            total = np.bincount(index, (weights * share).ravel(), minlength=places + 1)
+            channel[...] = total[:-1].reshape(size)
 
     parallel_for(one_image, x_shape[0])
     return dx
