@@ -42,6 +42,13 @@ def right(grad, x, kernel_size, stride=1, padding=0):
     return get_op("conv2d").numpy["grad_weight"](grad, x, shape, *how, 1)
 
 
+def without_stride(grad, x, kernel_size, stride=1, padding=0):
+    """The outputs meet a corner of the image, as large as they would be made from at stride 1."""
+    x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    height, width = (n + k - 1 for n, k in zip(grad.shape[2:], kernel_size, strict=True))
+    return right(grad, x[:, :, :height, :width], kernel_size)
+
+
 def in_op(conv2d_grad_weight, grad, x, w_shape, stride, padding, dilation, groups):
     """Pairs become numbers, and groups come one after the other. Of a kernel with dilation d, every
     d-th row and column of a larger one without is wanted."""
@@ -103,8 +110,7 @@ TASK = Task(
         Slip("channels swapped", "Output and input channels have changed places: (O, C, kh, kw).",
              lambda **given: right(**given).swapaxes(0, 1)),
         Slip("forgot the stride", "The shifted image is read without its stride.",
-             lambda grad, x, kernel_size, stride=1, padding=0:
-             right(grad, x, kernel_size, 1, padding)),
+             without_stride),
         Slip("padding after the image only", "All padding is below and right of the image.",
              lambda grad, x, kernel_size, stride=1, padding=0: right(
                  grad, np.pad(x, ((0, 0), (0, 0), (0, 2 * padding), (0, 2 * padding))),
