@@ -29,6 +29,7 @@ from minseg.array import (
 from minseg.ops.matmul import op as matmul
 
 # Given the gradient of a result: the gradients of its parents, in their order (None: has none).
+# They are new arrays, or the given one, or views of it; nothing that is used elsewhere.
 Backward = Callable[[Array], Sequence[Array | None]]
 Dim = int | Sequence[int] | None
 
@@ -114,7 +115,7 @@ class Tensor:
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, needs {self.shape}")
 
-        gradients = {id(self): gradient.astype(self.dtype, copy=False)}
+        gradients = {id(self): gradient.astype(self.dtype, copy=not self._op)}
         order = _topological_order(self)
         while order:
             node = order.pop()  # popped, so that its array is released once it has been used
@@ -122,19 +123,14 @@ class Tensor:
             if gradient is None:
                 continue  # every operation that uses it gave it no gradient
             if not node._op:
-                total = gradient.copy() if node.grad is None else node.grad.data + gradient
-                node.grad = Tensor(total)
+                node.grad = Tensor(gradient if node.grad is None else node.grad.data + gradient)
                 continue
             if node._backward is None:
                 raise RuntimeError(
                     f"backward: the record of {node._op} was released by an earlier backward; "
                     "pass retain_graph=True there to go through it twice"
                 )
-            for parent, part in zip(node._parents, node._backward(gradient), strict=True):
-                if parent is not None and part is not None and parent.requires_grad:
-                    _check_gradient(node._op, part, parent)
-                    known = gradients.get(id(parent))
-                    gradients[id(parent)] = part if known is None else known + part
+            _pass_on(node, gradient, gradients)
             if not retain_graph:
                 node._parents, node._backward = (), None
 
@@ -426,6 +422,31 @@ def _topological_order(root: Tensor) -> list[Tensor]:
             stack.append((node, True))
             stack.extend((p, False) for p in node._parents if p is not None and p.requires_grad)
     return order
+
+
+def _pass_on(node: Tensor, gradient: Array, gradients: dict[int, Array]) -> None:
+    """Add to `gradients`, for each parent of `node`, what it gets of the node's own.
+
+    An operation may pass on the array that it got (a sum does), to several parents. Between
+    operations nobody writes to it; but a leaf is to keep an array of its own.
+    """
+    assert node._backward is not None
+    seen = [gradient]
+    for parent, part in zip(node._parents, node._backward(gradient), strict=True):
+        if parent is not None and part is not None and parent.requires_grad:
+            _check_gradient(node._op, part, parent)
+            known = gradients.get(id(parent))
+            if known is not None:
+                part = known + part
+            elif not parent._op and _is_shared(part, seen):
+                part = part.copy()
+            gradients[id(parent)] = part
+            seen.append(part)
+
+
+def _is_shared(array: Array, others: list[Array]) -> bool:
+    shares = array_module(array).may_share_memory
+    return not array.flags.c_contiguous or any(shares(array, other) for other in others)
 
 
 def _check_gradient(op: str, grad: Array, parent: Tensor) -> None:

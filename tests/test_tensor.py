@@ -1,11 +1,12 @@
 import gc
+import itertools
 import weakref
 
 import numpy as np
 import pytest
 
 import minseg
-from minseg import Tensor, gradcheck
+from minseg import Tensor, gradcheck, tensor
 
 
 def randn(*shape, seed=0, dtype=np.float64):
@@ -116,6 +117,20 @@ def test_gradients_accumulate_and_do_not_alias():
     np.testing.assert_array_equal(a.grad.data, [2, 2, 2])
     a.grad.data *= 10
     np.testing.assert_array_equal(b.grad.data, [2, 2, 2])
+
+
+def test_each_leaf_keeps_a_gradient_of_its_own():
+    a, b, c = randn(2, 3), randn(2, 3), randn(6)
+    g = np.ones((2, 3))
+    twice = tensor.record("twice", a.data, (a, b), lambda grad: (part := 2 * grad, part))
+    for y in (a, a + b, b.reshape(3, 2).reshape(2, 3) + c.reshape(2, 3), twice, a.transpose(0, 1)):
+        leaves = a, b, c
+        for leaf in leaves:
+            leaf.grad = None
+        y.backward(g.reshape(y.shape))
+        arrays = [g, *(leaf.grad.data for leaf in leaves if leaf.grad is not None)]
+        assert all(array.flags.c_contiguous for array in arrays)
+        assert not any(np.shares_memory(x, y) for x, y in itertools.combinations(arrays, 2))
 
 
 def test_diamonds_get_both_gradients_once():
