@@ -14,7 +14,7 @@ import minseg.functional as F
 from minseg import Tensor, cat, manual_seed, nn, no_grad, viz
 from minseg.lesson import BLUE, GREEN, ORANGE, start
 from minseg.metrics import ConfusionMatrix
-from minseg.models import UNet
+from minseg.models import UNet, unet
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
@@ -84,7 +84,8 @@ class SmallUNet(nn.Module):
             if self.join == "add":
                 x = skip + x
             else:
-                x = cat([skip if self.join == "concat" else 0 * skip.detach(), x], dim=1)
+                skip = skip if self.join == "concat" else 0 * skip.detach()
+                x = unet.join(x, skip)  # here, of one size: cat([skip, x], dim=1)
             x = convs(x)
         return self.head(x)
 

@@ -35,19 +35,19 @@ class Answers:
                 "not written",
             )
         if "raised" in reply:
-            given = ", ".join(_brief(n, v) for n, v in case.arguments.items())
+            given = ", ".join(_brief(n, v) for n, v in self._given(case).items())
             raise Failed(stage, f"{case.name}: {_raised(reply)}\n  called with {given}")
         names, types = self.task.outputs, reply["types"]
         if types == ["NoneType"]:
             raise Failed(stage, "the function returns nothing: is a `return` missing?", "no return")
         if len(types) != len(names) or any(output is None for output in reply["outputs"]):
-            raise Failed(stage, f"{case.name}: has to return {', '.join(names)}; "
+            wanted = "y, a Tensor" if self.task.on_tape else ", ".join(names)
+            raise Failed(stage, f"{case.name}: has to return {wanted}; "
                          f"yours returns {', '.join(types)}")  # fmt: skip
         return reply["outputs"]
 
     def right(self, case: Case) -> list[np.ndarray]:
-        answers = self.task.reference(**case.arguments)
-        return [np.asarray(a) for a in (answers if len(self.task.outputs) > 1 else [answers])]
+        return [np.asarray(a) for a in self.task.answers(self.task.reference, case.arguments)]
 
     def check_shapes(self, case: Case, stage: str) -> None:
         answers = self.of(case, stage)
@@ -55,7 +55,7 @@ class Answers:
         for i, (name, got, want) in enumerate(pairs):
             if got.shape != want.shape:
                 pattern, advice = recognise(self.task, case.arguments, answers, i, want)
-                given = ", ".join(_brief(n, v) for n, v in case.arguments.items())
+                given = ", ".join(_brief(n, v) for n, v in self._given(case).items())
                 raise Failed(
                     stage,
                     f"{case.name}: {name} has shape {got.shape}, needs {want.shape}"
@@ -88,11 +88,12 @@ class Answers:
             wrong = different(got[i], want[i], bound)
             if wrong.any():
                 pattern, advice = recognise(self.task, case.arguments, got, i, want[i])
+                given = case.arguments if name.startswith("grad") else self._given(case)
                 raise Failed(
                     stage,
                     f"{case.name}: {worst(name, got[i], want[i], wrong)}{_advice(advice)}\n"
                     "The smallest case that fails:\n"
-                    + whole(case.arguments, {name: got[i]}, {name: want[i]}),
+                    + whole(given, {name: got[i]}, {name: want[i]}),
                     pattern,
                 )
 
@@ -105,6 +106,11 @@ class Answers:
                     "caller still needs them: work on a copy (x.copy()), or write `x = x * 2`, "
                     "which makes a new array, in place of `x *= 2`.",
                 )
+
+    def _given(self, case: Case) -> dict[str, Any]:
+        """What the learner's function is called with: dL/dy is for the tape."""
+        own = not self.task.on_tape
+        return {name: value for name, value in case.arguments.items() if own or name != "grad"}
 
     def _file(self) -> str:
         return f"{self.exercise.name}{self.exercise.suffix}"

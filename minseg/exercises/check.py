@@ -48,14 +48,14 @@ def _stages(
     task = exercise.task
     tree = source.parse(text)
     yield "syntax"
-    source.check_own_work(tree)
+    source.check_own_work(exercise, tree)
     yield "own work"
     source.check_signature(exercise, tree)
     yield "signature"
 
     first, single = task.cases[0], _single(task.cases[0])
     cases = [*task.cases, single, *task.edge_cases]
-    replies, output = _run(path, exercise.name, [case.arguments for case in cases], seconds)
+    replies, output = _run(exercise, path, [case.arguments for case in cases], seconds)
     printed.append(output)
     answers = Answers(exercise, cases, replies, seconds)
     answers.of(first, "first run")
@@ -93,14 +93,15 @@ def _is_float(value: Any) -> bool:
 
 
 def _run(
-    path: Path, name: str, calls: Sequence[Mapping[str, Any]], seconds: float
+    exercise: Exercise, path: Path, calls: Sequence[Mapping[str, Any]], seconds: float
 ) -> tuple[list[dict[str, Any]], str]:
     """The worker's replies, as many as there were in time, and what was printed."""
     with tempfile.TemporaryDirectory(prefix="minseg-") as folder:
         request, replies = Path(folder) / "request", Path(folder) / "replies"
         request.write_bytes(pickle.dumps([dict(arguments) for arguments in calls]))
         replies.touch()
-        words = [sys.executable, worker.__file__, str(path), name, str(request), str(replies)]
+        words = [sys.executable, worker.__file__, str(path), exercise.name, str(request)]
+        words += [str(replies), *(["tape"] if exercise.task.on_tape else [])]
         try:
             output = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                     timeout=seconds).stdout  # fmt: skip

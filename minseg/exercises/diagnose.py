@@ -12,6 +12,11 @@ import numpy as np
 from minseg.exercises.task import Task
 from minseg.exercises.verdict import bound_of, different
 
+NO_GRADIENT = (
+    "No gradient arrives here: is it used at all, and by nothing but operations on Tensors? "
+    ".data, .numpy() and .detach() leave the tape."
+)
+
 
 def recognise(
     task: Task, arguments: Mapping[str, Any], answers: Sequence[np.ndarray], output: int,
@@ -26,14 +31,15 @@ def recognise(
     for slip in task.slips:
         try:
             with np.errstate(all="ignore"):
-                slipped = slip.answer(**arguments)
+                slipped = task.answers(slip.answer, arguments)
         except (ValueError, IndexError):  # it makes no sense for these shapes
             continue
-        slipped = slipped if len(task.outputs) > 1 else (slipped,)
         pairs = [(a, np.asarray(s)) for a, s in zip(answers, slipped, strict=True) if s is not None]
         if slipped[output] is not None and all(_same(a, s, task.terms) for a, s in pairs):
             return slip.name, slip.advice
     if got.shape == want.shape:
+        if task.on_tape and output > 0 and not got.any():
+            return "off the tape", NO_GRADIENT
         for name, advice, answer in _patterns(got, want):
             if _same(got, answer, task.terms):
                 return name, advice

@@ -2,6 +2,7 @@
 
 import ast
 
+import minseg
 from minseg.exercises import worker
 from minseg.exercises.task import Exercise
 from minseg.exercises.verdict import Failed
@@ -17,16 +18,24 @@ def parse(text: str) -> ast.Module:
         raise Failed("syntax", f"line {error.lineno}: {error.msg}\n    {line}") from None
 
 
-def check_own_work(tree: ast.Module) -> None:
+# Of minseg, for parts of networks: Tensors and the ops on them.
+OPEN = {"minseg", "minseg.functional", "minseg.tensor", *(f"minseg.{n}" for n in minseg.__all__)}
+
+
+def check_own_work(exercise: Exercise, tree: ast.Module) -> None:
+    is_part = exercise.task.on_tape
+    what, takes = ("part", "minseg.functional is") if is_part else ("op", "NumPy is")
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            inside = is_part and node.module == "minseg"  # from minseg import functional
+            names += [f"minseg.{a.name}" for a in node.names] if inside else [node.module or ""]
         for name in names:
-            if name.split(".")[0] in worker.READY_MADE:
+            if name.split(".")[0] in worker.READY_MADE and not (is_part and name in OPEN):
                 raise Failed(
                     "own work",
-                    f"line {node.lineno} imports {name}: to call a ready op is declined here; the "  # type: ignore[attr-defined]
-                    "exercise is to write it. NumPy is all that it takes.",
+                    f"line {node.lineno} imports {name}: to call a ready {what} is declined here; "  # type: ignore[attr-defined]
+                    f"the exercise is to write it. {takes} all that it takes.",
                 )
 
 

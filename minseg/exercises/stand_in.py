@@ -2,7 +2,8 @@
 
 A task's `Use` names the part of an op that its solution can take over, and adapts the arguments.
 `minseg.override` puts it there, a kernel too: it is launched on the op's arrays, in the emulator or
-on the GPU, as the production kernel would be. The printout and the figures say what was used.
+on the GPU, as the production kernel would be. A part of a network is a function of its module, or a
+method, and is replaced there. The printout and the figures say what was used.
 """
 
 import runpy
@@ -11,14 +12,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import partial, reduce
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import minseg.functional  # noqa: F401, all ops
 from minseg import kernels, lesson
 from minseg.exercises.check import check
-from minseg.exercises.task import Exercise, exercises, get_exercise
+from minseg.exercises.task import Exercise, Use, exercises, get_exercise
 from minseg.ops.op import get_op, override
 
 PATIENCE = 10.0  # seconds in a learner's function until a line says that it takes its time
@@ -32,6 +34,7 @@ class StandIn:
         self.exercise, self.file, self.use = exercise, file, exercise.task.use
         self.solution = load(exercise, file)
         self.fault = fault(exercise, file)
+        self.built_in = built_in(self.use)
         self.calls, self.left, self.seconds, self.patience = 0, 0, 0.0, PATIENCE
 
     def __call__(self, array: Any, *arguments: Any) -> Any:
@@ -39,7 +42,7 @@ class StandIn:
         result = self.use.adapt(self.solution, array, *arguments)
         if result is NotImplemented:  # not what the exercise asks for: another mode, a dilation
             self.left += 1
-            return get_op(self.use.op).built_in(self.use.part, array, *arguments)
+            return self.built_in(array, *arguments)
         self.calls += 1
         self.seconds += time.perf_counter() - start
         if self.seconds > self.patience:
@@ -60,9 +63,40 @@ class StandIn:
 
     def used(self, own: Path | str) -> str:
         """Which part is the learner's `own`, and which are not."""
+        if in_network(self.use):
+            return f"{self.use.op}.{self.use.part}: {own}"
         op = get_op(self.use.op)
         kept = ", ".join(part for part in op.numpy if part not in op.overrides)
         return f"{op.name} {self.use.part}: {own}" + (f"; {kept}: minseg's" if kept else "")
+
+
+def in_network(use: Use) -> bool:
+    """Whether it is a function of a network's module, not a part of an op."""
+    return "." in use.op
+
+
+def owner(use: Use) -> tuple[Any, str]:
+    """The network's module, or the class in it, and the name of the function there."""
+    *path, name = use.part.split(".")
+    return reduce(getattr, path, import_module(use.op)), name
+
+
+def built_in(use: Use) -> Callable[..., Any]:
+    """The library's own."""
+    if in_network(use):
+        return getattr(*owner(use))
+    return partial(get_op(use.op).built_in, use.part)
+
+
+@contextmanager
+def replaced(use: Use, one: StandIn) -> Iterator[None]:
+    """Inside, the network calls what was written. (A method: with the module as first argument.)"""
+    place, name = owner(use)
+    setattr(place, name, lambda *arguments: one(*arguments))
+    try:
+        yield
+    finally:
+        setattr(place, name, one.built_in)
 
 
 def load(exercise: Exercise, file: Path) -> Callable[..., Any]:
@@ -103,7 +137,7 @@ def read(text: str) -> StandIn:
     exercise = get_exercise(name)
     if exercise.task.use is None:
         able = ", ".join(e.name for e in exercises().values() if e.task.use)
-        raise ValueError(f"--with {name}: no op of a network computes just this, so there is "
+        raise ValueError(f"--with {name}: no network computes just this, so there is "
                          f"nothing for it to replace. There is for {able}")  # fmt: skip
     return StandIn(exercise, Path(file))
 
@@ -115,7 +149,8 @@ def standing_in(texts: Sequence[str], device: str = "cpu") -> Iterator[None]:
     ValueError for what cannot be put there, and for a Python function on a GPU's arrays.
     """
     found = [read(text) for text in texts]
-    if device != "cpu" and (python := [one for one in found if one.file.suffix == ".py"]):
+    on_arrays = [one for one in found if not in_network(one.use)]
+    if device != "cpu" and (python := [one for one in on_arrays if one.file.suffix == ".py"]):
         raise ValueError(f"--with {python[0].exercise.name}: a function for NumPy arrays, which "
                          f"are not on {device}; leave --device out")  # fmt: skip
     parts: dict[str, dict[str, StandIn]] = {}
@@ -128,7 +163,11 @@ def standing_in(texts: Sequence[str], device: str = "cpu") -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what stays minseg's: it is said below
             for op, functions in parts.items():
-                stack.enter_context(override(op, **functions))
+                if "." not in op:
+                    stack.enter_context(override(op, **functions))
+        for one in found:
+            if in_network(one.use):
+                stack.enter_context(replaced(one.use, one))
         for one in found:
             print(one.used(one.file))
             if one.fault:

@@ -3,8 +3,9 @@
 `NN_name.py` holds, in this order:
 
 - its docstring: the title, and what is to be done;
-- the solution, a function `name`; its signature and its docstring are the learner's stub. A CUDA
-  kernel's solution is a text, `SOLUTION`, and the stub is all of it but the kernel's body;
+- the solution, a function `name`; its signature and its docstring are the learner's stub. It works
+  on arrays, or, a part of a network, on Tensors. A CUDA kernel's solution is a text, `SOLUTION`,
+  and the stub is all of it but the kernel's body;
 - `TASK`, how it is checked: cases, the right answers, typical mistakes, hints, and mutants of the
   solution, which the suite checks to be rejected with the right words.
 """
@@ -19,10 +20,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from minseg.exercises.tape import on_tape
 from minseg.lessons import lessons_folder
 from minseg.suggest import suggest
 
 TODO = "    # TODO: your code, in place of the next line\n    raise NotImplementedError\n"
+IMPORTS = "import numpy as np\n"
+PART_IMPORTS = "import minseg.functional as F\nfrom minseg import Tensor, cat\n"
 KERNEL_TODO = "    // TODO: your code\n"
 
 
@@ -65,6 +69,9 @@ class Goal:
 class Use:
     """Where a solution can do the library's work: one part of an op, in every network.
 
+    Or one of a network's own functions: then `op` is the module, "minseg.models.unet", and `part`
+    the function in it, "join", or a class's method, "Gate.forward".
+
     adapt(solution, *arguments) computes the part, for its arguments, by the solution (a kernel's is
     a function that launches it); or it returns NotImplemented, where the exercise asks for less
     than the op can do: then the library's own is called. lesson: the number of one to run on it.
@@ -84,7 +91,9 @@ class Task:
     stage of their own. reference: the right answers, in float64, from the library. terms: the
     longest sum behind a number, from which follows how far rounding may carry it.
     goals: for a kernel, whose cases' arguments are the kernel's, in its order. use: None where no
-    op of a network computes just this.
+    op of a network computes just this. on_tape: the functions, slips too, take Tensors and return
+    one, y; the outputs are y and, by the tape, the gradients of all float arguments, for the dL/dy
+    that each case has as `grad`.
     """
 
     outputs: tuple[str, ...]
@@ -97,6 +106,14 @@ class Task:
     edge_cases: tuple[Case, ...] = ()
     goals: tuple[Goal, ...] = ()
     use: Use | None = None
+    on_tape: bool = False
+
+    def answers(self, function: Callable[..., Any], arguments: Mapping[str, Any]) -> tuple:
+        """What the reference, or a slip, gives for a case's arguments: all outputs."""
+        if self.on_tape:
+            return on_tape(function)(**arguments)
+        answers = function(**arguments)
+        return answers if len(self.outputs) > 1 else (answers,)
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,8 @@ def read_exercise(path: Path) -> Exercise:
         stub = re.sub(r"(__global__[^{]*\{\n).*?(^\})", rf"\1{KERNEL_TODO}\2", solution,
                       flags=re.DOTALL | re.MULTILINE)  # fmt: skip
         return Exercise(name, title, statement, solution, stub, ".cu", module.TASK)
-    head = f'"""{title}\n\n{statement}\n"""\n\nimport numpy as np\n\n\n'
+    imports = PART_IMPORTS if module.TASK.on_tape else IMPORTS
+    head = f'"""{title}\n\n{statement}\n"""\n\n{imports}\n\n'
     lines, tree = text.splitlines(keepends=True), ast.parse(text)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     own = next(node for node in functions if node.name == name)

@@ -1,6 +1,7 @@
 """Runs a learner's function in a process of its own: python worker.py FILE NAME REQUEST REPLIES.
 
-A script that imports nothing of minseg, so that it starts quickly. REQUEST holds the arguments of
+A script that imports nothing of minseg, so that it starts quickly; unless "tape" comes last, for a
+part of a network, which is a function on Tensors. REQUEST holds the arguments of
 every call, REPLIES gets one answer a call, at once: an endless loop or a crash loses only the rest.
 """
 
@@ -10,6 +11,7 @@ import runpy
 import sys
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,8 +56,12 @@ def _failure(error: BaseException, path: str) -> dict[str, Any]:
     return {"raised": type(error).__name__, "text": str(error), "line": own[-1] if own else 0}
 
 
-def main(path: str, name: str, request: str, replies: str) -> None:
+def main(path: str, name: str, request: str, replies: str, tape: str = "") -> None:
     sys.path.pop(0)  # this file's folder, whose names are not the learner's
+    if tape:  # all that a part may use of minseg is imported before the rest is refused
+        sys.path.append(str(Path(__file__).parents[2]))
+        import minseg.functional  # noqa: F401
+        from minseg.exercises.tape import on_tape
     sys.meta_path.insert(0, Refuse())  # type: ignore[arg-type]
     warnings.simplefilter("ignore")
     with open(request, "rb") as file:
@@ -66,6 +72,7 @@ def main(path: str, name: str, request: str, replies: str) -> None:
         except BaseException as error:
             pickle.dump({"import": _failure(error, path)}, file)
             return
+        function = on_tape(function) if tape else function
         for arguments in calls:
             pickle.dump(call(function, arguments, path), file)
 

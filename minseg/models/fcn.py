@@ -91,11 +91,11 @@ class FCN(VGGFeatures):
 
         shift = FRAMED if self.framed else SAME
         if self.stride <= 16:
-            score = self.upscore2(score)  # (N, K, ~H/16, ~W/16)
-            score = add(score, self.score_pool4(self.scale_pool4 * pool4), shift["pool4"])
+            skip = self.score_pool4(self.scale_pool4 * pool4)
+            score = fuse(score, self.upscore2, skip, shift["pool4"])  # (N, K, ~H/16, ~W/16)
         if self.stride == 8:
-            score = self.upscore_pool4(score)  # (N, K, ~H/8, ~W/8)
-            score = add(score, self.score_pool3(self.scale_pool3 * pool3), shift["pool3"])
+            skip = self.score_pool3(self.scale_pool3 * pool3)
+            score = fuse(score, self.upscore_pool4, skip, shift["pool3"])  # (N, K, ~H/8, ~W/8)
         last = getattr(self, LAST[self.stride])
         return crop(last(score), shift[LAST[self.stride]], size)  # (N, K, H, W)
 
@@ -114,7 +114,9 @@ def crop(x: Tensor, offset: int, size: tuple[int, ...]) -> Tensor:
     return x[:, :, offset : offset + h, offset : offset + w]
 
 
-def add(score: Tensor, skip: Tensor, shift: int) -> Tensor:
+def fuse(score: Tensor, up: nn.ConvTranspose2d, skip: Tensor, shift: int) -> Tensor:
+    """Double the coarse scores, crop what is larger, add."""
+    score = up(score)
     if shift > 0:
         return score + crop(skip, shift, score.shape[2:])
     return crop(score, -shift, skip.shape[2:]) + skip

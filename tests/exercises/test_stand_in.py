@@ -13,6 +13,7 @@ from minseg.emulator import compiler
 from minseg.exercises import stand_in, task
 from minseg.exercises.stand_in import standing_in
 from minseg.exercises.task import Case, Exercise, Task, Use, exercises, get_exercise
+from minseg.models import FCN, UNet
 from minseg.ops.op import get_op
 
 rng = np.random.default_rng(0)
@@ -78,6 +79,14 @@ CALLS = {
 }  # fmt: skip
 
 
+# exercise -> a network that is to use it, the size of an image, and its calls a forward: those that
+# its solution takes on, and those it leaves.
+NETWORKS = {
+    "fuse": (lambda: FCN(3, width=2, depth=11, padding="same"), (33, 64), 2, 0),
+    "join": (lambda: UNet(3, width=2, depth=3), (33, 21), 3, 0),
+}
+
+
 def write(folder: Path, exercise: Exercise, text: str | None = None) -> str:
     """The solution, or `text`, as a learner's file; what `--with` takes."""
     file = folder / f"{exercise.name}{exercise.suffix}"
@@ -87,8 +96,12 @@ def write(folder: Path, exercise: Exercise, text: str | None = None) -> str:
 
 def test_every_use_has_its_calls_here() -> None:
     used = {e.name for e in exercises().values() if e.task.use and e.suffix == ".py"}
-    assert used == set(CALLS)
-    for name in used:
+    in_networks = {name for name in used if stand_in.in_network(exercises()[name].task.use)}
+    assert used - in_networks == set(CALLS)
+    assert in_networks == set(NETWORKS)
+    for name in in_networks:
+        assert lessons.get_lesson(exercises()[name].task.use.lesson)
+    for name in CALLS:
         use = exercises()[name].task.use
         assert use.part in get_op(use.op).numpy
         assert lessons.get_lesson(use.lesson)
@@ -112,6 +125,47 @@ def test_an_adapted_solution_computes_the_ops_part(name: str) -> None:
             np.testing.assert_allclose(one, right, rtol=0, atol=bound)
     for arguments in left:
         assert use.adapt(solution, *arguments) is NotImplemented
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_part_of_a_network(tmp_path: Path, name: str) -> None:
+    """The same scores and gradients; calls are counted; at the end all is as before."""
+    build, size, taken, left = NETWORKS[name]
+    network = build().to(np.float64).eval()
+    for parameter in network.parameters():  # nothing stays zero: scores begin so
+        parameter.data += 0.1 * rng.standard_normal(parameter.shape)
+    image = Tensor(rng.standard_normal((2, 3, *size)))
+    upstream = rng.standard_normal((2, 3, *size))
+
+    def run() -> list[np.ndarray]:
+        for parameter in network.parameters():
+            parameter.grad = None
+        scores = network(image)
+        scores.backward(upstream)
+        return [
+            scores.numpy(),
+            *(p.grad.numpy() for p in network.parameters() if p.grad is not None),
+        ]
+
+    place, attribute = stand_in.owner(get_exercise(name).task.use)
+    before, right = vars(place)[attribute], run()
+    with standing_in([write(tmp_path, get_exercise(name))], device="cuda"):  # arrays of any device
+        for mine, want in zip(run(), right, strict=True):
+            np.testing.assert_allclose(mine, want, rtol=0, atol=1e-10 * abs(want).max())
+        (one,) = lesson.stand_ins
+        assert (one.calls, one.left) == (taken, left)
+    assert vars(place)[attribute] is before
+
+
+def test_a_part_leaves_what_it_was_not_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the paper's frame, the crops of FCN are others."""
+    network = FCN(2, width=1, depth=11).eval()
+    with standing_in([write(tmp_path, get_exercise("fuse"))]):
+        assert f"minseg.models.fcn.fuse: {tmp_path / 'fuse.py'}" in capsys.readouterr().out
+        network(Tensor(np.zeros((1, 3, 9, 9), np.float32)))
+    assert "fuse: fuse.py, no calls (2 more stayed minseg's)" in capsys.readouterr().out
 
 
 def test_it_is_used_counted_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +232,7 @@ def test_the_figure_says_so(tmp_path: Path) -> None:
         ("conv2d=", "needs NAME=FILE"),
         ("conv2=a.py", "did you mean 'conv2d'"),
         ("iou=iou.py", "There is for relu_grad, conv2d"),
-        ("saxpy=saxpy.cu", "no op of a network computes just this"),
+        ("saxpy=saxpy.cu", "no network computes just this"),
         ("conv2d=nothing.py", "there is no file nothing.py"),
         ("conv2d=conv2d.cu", "conv2d.cu is no .py file"),
         ("conv2d=syntax.py", "syntax.py: SyntaxError"),
