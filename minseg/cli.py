@@ -370,7 +370,8 @@ def _study(commands: argparse._SubParsersAction) -> None:
         "\nEvery training runs in a process of its own, as many at once as there are cores. What\n"
         "is finished is kept in the output folder, so that a study goes on after an interruption.\n"
         "Some studies need real images, in the folder that $MINSEG_DATA names. `networks` trains\n"
-        "all networks on such, for two hours, and makes a table and a figure of them.\n",
+        "all networks on such, each for so many minutes of CPU time (two cores: over an hour in\n"
+        "all), and makes a table and a figure of them.\n",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a study, or all, or networks")
     parser.add_argument("--list", action="store_true", help="all studies, and what they showed")
@@ -379,7 +380,7 @@ def _study(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--budget", type=_positive(int), metavar="STEPS",
                         help="how long each training is (default: the study's)")  # fmt: skip
     parser.add_argument("--minutes", type=_positive(float), metavar="M",
-                        help="how long each of the networks is trained (default: 6)")  # fmt: skip
+                        help="CPU time of each of the networks (default: 6)")  # fmt: skip
     parser.add_argument("--out", default="out/studies", metavar="DIR",
                         help="where runs and figures go (default: out/studies)")  # fmt: skip
     parser.add_argument("--record", action="store_true",

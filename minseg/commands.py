@@ -235,8 +235,8 @@ def study(
     if list or name is None:
         return commands.show_list(console)
     if name == "networks":
-        how_long = {"minutes": minutes or networks.MINUTES} if budget is None else {"steps": budget}
-        return commands.run_networks(console, how_long, Path(out), record)
+        limit = ("steps", budget) if budget else ("minutes", minutes or networks.MINUTES)
+        return commands.run_networks(console, limit, Path(out), record)
     return commands.run(console, name, seeds, budget, Path(out), record)
 
 

@@ -19,7 +19,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,8 @@ class Trainer:
         self.class_weights: np.ndarray | None = None  # counted when training starts
 
         self.step = self.epoch = self.batch = 0  # batch: how many of this epoch are done
-        self.seconds = 0.0
+        self.seconds = 0.0  # by the clock, which a study sets to CPU time
+        self.clock: Callable[[], float] = time.monotonic
         self.loss_sum, self.loss_count = 0.0, 0  # since the last validation
         self.best = -1.0
         self.history: list[dict[str, float]] = []
@@ -182,11 +183,11 @@ class Trainer:
     def _loop(self, progress: Any) -> None:
         """Train to the end. Raises Stopped when the user asks to stop, the state being whole."""
         saved = drawn = time.monotonic()
-        started = saved - self.seconds
+        started = self.clock() - self.seconds
         while True:
             for batch in () if self.finished() else self.loader.epoch(self.epoch, self.batch):
                 self._train_on(batch)
-                self.seconds = time.monotonic() - started
+                self.seconds = self.clock() - started
                 if progress is not None:
                     progress.step(self, len(batch))
                 if self.stop.asked:
@@ -199,7 +200,7 @@ class Trainer:
             epoch_done = self.batch == len(self.loader)
             if self.finished() or (epoch_done and (self.epoch + 1) % self.config.eval_every == 0):
                 self._validate()
-                self.seconds = time.monotonic() - started
+                self.seconds = self.clock() - started
                 if progress is not None:
                     progress.evaluated(self)
             if epoch_done:

@@ -9,12 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from minseg import viz
 from minseg.checkpoint import write_atomically
-from minseg.progress import TrainingProgress
+from minseg.predict import load_network
 from minseg.studies import NAMES, networks, report, study
 from minseg.studies.results import RECORDED, Result, how_made, load, result_of
 from minseg.studies.run import Run, run_study
 from minseg.studies.study import Study
-from minseg.train import Stopped, Trainer
 
 
 def show_list(console: Console) -> int:
@@ -42,16 +41,7 @@ def run(
         raise ValueError("study: --record keeps a study's own seeds and budget; leave them out")
     studies = [study(each) for each in (NAMES if name == "all" else [name])]
     total = sum((seeds or one.seeds) * len(one.trainings) for one in studies)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    with bar:
+    with _bar(console) as bar:
         task = bar.add_task("", total=total)
         for one in studies:
             bar.update(task, description=one.name)
@@ -69,36 +59,51 @@ def run(
     return 0
 
 
-def run_networks(console: Console, budget: networks.Budget, out: Path, record: bool) -> int:
-    """Train and score what is missing, then table and figure; 130 if it was stopped."""
-    folder = out / "networks"
+def run_networks(console: Console, budget: tuple[str, float], out: Path, record: bool) -> int:
+    """Train and score what is missing, measure the speed of all, then table and figure."""
+    unit, number = budget
+    folder = out / f"networks-{number:g}-{unit}"
     folder.mkdir(parents=True, exist_ok=True)
+    with _bar(console) as bar:
+        names = networks.NETWORKS + networks.OTHERS
+        task = bar.add_task("networks", total=len(names) + len(networks.NETWORKS))
 
-    def progress(trainer: Trainer) -> TrainingProgress:
-        return TrainingProgress(console, f"{trainer.config.model} on {trainer.config.data}")
+        def done(name: str, scores: networks.Scores) -> None:
+            found = ", ".join(f"{measure} {value:.4g}" for measure, value in scores.items())
+            console.print(f"  {name}: {found}")
+            bar.advance(task)
 
-    try:
+        scores = networks.train_all(budget, folder, done)
+        bar.update(task, description="speed")
         rows = []
         for name in networks.NETWORKS:
-            rows.append(networks.camvid_row(name, budget, folder, progress))
-            console.print(f"{name}: mean IoU {rows[-1].miou:.3f}")
-        scores = {"isbi": networks.isbi_scores(budget, folder, progress),
-                  "nuclei": networks.nuclei_scores(budget, folder, progress)}  # fmt: skip
-    except Stopped:
-        console.print("stopped; the same command goes on")
-        return 130
+            rows.append(networks.row_of(name, scores[name], load_network(folder / name)))
+            bar.advance(task)
     table = networks.markdown(rows)
     print(table)
-    for data, found in scores.items():
-        print(f"{data}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    others = {data: scores[data] for data in networks.OTHERS}
+    for data, found in others.items():
+        print(f"{data}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
     write_atomically(out / "networks.md", (table + "\n").encode())
     viz.save(networks.figure(rows), out / "networks.png")
     console.print(f"figure: {out / 'networks.png'}")
     if record:
-        made = {"command": "minseg study networks --record", **budget, **how_made()}
-        tree = {"camvid": [asdict(row) for row in rows], **scores, "made": made}
+        made = {"command": "minseg study networks --record", unit: number, **how_made()}
+        tree = {"camvid": [asdict(row) for row in rows], **others, "made": made}
         keep("networks", (json.dumps(tree, indent=1) + "\n").encode())
     return 0
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
 
 
 def keep(name: str, text: bytes) -> None:

@@ -1,16 +1,17 @@
-"""`minseg study networks`: all networks on real images, one after the other, on all cores.
+"""`minseg study networks`: all networks on real images, a process each, one thread a process.
 
-CamVid: trained at 160x120 for so many minutes, as `minseg train` does by default; the best weights
-are scored on the validation images at 480x360, void ignored, one confusion matrix over all pixels.
-ISBI and nuclei: a U-Net each. What is finished is kept in the output folder, a file a network, and
-a run that was stopped goes on.
+CamVid: trained at 160x120 for so many minutes of CPU time, as `minseg train` does by default; the
+best weights are scored on the validation images at 480x360, void ignored, one confusion matrix over
+all pixels. ISBI and nuclei: a U-Net each. What is finished is kept in the output folder, a file a
+network, and a run that was stopped goes on. Speed is measured at the end, a network at a time, on
+all cores.
 """
 
 import json
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,16 +19,13 @@ from typing import Any
 import numpy as np
 
 from minseg import recipe
-from minseg.checkpoint import write_atomically
-from minseg.config import Config, configure, normalisation, open_split
-from minseg.data import Dataset
-from minseg.evaluate import evaluate, evaluating, forward, predict_labels
-from minseg.metrics import InstanceAP, connected_components
-from minseg.predict import Network, load_network
+from minseg.evaluate import evaluating, forward
+from minseg.parallel import get_num_threads
+from minseg.predict import Network
 from minseg.studies.results import RECORDED
+from minseg.studies.run import run_module
 from minseg.summary import summary
 from minseg.tensor import Tensor
-from minseg.train import Stopped, Trainer
 
 # The deeper variants of a family (ResNet-101, SegFormer-B2 to B5) are too slow to get anywhere in
 # minutes; the patch classifier is for lessons.
@@ -36,12 +34,12 @@ NETWORKS = (
     "attention_unet", "pspnet", "fpn", "deeplabv1", "deeplabv2", "deeplabv3", "deeplabv3plus",
     "deeplabv3plus_xception65", "deeplabv3plus_mobilenet_v2", "segformer_b0", "segformer_b1",
 )  # fmt: skip
+OTHERS = ("isbi", "nuclei")  # other data, each with its U-Net
 SIZE, BATCH = (120, 160), 8
-MINUTES = 6.0
+MINUTES = 6.0  # of CPU time
 RUNS = 5  # of a training step and of a prediction, to be timed
 
-Budget = dict[str, Any]  # {"minutes": 6.0} or {"steps": 100}
-Progress = Callable[[Trainer], Any]  # makes the bar of a run: a context, as Trainer.fit takes it
+Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -58,29 +56,42 @@ class Row:
     steps: int
 
 
-def camvid_row(name: str, budget: Budget, out: Path, progress: Progress | None = None) -> Row:
-    """Train a network, or go on, and score it; of what is finished, its row. Raises Stopped."""
+def train_all(
+    budget: tuple[str, float], out: Path, done: Callable[[str, Scores], None]
+) -> dict[str, Scores]:
+    """The scores of all NETWORKS and OTHERS, those in `out` included; as many at once as cores.
+
+    budget: ("minutes", CPU minutes) or ("steps", number). done: called with each one's name and
+    scores, in the order in which they end. Raises RuntimeError with the last words of one that
+    fails; those that were finished are kept.
+    """
+    scores = {}
+    with ThreadPoolExecutor(get_num_threads()) as pool:
+        waiting = {pool.submit(_train, name, budget, out): name for name in NETWORKS + OTHERS}
+        try:
+            for future in as_completed(waiting):
+                name = waiting[future]
+                scores[name] = future.result()
+                done(name, scores[name])
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return scores
+
+
+def _train(name: str, budget: tuple[str, float], out: Path) -> Scores:
     file = out / f"{name}.json"
-    if file.is_file():
-        return Row(**json.loads(file.read_text()))
-    config = configure(name, "camvid", **budget)
-    trainer = _trained(config, out / name, progress)
-    network = load_network(out / name)
-    row = row_of(name, network, open_split(config, "val", full_labels=True), trainer.step)
-    write_atomically(file, json.dumps(asdict(row)).encode())
-    return row
+    if not file.is_file():
+        run_module(name, "minseg.studies.network_worker", name, *map(str, budget), str(out))
+    return json.loads(file.read_text())
 
 
-def row_of(name: str, network: Network, dataset: Dataset, steps: int) -> Row:
-    """Score a network that is trained, and measure what it costs."""
-    normalise = normalisation(network.config, network.channels)
-    found = evaluate(network.model, dataset, normalise, boundaries=True)
+def row_of(name: str, scores: Scores, network: Network) -> Row:
+    """What a trained network reached, and what it costs, measured here. The weights change."""
     cost = summary(network.model, (network.channels, *SIZE))
     training, prediction = rates(network)
-    assert found.boundary_iou is not None
     return Row(
-        name, found.confusion.mean_iou(), found.boundary_iou.mean, cost.total_parameters,
-        cost.total_multiply_adds, training, prediction, steps,
+        name, scores["mIoU"], scores["boundary IoU"], cost.total_parameters,
+        cost.total_multiply_adds, training, prediction, int(scores["steps"]),
     )  # fmt: skip
 
 
@@ -116,58 +127,6 @@ def _seconds(run: Callable[[], None]) -> float:
         run()
         times.append(time.perf_counter() - start)
     return median(times[1:])
-
-
-def isbi_scores(budget: Budget, out: Path, progress: Progress | None = None) -> dict[str, float]:
-    """The U-Net as its paper has it: valid convolutions, overlap-tile, elastic deformation."""
-    config = configure("unet", "isbi", {"width": 8, "padding": "valid"}, crop=(268, 268), **budget)
-
-    def scores(network: Network) -> dict[str, float]:
-        dataset, normalise = open_split(config, "val"), normalisation(config, 1)
-        found = evaluate(network.model, dataset, normalise, batch_size=1)
-        return {"pixel error": 1 - found.confusion.pixel_accuracy()}
-
-    return _kept("isbi", config, out, progress, scores)
-
-
-def nuclei_scores(budget: Budget, out: Path, progress: Progress | None = None) -> dict[str, float]:
-    """IoU of the foreground, and AP and F1 at IoU 0.5 of its connected components."""
-    config = configure("unet", "nuclei", {"width": 8}, **budget)
-
-    def scores(network: Network) -> dict[str, float]:
-        dataset, normalise = open_split(config, "val"), normalisation(config, 3)
-        found = evaluate(network.model, dataset, normalise, batch_size=1)
-        instances = InstanceAP()
-        for index in range(len(dataset)):
-            sample = dataset[index]
-            labels = predict_labels(network.model, sample, normalise)
-            assert sample.instances is not None
-            instances.update(connected_components(labels == 1), sample.instances)
-        return {"foreground IoU": found.confusion.iou()["nucleus"],
-                "AP at 0.5": instances.ap, "F1 at 0.5": instances.f1}  # fmt: skip
-
-    return _kept("nuclei", config, out, progress, scores)
-
-
-def _kept(
-    name: str, config: Config, out: Path, progress: Progress | None,
-    scores: Callable[[Network], dict[str, float]],
-) -> dict[str, float]:  # fmt: skip
-    file = out / f"{name}.json"
-    if not file.is_file():
-        _trained(config, out / name, progress)
-        write_atomically(file, json.dumps(scores(load_network(out / name))).encode())
-    return json.loads(file.read_text())
-
-
-def _trained(config: Config, run: Path, progress: Progress | None) -> Trainer:
-    """The run in that folder, begun or gone on with, to its end. Raises Stopped."""
-    begun = (run / "last.safetensors").is_file()
-    trainer = Trainer.resume(run) if begun else Trainer(config, run)
-    with progress(trainer) if progress else nullcontext() as bar:
-        if not trainer.fit(bar):
-            raise Stopped
-    return trainer
 
 
 def recorded() -> dict[str, Any]:

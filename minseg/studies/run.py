@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from inspect import getsourcefile
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,26 @@ def file_name(study: Study, training: str, seed: int, steps: int) -> str:
 
 
 def _run(study: Study, training: str, seed: int, steps: int, file: Path) -> Run:
-    command = [sys.executable, "-m", "minseg.studies.worker"]
-    command += [study.name, training, str(seed), str(steps), str(file)]
+    what = f"study {study.name}, {training}, seed {seed}"
+    arguments = (study.name, training, str(seed), str(steps), str(file))
+    run_module(what, "minseg.studies.worker", *arguments)
+    return json.loads(file.read_text())
+
+
+def run_module(what: str, module: str, *arguments: str) -> None:
+    """Run a module in a process of its own, on one thread.
+
+    Raises RuntimeError, which begins with `what`, with its last words if it fails.
+    """
+    command = [sys.executable, "-m", module, *arguments]
     ended = subprocess.run(
         command, env={**os.environ, **ONE_THREAD}, stderr=subprocess.PIPE, text=True
     )
     if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        raise RuntimeError(f"study {study.name}, {training}, seed {seed}: {lines[-1]}")
-    return json.loads(file.read_text())
+        raise RuntimeError(f"{what}: {_error(ended.stderr) or f'exit code {ended.returncode}'}")
+
+
+def _error(printed: str) -> str:
+    """The error that a traceback ends with: the lines after its last frame."""
+    lines = printed.rpartition('\n  File "')[2].strip().splitlines()
+    return "\n".join(dropwhile(lambda line: line.startswith((" ", "/")), lines)) or printed

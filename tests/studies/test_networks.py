@@ -1,6 +1,7 @@
 """The table of all networks: what is counted, what is kept, what is printed."""
 
 import json
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +14,8 @@ from minseg.data import Street
 from minseg.models import list_models
 from minseg.predict import Network
 from minseg.recipe import build_model
-from minseg.studies import networks
-from minseg.studies.networks import NETWORKS, Row, camvid_row, row_of
+from minseg.studies import network_worker, networks
+from minseg.studies.networks import NETWORKS, OTHERS, Row, row_of, train_all
 
 
 def a_row(name: str, miou: float) -> Row:
@@ -31,19 +32,48 @@ def test_a_row_counts_what_the_network_costs():
     manual_seed(0)
     config = configure("plain_cnn", "street", {"width": 4, "depth": 1, "norm": None}, steps=1)
     model = build_model(config, 7, 3)
-    dataset = Street(2, (24, 32))
-    network = Network(model, config, dataset.classes, dataset.palette, 3)
-    row = row_of("plain_cnn", network, dataset, steps=5)
+    street = Street(2, (24, 32))
+    network = Network(model, config, street.classes, street.palette, 3)
+    row = row_of("plain_cnn", {"mIoU": 0.3, "boundary IoU": 0.1, "steps": 5}, network)
     assert row.parameters == (27 + 1) * 4 + (4 + 1) * 7
     assert row.multiply_adds == 120 * 160 * (27 * 4 + 4 * 7)
-    assert 0 <= row.miou <= 1
+    assert (row.miou, row.boundary_iou, row.steps) == (0.3, 0.1, 5)
     assert row.prediction_rate > row.training_rate > 0
 
 
 def test_what_is_finished_is_not_trained_again(tmp_path):
-    kept = a_row("unet", 0.4)
-    (tmp_path / "unet.json").write_text(json.dumps(kept.__dict__))
-    assert camvid_row("unet", {"steps": 1}, tmp_path) == kept
+    for name in NETWORKS + OTHERS:
+        (tmp_path / f"{name}.json").write_text(json.dumps({"mIoU": 0.4}))
+    seen = []
+    scores = train_all(("steps", 1), tmp_path, lambda name, found: seen.append(name))
+    assert scores == {name: {"mIoU": 0.4} for name in NETWORKS + OTHERS}
+    assert sorted(seen) == sorted(NETWORKS + OTHERS)
+
+
+def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "NETWORKS", ("no_such_network",))
+    monkeypatch.setattr(networks, "OTHERS", ())
+    monkeypatch.delenv("MINSEG_DATA", raising=False)
+    with pytest.raises(RuntimeError, match=r"(?s)no_such_network: \w+: .*MINSEG_DATA"):
+        train_all(("steps", 1), tmp_path, lambda name, found: None)
+
+
+def test_a_network_is_trained_for_cpu_time_scored_and_gone_on_with(tmp_path, monkeypatch):
+    """A run of 1 CPU second on drawn streets, its clock ahead of what the test itself spends."""
+    monkeypatch.setattr(
+        network_worker, "config_of",
+        lambda name, **limit: configure("plain_cnn", "street", {"width": 4}, images=8, **limit),
+    )  # fmt: skip
+    monkeypatch.setattr(network_worker, "set_num_threads", lambda number: None)
+    before = time.process_time()
+    network_worker.main("plain_cnn", "minutes", "0.02", str(tmp_path))
+    spent = time.process_time() - before
+    scores = json.loads((tmp_path / "plain_cnn.json").read_text())
+    assert set(scores) == {"mIoU", "boundary IoU", "steps"}
+    assert scores["steps"] > 0
+    assert spent > 1.2
+    network_worker.main("plain_cnn", "minutes", "0.02", str(tmp_path))  # its time is over
+    assert json.loads((tmp_path / "plain_cnn.json").read_text()) == scores
 
 
 def test_the_table_has_the_best_first():
