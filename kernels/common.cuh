@@ -110,7 +110,7 @@ __device__ __forceinline__ T block_max(T value, T* scratch) {
 // (row0 + y + GEMM_SIDE r, col0 + x + GEMM_SIDE c).
 template <class A, class B>
 __device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1, scalar sum[GEMM_EACH][GEMM_EACH]) {
-    __shared__ scalar a_tile[GEMM_STEP][GEMM_TILE + 1];  // + 1: a column of it lies in different banks
+    __shared__ scalar a_tile[GEMM_STEP][GEMM_TILE + 2];  // + 2: 16 of k by 2 rows, a warp's store, lie in 32 banks
     __shared__ scalar b_tile[GEMM_STEP][GEMM_TILE];
     const int thread = threadIdx.y * GEMM_SIDE + threadIdx.x;
 

@@ -2,9 +2,10 @@
 // Step 1: one thread, one element of C. c = a @ b, with a (M, K), b (K, L), c (M, L).
 //
 // A thread walks along a row of A and a column of B: 2 K loads from global memory, 1 store, K
-// multiply-adds. Neighbouring threads (threadIdx.x) take neighbouring *rows*: when a warp of 32 loads
-// its elements of A, these lie K elements apart, in 32 different sectors of memory; of each 32-byte
-// sector 4 bytes are used. The stores to C are as far apart. Expected bottleneck: memory requests.
+// multiply-adds. Neighbouring threads (threadIdx.x) take neighbouring *rows*: when a warp, 16 rows by 2
+// columns, loads its elements of A, these lie K elements apart, in 16 different sectors of memory; of
+// each 32-byte sector 4 bytes are used. The stores to C are as far apart. Expected bottleneck: memory
+// requests.
 #include "../../common.cuh"
 
 #define BLOCK 16
