@@ -70,8 +70,6 @@ TASK = Task(
     slips=(
         Slip("copied", "x is copied as it is: nothing is transposed.",
              lambda x, y, rows, cols: x.reshape(cols, rows)),
-        Slip("nothing written", "y is all zeros: nothing is written.",
-             lambda x, y, rows, cols: y),
     ),
     mutants=(
         Mutant("missing barrier", "__syncthreads();", ""),

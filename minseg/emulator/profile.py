@@ -66,6 +66,10 @@ class Profile:
         chosen = [a for a in self.accesses if a.kind == kind and a.shared == shared]
         return sum(a.accesses for a in chosen) / self.threads
 
+    def loads_of(self, array: str) -> int:
+        """How often threads load an element of the array."""
+        return sum(a.accesses for a in self.accesses if a.array == array and a.kind == "load")
+
     @property
     def sectors_a_request(self) -> float:
         """Mean over all requests to global memory; 0 if there is none."""

@@ -15,28 +15,12 @@ from minseg import kernels
 from minseg.cuda.source import Kernel
 from minseg.emulator import instrumented
 from minseg.emulator.compiler import CompileError, compiler
-from minseg.emulator.findings import Finding
 from minseg.emulator.profile import profile
 from minseg.emulator.sanitize import sanitize_launch
+from minseg.exercises.causes import explain
 from minseg.exercises.diagnose import recognise
 from minseg.exercises.task import KERNEL_TODO, Case, Exercise
 from minseg.exercises.verdict import Failed, bound_of, different, whole, worst
-
-# What a finding of the sanitizer usually comes from; the most telling kind first.
-CAUSES = {
-    "memcheck": ("missing guard", "A thread reaches outside of an array: the last blocks hang over "
-                 "the edge. Is there an `if` for rows *and* columns?"),
-    "synccheck": ("barrier in a branch", "Some threads of the block never reach this barrier. Put "
-                  "no __syncthreads() inside of an `if`, nor after a `return` for some."),
-    "racecheck": ("missing barrier", "Threads meet at one element with no __syncthreads() between: "
-                  "is there one after the shared memory was filled, before others read it?"),
-    "initcheck": ("not written", "Something is read, or returned, that nothing wrote."),
-}  # fmt: skip
-BETWEEN_BLOCKS = (
-    "race between blocks",
-    "Two blocks meet at one element, and nothing orders blocks: does each find its own place, by "
-    "blockIdx?",
-)
 
 
 def stages(
@@ -60,7 +44,7 @@ def stages(
     yield "values"
     for case in exercise.task.cases:
         if findings := sanitize_launch(_launch(kernel, case), int(seconds)):
-            pattern, advice = _explain(findings)
+            pattern, advice = explain(findings, path)
             raise Failed("sanitizer", f"{case.name}: {advice}", pattern)
     yield "sanitizer"
     _check_goals(exercise, kernel)
@@ -100,36 +84,26 @@ def _check_values(exercise: Exercise, kernel: Kernel, case: Case, seconds: int) 
     except CompileError as error:
         raise Failed("values", f"it does not compile:\n{_brief(str(error))}", "compiler") from None
     if arrays is None:
-        pattern, advice = _explain(sanitize_launch(launch, seconds))
+        pattern, advice = explain(sanitize_launch(launch, seconds), kernel.path)
         raise Failed("values", f"{case.name}: no result. {advice}", pattern)
-    task = exercise.task
-    (name,) = task.outputs
+    task, names = exercise.task, exercise.task.outputs
     given: dict[str, Any] = dict(case.arguments)
-    want = np.asarray(task.reference(**given))
-    got = arrays[name].reshape(given[name].shape)
-    wrong = different(got, want, bound_of(want, got.dtype, task.terms))
-    if not wrong.any():
-        return
-    pattern, advice = recognise(task, given, [got], 0, want)
-    known = pattern in {slip.name for slip in task.slips}
-    if not known and (findings := sanitize_launch(launch, seconds)):
-        pattern, advice = _explain(findings)
-    inputs = {n: v for n, v in given.items() if n != name}
-    raise Failed("values", f"{case.name}: {worst(name, got, want, wrong)}\n  {advice}\n"
-                 "The smallest case that fails:\n" + whole(inputs, {name: got}, {name: want}),
-                 pattern)  # fmt: skip
-
-
-def _explain(findings: list[Finding]) -> tuple[str, str]:
-    """The pattern behind the most telling of the findings, and the finding with its advice."""
-    if not findings:
-        return "no answer", "It did not finish."
-    order = list(CAUSES)
-    finding = min(findings, key=lambda f: order.index(f.kind) if f.kind in order else -1)
-    pattern, advice = CAUSES.get(finding.kind, (finding.kind, ""))
-    if finding.now and finding.before and finding.now.block != finding.before.block:
-        pattern, advice = BETWEEN_BLOCKS
-    return pattern, f"The sanitizer says: {finding}\n  {advice}"
+    answers = task.reference(**given)
+    right = [np.asarray(a) for a in (answers if len(names) > 1 else [answers])]
+    results = [arrays[name].reshape(given[name].shape) for name in names]
+    for i, (name, got, want) in enumerate(zip(names, results, right, strict=True)):
+        wrong = different(got, want, bound_of(want, got.dtype, task.terms))
+        if not wrong.any():
+            continue
+        pattern, advice = recognise(task, given, results, i, want)
+        known = pattern in {slip.name for slip in task.slips}
+        findings = sanitize_launch(launch, seconds)
+        if findings and (not known or any(f.kind == "racecheck" for f in findings)):
+            pattern, advice = explain(findings, kernel.path)  # a race may look like anything
+        inputs = {n: v for n, v in given.items() if n not in names}
+        raise Failed("values", f"{case.name}: {worst(name, got, want, wrong)}\n  {advice}\n"
+                     "The smallest case that fails:\n" + whole(inputs, {name: got}, {name: want}),
+                     pattern)  # fmt: skip
 
 
 def _check_goals(exercise: Exercise, kernel: Kernel) -> None:

@@ -68,6 +68,8 @@ def _patterns(got: np.ndarray, want: np.ndarray) -> Iterator[tuple[str, str, np.
     at = np.unravel_index(np.argmax(np.abs(np.nan_to_num(want))), want.shape)
     if want[at] and np.isfinite(got[at]):
         factor = got[at] / want[at]
+        if want.size == 1 and not _is_whole(factor) and not _is_whole(1 / factor):
+            return  # a single number is always some times another
         advice = f"Every number is {factor:.6g} times the right one: a sum in place of a mean, " \
                  "a mean in place of a sum, or a division that is missing?"  # fmt: skip
         yield "factor", advice, want * factor
@@ -78,6 +80,10 @@ def _patterns(got: np.ndarray, want: np.ndarray) -> Iterator[tuple[str, str, np.
         )
     if np.allclose(got, want, rtol=1e-5, atol=1e-6):
         yield "rounded", "Right to 7 digits only: something is computed in float32.", got
+
+
+def _is_whole(number: float) -> bool:
+    return abs(number - np.round(number)) <= 1e-5 * abs(number)
 
 
 def _where(wrong: np.ndarray) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -88,7 +89,7 @@ def test_watch_checks_what_is_saved(folder: Path, monkeypatch: pytest.MonkeyPatc
     def save(_: float) -> None:
         (folder / "relu_grad.py").write_text(get_exercise("relu_grad").solution)
 
-    monkeypatch.setattr(commands.time, "sleep", save)
+    monkeypatch.setattr(commands, "time", SimpleNamespace(sleep=save))
     console = Console(record=True, width=100)
     assert commands.watch(console, workspace.find(), looks=1) == 0
     text = console.export_text()
@@ -111,7 +112,7 @@ def test_watch_goes_on_whatever_is_saved(folder: Path, monkeypatch: pytest.Monke
         lambda: main(["exercise", "hint", "conv2d"]),
         renamed,
     ]
-    monkeypatch.setattr(commands.time, "sleep", lambda _: steps.pop(0)())
+    monkeypatch.setattr(commands, "time", SimpleNamespace(sleep=lambda _: steps.pop(0)()))
     console = Console(record=True, width=100)
     assert commands.watch(console, workspace.find(), looks=len(steps)) == 0
     text = console.export_text()
@@ -124,7 +125,8 @@ def test_watch_goes_on_whatever_is_saved(folder: Path, monkeypatch: pytest.Monke
 def test_watch_survives_a_file_that_vanishes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([{}, {"conv2d": 1}])
     monkeypatch.setattr(commands, "_times", lambda _: next(times))
-    monkeypatch.setattr(commands.time, "sleep", lambda _: (folder / "conv2d.py").unlink())
+    file = folder / "conv2d.py"
+    monkeypatch.setattr(commands, "time", SimpleNamespace(sleep=lambda _: file.unlink()))
     console = Console(record=True, width=100)
     assert commands.watch(console, workspace.find(), looks=1) == 0
     assert "conv2d.py is not there" in console.export_text()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import minseg.functional as F
 from minseg import Tensor, lesson, lessons
 from minseg.cli import main
 from minseg.emulator import compiler
-from minseg.exercises import stand_in, task
+from minseg.exercises import stand_in
 from minseg.exercises.stand_in import standing_in
 from minseg.exercises.task import Case, Exercise, Task, Use, exercises, get_exercise
 from minseg.models import FCN, UNet
@@ -76,6 +77,30 @@ CALLS = {
          (even, scores, rng.random(scores.shape), ones, 255, 0.0),
          (even, scores, np.full_like(labels, 255), ones, 255, 0.0)],
     ),
+    "tiled_matmul": (
+        [(x, w[..., :1, :1], b, ONE, NONE, ONE, 1), (x, w[..., :1, :1], None, ONE, NONE, TWO, 1)],
+        [(x, w, b, ONE, NONE, ONE, 1), (x, w[..., :1, :1], b, ONE, ONE, ONE, 1),
+         (x, w[..., :1, :1], b, TWO, NONE, ONE, 1), (x, w_half[..., :1, :1], b, ONE, NONE, ONE, 2)],
+    ),
+    "max_pool2d_kernel": (
+        [(x, TWO, TWO, NONE, ONE, False), (x, (3, 3), TWO, ONE, ONE, False),
+         (x, (3, 3), ONE, ONE, ONE, True)],
+        [(x, TWO, TWO, NONE, ONE, True), (x, (3, 2), TWO, NONE, ONE, False),
+         (x, TWO, TWO, NONE, TWO, False)],
+    ),
+    "bilinear_kernel": (
+        [(x, (14, 16), (None, None), "linear", False), (x, (5, 9), (None, None), "linear", False),
+         (x, (14, 16), (2.0, 2.0), "linear", False)],
+        [(x, (14, 16), (None, None), "linear", True), (x, (14, 16), (2.0, 2.1), "linear", False),
+         (x, (14, 16), (None, None), "nearest", False), (x[0], (9,), (None,), "linear", False)],
+    ),
+    "implicit_gemm": (
+        [(x, w, b, ONE, NONE, ONE, 1), (x, w, None, TWO, ONE, ONE, 1),
+         (x, w[..., :1, :1], b, ONE, NONE, ONE, 1)],
+        [(x, w, b, ONE, ONE, TWO, 1), (x, w_half, b, ONE, ONE, ONE, 2),
+         (x, w[..., :2], b, ONE, NONE, ONE, 1), (x, w, b, (1, 2), NONE, ONE, 1),
+         (x, w, b, ONE, (1, 0), ONE, 1)],
+    ),
 }  # fmt: skip
 
 
@@ -95,7 +120,7 @@ def write(folder: Path, exercise: Exercise, text: str | None = None) -> str:
 
 
 def test_every_use_has_its_calls_here() -> None:
-    used = {e.name for e in exercises().values() if e.task.use and e.suffix == ".py"}
+    used = {e.name for e in exercises().values() if e.task.use}
     in_networks = {name for name in used if stand_in.in_network(exercises()[name].task.use)}
     assert used - in_networks == set(CALLS)
     assert in_networks == set(NETWORKS)
@@ -108,23 +133,39 @@ def test_every_use_has_its_calls_here() -> None:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_an_adapted_solution_computes_the_ops_part(name: str) -> None:
+def test_an_adapted_solution_computes_the_ops_part(name: str, tmp_path: Path) -> None:
     exercise = exercises()[name]
+    if exercise.suffix == ".cu":
+        need_compiler()
     use = exercise.task.use
-    solution = task._import(next(task.exercises_folder().glob(f"??_{name}.py"))).__dict__[name]
+    write(tmp_path, exercise)
+    solution = stand_in.load(exercise, tmp_path / f"{name}{exercise.suffix}")
     taken, left = CALLS[name]
     for arguments in taken:
-        given = [a.astype(np.float32) if isinstance(a, np.ndarray) and a.dtype == float else a
-                 for a in arguments]  # fmt: skip
-        got = use.adapt(solution, *given)
+        got = use.adapt(solution, *map(single, arguments))
         want = get_op(use.op).numpy[use.part](*arguments)
         for one, right in zip(*([p] if not isinstance(p, tuple) else p for p in (got, want)),
                               strict=True):  # fmt: skip
             assert one.dtype == (np.float32 if right.dtype == np.float64 else right.dtype)
             bound = 2 * exercise.task.terms * np.finfo(np.float32).eps * abs(right).max()
             np.testing.assert_allclose(one, right, rtol=0, atol=bound)
+        if exercise.suffix == ".cu":  # whose arrays are float*
+            assert use.adapt(solution, *arguments) is NotImplemented
     for arguments in left:
-        assert use.adapt(solution, *arguments) is NotImplemented
+        assert use.adapt(solution, *map(single, arguments)) is NotImplemented
+
+
+def single(value: Any) -> Any:
+    """Arrays of float64 as float32."""
+    is_double = isinstance(value, np.ndarray) and value.dtype == np.float64
+    return value.astype(np.float32) if is_double else value
+
+
+def need_compiler() -> None:
+    try:
+        compiler.compiler()
+    except RuntimeError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -287,10 +328,7 @@ def test_a_kernel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It runs on the op's own arrays, in the emulator: as ReLU, here, y = x / 2."""
-    try:
-        compiler.compiler()
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    need_compiler()
 
     def in_op(half_of, x):
         y = np.empty_like(x)

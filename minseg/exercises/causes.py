@@ -1,0 +1,102 @@
+"""What a finding of the sanitizer usually comes from, in a learner's words."""
+
+import re
+from pathlib import Path
+
+from minseg.emulator.findings import Finding
+
+Cause = tuple[str, str]  # the name of the mistake, and what to do about it
+
+# By the finding's kind; the most telling kind first.
+CAUSES: dict[str, Cause] = {
+    "timeout": ("endless loop", "Does its variable change, and does its condition ever become "
+                "false? (Half of 0 is 0.)"),
+    "memcheck": ("missing guard", "A thread reaches outside of an array: the last blocks hang over "
+                 "the edge. Is there an `if` for rows *and* columns?"),
+    "synccheck": ("barrier in a branch", "Some threads of the block never reach this barrier. Put "
+                  "no __syncthreads() inside of an `if`, nor after a `return` for some."),
+    "racecheck": ("missing barrier", "Threads meet at one element with no __syncthreads() between: "
+                  "is there one after the shared memory was filled, before others read it?"),
+    "initcheck": ("read before written", "Something is read that nothing wrote. An output holds "
+                  "nothing to begin with: add up in a variable, and write once."),
+}  # fmt: skip
+SHARED: Cause = (
+    "outside of shared memory",
+    "A thread reaches outside of a shared array, into what lies beside it: is the array declared "
+    "as large as the indices go?",
+)
+NOT_FILLED: Cause = (
+    "not filled",
+    "A place of shared memory is read that no thread has filled. Each needs a thread that brings "
+    "its value, also where the value is but a 0 (beyond the edge).",
+)
+NOTHING: Cause = (
+    "nothing written",
+    "No thread writes to it. Is there a line that does, and does its `if` let anyone through?",
+)
+GAPS: Cause = (
+    "gaps in the output",
+    "No thread writes these elements. Does every element have its thread, the last ones too?",
+)
+LANES: Cause = (
+    "missing lanes",
+    "A shuffle's mask names the lanes that take part, and all of them have to come to it: none "
+    "may have returned, or stand outside of the `if`. A lane without work can bring a 0.",
+)
+BETWEEN_BLOCKS: Cause = (
+    "race between blocks",
+    "Two blocks meet at one element, and nothing orders blocks. Does each find its own place, by "
+    "blockIdx? What they add up together takes atomicAdd; what one reads, no other may overwrite.",
+)
+NOT_ATOMIC: Cause = (
+    "update not atomic",
+    "To add is to read, to add and to write. Two threads that read the same old value write the "
+    "same new one, and one of them is lost: atomicAdd does all three in one go.",
+)
+BOTH_WRITE: Cause = (
+    "several write one element",
+    "Two threads write the same element, and the last one wins, whichever it is. Each has to write "
+    "its own, or only one of them (`if (threadIdx.x == 0)`).",
+)
+
+
+def explain(findings: list[Finding], kernel: Path) -> Cause:
+    """The cause behind the most telling of the findings, and the finding with its advice."""
+    if not findings:
+        return "no answer", "It did not finish."
+    order = list(CAUSES)
+    finding = min(findings, key=lambda f: order.index(f.kind) if f.kind in order else -1)
+    name, advice = _cause(finding, kernel)
+    return name, f"The sanitizer says: {finding}\n  {advice}".rstrip()
+
+
+def _cause(finding: Finding, kernel: Path) -> Cause:
+    now, before = finding.now, finding.before
+    if finding.kind == "memcheck" and "in shared memory" in finding.message:
+        return SHARED
+    if finding.kind == "initcheck" and "never written" in finding.message:
+        return NOTHING if re.search(r"\b(\d+) of \1 elements", finding.message) else GAPS
+    if finding.kind == "initcheck" and "in shared memory" in finding.message:
+        return NOT_FILLED
+    if finding.kind == "synccheck" and "lanes" in finding.message:
+        return LANES
+    if finding.kind == "racecheck" and now and before:
+        if now.block != before.block:
+            return BETWEEN_BLOCKS
+        if now.line == before.line and _updates(kernel, now.line, finding.variable):
+            return NOT_ATOMIC
+        if now.does == before.does == "writes":
+            return BOTH_WRITE
+    return CAUSES.get(finding.kind, (finding.kind, ""))
+
+
+def _updates(kernel: Path, line: int, variable: str) -> bool:
+    """Is it `variable[..]++`, or `variable[..] += ...` where all threads mean the same element?
+
+    `values[t] += values[t + 1]` is another thing: there one reads what another's own is.
+    """
+    lines = kernel.read_text("utf-8-sig").splitlines()
+    code = lines[line - 1].partition("//")[0] if 0 < line <= len(lines) else ""
+    alone = len(re.findall(rf"\b{variable}\b", code)) == 1
+    fixed = re.search(rf"\b{variable}\[\d+\] *[-+*/|&^]=", code)
+    return fixed is not None or (alone and re.search(r"\+\+|--|[-+*/|&^]=", code) is not None)
