@@ -14,9 +14,10 @@ from minseg.tensor import Tensor
 def with_weights(module: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """The module, in evaluation, with these weights by their names; the tape leads to them.
 
-    Its batch norms change nothing but by the weights given: theirs are mean 0 and variance 1.
+    All else takes their dtype. Its batch norms change nothing but by the weights given: what they
+    remember is mean 0 and variance 1.
     """
-    module.to(np.float64).eval()
+    module.to(next(iter(weights.values())).dtype).eval()
     for path, weight in weights.items():
         *parents, name = path.split(".")
         vars(reduce(getattr, parents, module))[name] = weight  # a Tensor where a Parameter was

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from minseg.exercises.check import check
-from minseg.exercises.task import get_exercise
+from minseg.exercises.task import PART_IMPORTS, get_exercise
 
 WAYS = {
     "unbroadcast": """
@@ -159,10 +159,79 @@ def boundary_iou(prediction, target, distance):
 """,
 }
 
+# Parts of networks, on Tensors.
+PARTS = {
+    "fuse": """
+def fuse(coarse, skip, kernel):
+    doubled = F.conv_transpose2d(coarse, kernel, stride=2, padding=1)  # (N, K, 2 h, 2 w)
+    return skip + doubled[:, :, : skip.shape[2], : skip.shape[3]]
+""",
+    "join": """
+def join(upsampled, skip):
+    for axis in (2, 3):
+        more = skip.shape[axis] - upsampled.shape[axis]
+        whole = (slice(None),) * axis
+        if more > 0:
+            skip = skip[(*whole, slice(more // 2, more // 2 + upsampled.shape[axis]))]
+        elif more < 0:
+            upsampled = upsampled[(*whole, slice(0, more))]
+    return cat((skip, upsampled), dim=-3)
+""",
+    "attention_gate": """
+def attention_gate(x, g, theta, phi, phi_bias, psi, psi_bias):
+    N, C, H, W = x.shape
+    for axis in (2, 3):
+        if x.shape[axis] % 2:
+            below = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+            x = cat([x, Tensor(np.zeros(below, x.dtype))], dim=axis)
+    q = F.relu(F.conv2d(x, theta, phi_bias, stride=2) + F.conv2d(g, phi))
+    q = (q * psi.reshape(-1, 1, 1)).sum(1, keepdim=True) + psi_bias
+    alpha = 1 / (1 + (-q).exp())
+    return x[:, :, :H, :W] * F.interpolate(alpha, (H, W), mode="bilinear", align_corners=False)
+""",
+    "image_pooling": """
+def image_pooling(x, w, b):
+    mean = F.adaptive_avg_pool2d(x, 1).flatten(1)
+    y = F.relu(F.linear(mean, w.flatten(1), b))
+    return y.unsqueeze(2).unsqueeze(3) + 0 * x[:, :1]
+""",
+    "aspp": """
+def aspp(x, w1, w3, w_image, project, rates):
+    total, O = 0, len(w1.data)
+    image = F.interpolate(F.conv2d(F.adaptive_avg_pool2d(x, 1), w_image), x.shape[2:])
+    branches = [F.conv2d(F.pad(x, (r, r, r, r)), w3[i], dilation=r) for i, r in enumerate(rates)]
+    for i, branch in enumerate([F.conv2d(x, w1), *branches, image]):  # project, block by block
+        total = total + F.conv2d(F.relu(branch), project[:, i * O : (i + 1) * O])
+    return F.relu(total)
+""",
+    "top_down": """
+def top_down(c3, c4, c5, w3, w4, w5, smooth):
+    def up(p, c):
+        return F.interpolate(p, scale_factor=2)[:, :, : c.shape[2], : c.shape[3]]
 
-@pytest.mark.parametrize("name", WAYS)
+    p4 = F.conv2d(cat([c4, up(c5, c4)], dim=1), cat([w4, w5], dim=1))
+    return F.conv2d(F.pad(F.conv2d(c3, w3) + up(p4, c3), (1, 1, 1, 1)), smooth)
+""",
+    "separable_conv2d": """
+def separable_conv2d(x, depthwise, pointwise, rate=1):
+    weights = pointwise * depthwise.transpose(0, 1)  # (O, C, k, k): both in one
+    return F.conv2d(x, weights, padding="same", dilation=rate)
+""",
+    "mix_ffn": """
+def mix_ffn(x, fc1, fc1_bias, dwconv, dwconv_bias, fc2, fc2_bias, size):
+    image = x.reshape(x.shape[0], *size, -1).permute(0, 3, 1, 2)
+    image = F.conv2d(image, fc1.reshape(*fc1.shape, 1, 1), fc1_bias)
+    image = F.conv2d(image, dwconv, dwconv_bias, padding=1, groups=len(dwconv.data))
+    image = F.conv2d(F.gelu(image), fc2.reshape(*fc2.shape, 1, 1), fc2_bias)
+    return image.permute(0, 2, 3, 1).reshape(*x.shape)
+""",
+}
+
+
+@pytest.mark.parametrize("name", [*WAYS, *PARTS])
 def test_another_way_passes(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.py"
-    path.write_text("import numpy as np\n" + WAYS[name])
+    text = PART_IMPORTS + PARTS[name] if name in PARTS else WAYS[name]
+    path.write_text("import numpy as np\n" + text)
     verdict = check(get_exercise(name), path)
     assert verdict.stage == "", verdict.message
