@@ -2,10 +2,15 @@
 
 NumPy threads its matrix products only; copies, sums and comparisons run on one core. Most of them
 release the interpreter's lock, so an op that cuts its work into independent blocks can run these in
-plain threads. While it does, BLAS is held to one thread: two layers of threads fight for the cores.
+plain threads.
 
-Blocks never share an output element and no sum is split between threads, so the result does not
-depend on the number of threads.
+BLAS's own threads would be in the way of ours. OpenBLAS's stay awake for 25 ms after each product,
+waiting for another, and take turns with ours on the cores meanwhile: a third of a U-Net's training
+step was seen to go there. So an op holds BLAS to the thread that calls it, and large products are
+cut into blocks as everything else is. Between ops BLAS has its threads, for whoever else uses it.
+
+Blocks never share an output element, no sum is split between threads, and how the work is cut does
+not depend on their number: neither does the result, to the last bit.
 """
 
 import os
@@ -30,7 +35,9 @@ SMALL = 1 << 15  # elements: not worth a second thread
 
 _num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 _inside = threading.local()  # a block that calls parallel_for again runs its blocks in place
-_one_at_a_time = threading.Lock()  # the BLAS limit belongs to the process
+_one_at_a_time = threading.Lock()  # there is one set of helpers
+_blas_limit = threading.Lock()  # the limit belongs to the process, whichever threads want it
+_blas_before: list[list[int]] = []  # what it was, as often as somebody holds it now
 
 
 def get_num_threads() -> int:
@@ -39,25 +46,28 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(number: int) -> None:
-    """Let ops use `number` threads, BLAS included. Raises ValueError below 1."""
+    """Let ops use `number` threads. Raises ValueError below 1.
+
+    Their results do not depend on it. NumPy's own products, outside of ops, stay as they are.
+    """
     global _num_threads
     if number < 1:
         raise ValueError(f"set_num_threads: number is {number}, needs at least 1")
     _num_threads = number
-    for library in _blas():
-        library.set_num_threads(number)
 
 
 def parallel_for(body: Callable[[int], None], count: int) -> None:
     """Call body(0), ..., body(count - 1), in any order, on all threads; return when all are done.
 
-    A single block runs in place and leaves BLAS its threads. An exception in a block is raised
-    here, after the others have ended. What holds here (np.errstate, no_grad) holds in all blocks.
+    A single block runs in place, as do the blocks of a block. BLAS is held to one thread. An
+    exception in a block is raised here, after the others have ended. What holds here (np.errstate,
+    no_grad) holds in all blocks.
     """
     threads = min(get_num_threads(), count)
     if threads <= 1 or getattr(_inside, "block", False):
-        for i in range(count):
-            body(i)
+        with blas_on_one_thread():
+            for i in range(count):
+                body(i)
         return
 
     blocks = iter(range(count))  # next() on it is atomic: it hands each block to one thread
@@ -161,15 +171,24 @@ if hasattr(os, "register_at_fork"):  # a child process has none of its parent's 
 
 @contextmanager
 def blas_on_one_thread() -> Iterator[None]:
-    """Inside, a product's sums do not depend on the number of threads: BLAS cuts them otherwise."""
-    before = [library.get_num_threads() for library in _blas()]
-    for library in _blas():
-        library.set_num_threads(1)
+    """Inside, a product is computed by the thread that calls it, and always by the same sums."""
+    with _blas_limit:
+        _blas_before.append([library.get_num_threads() for library in _blas()])
+        if len(_blas_before) == 1:
+            _set_blas([1] * len(_blas()))
     try:
         yield
     finally:
-        for library, number in zip(_blas(), before, strict=True):
-            library.set_num_threads(number)
+        with _blas_limit:
+            before = _blas_before.pop()
+            if not _blas_before:
+                _set_blas(before)
+
+
+def _set_blas(numbers: list[int]) -> None:
+    for library, number in zip(_blas(), numbers, strict=True):
+        # threadpoolctl's own limit heeds the first thread that sets it, and no other
+        getattr(library, "_real_set_num_threads", library.set_num_threads)(number)
 
 
 @cache

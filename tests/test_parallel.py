@@ -85,21 +85,56 @@ def test_what_holds_outside_holds_in_the_blocks(monkeypatch):
     assert recorded == [False, False, True, True]
 
 
-def test_blocks_inside_of_blocks_and_blas_afterwards(monkeypatch):
-    monkeypatch.setattr(parallel, "_num_threads", 2)
-    before = [library.get_num_threads() for library in parallel._blas()]
-    inside, seen = [], []
+def blas_threads():
+    return [library.get_num_threads() for library in parallel._blas()]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.usefixtures("threads")
+def test_blocks_inside_of_blocks_and_blas_afterwards(count):
+    before, inside, seen = blas_threads(), [], []
 
     def body(index):
-        inside.extend(library.get_num_threads() for library in parallel._blas())
+        inside.extend(blas_threads())
         parallel_for(lambda i: seen.append((index, i)), 3)
 
-    parallel_for(body, 4)
+    parallel_for(body, count)
     with pytest.raises(ZeroDivisionError):
-        parallel_for(lambda i: 1 // 0, 4)
-    assert sorted(seen) == [(index, i) for index in range(4) for i in range(3)]
+        parallel_for(lambda i: 1 // 0, count)
+    assert sorted(seen) == [(index, i) for index in range(count) for i in range(3)]
     assert set(inside) == {1}
-    assert [library.get_num_threads() for library in parallel._blas()] == before
+    assert blas_threads() == before
+
+
+def test_blas_is_let_go_when_the_last_of_several_threads_is_done():
+    """The first to come is the first to go: what it found is not what it leaves, but the last."""
+    before, second_holds, first_is_done = blas_threads(), threading.Event(), threading.Event()
+    inside = []
+
+    def second():
+        with parallel.blas_on_one_thread():
+            second_holds.set()
+            first_is_done.wait(60)
+            inside.extend(blas_threads())
+
+    thread = threading.Thread(target=second)
+    with parallel.blas_on_one_thread():
+        thread.start()
+        assert second_holds.wait(60)
+    first_is_done.set()
+    thread.join()
+    assert set(inside) == {1}
+    assert blas_threads() == before
+
+
+def test_the_number_of_threads_is_not_blas_s():
+    before, threads = blas_threads(), parallel.get_num_threads()
+    try:
+        parallel.set_num_threads(3)
+        assert parallel.get_num_threads() == 3
+        assert blas_threads() == before
+    finally:
+        parallel.set_num_threads(threads)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

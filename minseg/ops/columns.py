@@ -20,8 +20,7 @@ CACHE_BYTES = 6 * 2**20  # a block of about this size is still in cache when it 
 MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
 
 # There are BLOCKS of them at least, or as many of SHARED_COLUMNS as there can be: work for several
-# threads. And a lone block has BLAS wake its own threads, which then stay awake, and in the way of
-# ours, for 25 ms: a third of a training step's time was seen to go there.
+# threads.
 BLOCKS = 8
 SHARED_COLUMNS = 64
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.op import launch
-from minseg.parallel import blas_on_one_thread, parallel_for
+from minseg.parallel import parallel_for
 
 BLOCK_BYTES = 2**21  # groups that are worked on together; small, to stay in the cache
 AXES = (0, 2, 3)  # of (B, G, K, L)
@@ -163,8 +163,7 @@ def blocks_of(x: Array) -> list[slice]:
 def for_each_block(body: Callable[[slice], None], x: Array) -> None:
     """Call body(slice of groups) for all groups, on all cores."""
     blocks = blocks_of(x)
-    with blas_on_one_thread():
-        parallel_for(lambda i: body(blocks[i]), len(blocks))
+    parallel_for(lambda i: body(blocks[i]), len(blocks))
 
 
 def _moments_cuda(x: Array) -> tuple[Array, Array]:

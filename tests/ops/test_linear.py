@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
+import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.ops.linear import op
@@ -26,6 +28,26 @@ def test_a_vector_as_weight_gives_a_number_for_each_row(lead):
     x, w = rng.standard_normal((*lead, 4)), rng.standard_normal(4)
     assert_agree(F.linear(Tensor(x), Tensor(w)).data, (x * w).sum(axis=-1), x.dtype, length=4)
     assert gradcheck(F.linear, [Tensor(a, requires_grad=True) for a in (x, w)])
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 40, 30), (4, 600, 96, 200)])
+def test_the_bits_do_not_depend_on_any_number_of_threads(shape):
+    """Neither minseg's nor BLAS's own, for a small layer and for one that is cut into parts."""
+    *lead, inputs, outputs = shape
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((*lead, inputs), np.float32), rng.standard_normal((outputs, inputs))
+    w, grad = w.astype(np.float32), rng.standard_normal((*lead, outputs), np.float32)
+    results, before = [], minseg.get_num_threads()
+    try:
+        for threads in (1, 3):
+            minseg.set_num_threads(threads)
+            with threadpool_limits(threads, user_api="blas"):
+                y, dx = op.forward(x, w, None), op.grad_input(grad, w)
+                results.append((y, dx, op.grad_weight(grad, x)))
+    finally:
+        minseg.set_num_threads(before)
+    for one, three in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, three)
 
 
 def test_errors_name_the_culprit():

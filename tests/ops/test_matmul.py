@@ -3,7 +3,7 @@ import pytest
 
 import minseg
 from minseg import Tensor
-from minseg.ops.matmul import op
+from minseg.ops.matmul import BLOCK, op
 from tests.witness import assert_agree
 
 SHAPES = [
@@ -44,3 +44,31 @@ def test_kernel_equals_numpy(a_shape, b_shape, dtype):
         got = results()
     for one, other in zip(got, expected, strict=True):
         assert_agree(one, other, dtype, length=max(a.size, b.size, 1))
+
+
+# Each of the three axes is cut once; a batch of one is a single matrix; and one large batch.
+LARGE = [
+    ((2001, 70), (70, 65)),
+    ((65, 70), (70, 2001)),
+    ((65, 2001), (2001, 70)),
+    ((1, 2001, 70), (1, 70, 65)),
+    ((3, 301, 300), (300, 35)),
+]
+
+
+@pytest.mark.parametrize(("a_shape", "b_shape"), LARGE)
+def test_large_products_in_parts(a_shape, b_shape):
+    """The parts add up to the product, with the same bits for any number of threads."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape, np.float32) for shape in (a_shape, b_shape))
+    assert np.broadcast_to(a[..., None], (*a.shape, b.shape[-1])).size >= 2 * BLOCK
+    expected = (a.astype(np.float64) @ b).astype(np.float32)
+    results, before = [], minseg.get_num_threads()
+    try:
+        for threads in (1, 3):
+            minseg.set_num_threads(threads)
+            results.append(op.forward(a, b))
+    finally:
+        minseg.set_num_threads(before)
+    assert_agree(results[0], expected, np.float32, length=a.shape[-1])
+    np.testing.assert_array_equal(*results)

@@ -34,7 +34,7 @@ BLOCK_BYTES = 2**21
 LEAST, WANTED = 64, 4  # positions a block, blocks: the first holds where both cannot
 SUM_POSITIONS = 2**11  # a block, where blocks are summed
 # Rows of the product, phases of output channels, that a task sums: few enough that no layer is a
-# lone task, for which BLAS would wake its own threads. These stay awake, and in our way, for 25 ms.
+# lone task.
 SUM_ROWS = 32
 
 
