@@ -126,7 +126,7 @@ def test_missing_data_says_what_to_do(capsys, monkeypatch):
 
 
 def test_network_options():
-    from minseg.commands import _network_options
+    from minseg.commands.training import _network_options
 
     given = {"width": 4, "norm": "none", "option": ["padding=valid", "dropout=0.25"], "lr": 1}
     expected = {"width": 4, "norm": None, "padding": "valid", "dropout": 0.25}

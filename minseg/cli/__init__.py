@@ -1,0 +1,72 @@
+"""The command `minseg`: what it takes. `minseg/commands/` has what it does, under the same names.
+
+Exit codes: 0 for success; 1 for an error, which is one message on stderr, or for a picture that
+could not be read; 2 for a wrong command line; 130 for a run that Ctrl-C stopped.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from minseg.cli import kernels, learning, machine, scoring, training
+
+EPILOG = """\
+start with:
+  minseg demo                                  train a small U-Net on drawn street scenes, 1 minute
+  minseg train --data camvid --data-root D     train on real images
+  minseg predict photo.jpg                     what a network that comes with minseg makes of it
+  minseg compare conv2d                        one op, by every way that minseg has to compute it
+"""
+
+# Who takes a command's arguments. What it then does is in minseg.commands' module of that name.
+COMMANDS = {
+    "demo": training, "train": training, "eval": scoring, "predict": scoring, "models": scoring,
+    "compare": kernels, "sanitize": kernels, "profile": kernels, "ladder": kernels,
+    "lesson": learning, "study": learning, "exercise": learning, "bench": machine,
+    "doctor": machine,
+}  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's own). Returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = vars(parser.parse_args(arguments))
+    command = options.pop("command")
+    if folder := options.pop("kernels", None):
+        os.environ["MINSEG_KERNELS"] = folder
+    try:
+        group = COMMANDS[command].__name__.rpartition(".")[2]
+        return getattr(import_module(f"minseg.commands.{group}"), command)(**options)
+    except KeyboardInterrupt:
+        print("minseg: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has left: `minseg models | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
+        if os.environ.get("MINSEG_TRACEBACK"):
+            raise
+        print(f"minseg: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="minseg",
+        description="Segmentation networks from scratch: train, evaluate, predict, look inside.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    from minseg import __version__
+
+    parser.add_argument("--version", action="version", version=f"minseg {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, group in COMMANDS.items():
+        getattr(group, name)(commands)
+    return parser

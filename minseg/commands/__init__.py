@@ -1,0 +1,1 @@
+"""What each command of `minseg` does: prints, and returns the exit code."""

@@ -1,0 +1,81 @@
+"""The kernels without a GPU: compare, sanitize, profile, ladder."""
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from minseg.checkpoint import write_atomically
+from minseg.commands.terminal import console, need_folders
+
+
+def compare(
+    ops: list[str], device: str, sanitize: bool, model: str | None, html: str | None,
+    json: str | None,
+) -> int:  # fmt: skip
+    """Print how far every witness of the ops is off; 1 if one is further than it may be."""
+    from minseg.compare import compare as compare_ops
+    from minseg.compare import model as models
+    from minseg.compare import page, report
+    from minseg.compare.cases import list_cases
+    from minseg.progress import counting
+
+    if model is not None and ops:
+        raise ValueError("compare: --model compares a network; leave the ops out")
+    need_folders("compare", html, json)
+    # In a pipe or a file, lines are as wide as a row with all of its numbers.
+    wide = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 200)
+    total = models.RUNS if model is not None else len(ops or list_cases())
+    with counting(wide, "comparing", total) as advance:
+        if model is not None:
+            result = models.compare_model(model, device, sanitize, lambda _: advance(1))
+        else:
+            result = compare_ops(ops, device, sanitize, lambda _: advance(1))
+    report.show(wide, result, every_row=bool(ops) or model is not None)
+    if html is not None:
+        write_atomically(html, page.to_html(result).encode())
+    if json is not None:
+        write_atomically(json, report.to_json(result).encode())
+    return 1 if result.failed else 0
+
+
+def sanitize(targets: list[str], json: str | None) -> int:
+    """Print the sanitizer's findings; 1 if there are any, 2 if a kernel could not be checked."""
+    from minseg.emulator.sanitize import run_cli
+
+    return run_cli(targets, json)
+
+
+def profile(targets: list[str], figure: str | None) -> int:
+    """Print profiles, and maybe draw one; 2 if a kernel has no sample line."""
+    from minseg.emulator.profile import run_cli
+
+    return run_cli(targets, figure)
+
+
+def ladder(stair: str) -> int:
+    """Print what each rung of a stair asks of the memory; on a GPU how fast it is, too."""
+    from minseg.array import has_gpu
+    from minseg.ladder import SMALL, climb, outputs
+
+    gpu = has_gpu()
+    sizes = " x ".join(map(str, SMALL[stair]))
+    vendor = {"matmul": "cuBLAS", "conv2d": "cuDNN"}[stair]
+    timed = ("ms", f"of {vendor}") if gpu else ()
+    table = Table("step", "loads an output", "sectors a request", "bytes moved", "conflicts",
+                  "barriers", *timed, "idea", box=None, pad_edge=False)  # fmt: skip
+    for rung in climb(stair, gpu):
+        row = [rung.name, "needs a Hopper GPU", *4 * ["-"]]
+        if (p := rung.profile) is not None:
+            each = p.threads / outputs(stair)
+            loads = [each * p.per_thread("load", shared) for shared in (False, True)]
+            row[1:] = [f"{loads[0]:.1f} + {loads[1]:.1f} shared", f"{p.sectors_a_request:.1f}",
+                       f"{p.bytes_moved / p.bytes_least:.1f} x least", str(p.conflicts),
+                       str(p.barriers)]  # fmt: skip
+        if gpu:
+            row.append("" if rung.milliseconds is None else f"{rung.milliseconds:.3f}")
+            row.append("" if rung.share is None else f"{rung.share:.0%}")
+        table.add_row(*row, rung.idea)
+    console.print(table)
+    console.print(f"counted in the emulator, for {sizes}" + ("" if gpu else "; no GPU: no times"))
+    return 0

@@ -1,0 +1,83 @@
+"""To learn by: lesson, study, exercise."""
+
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from minseg.checkpoint import write_atomically
+from minseg.commands.terminal import console, need_folders
+
+
+def lesson(action: str, **options: Any) -> int:
+    """Lessons: the exit code of the one that is run."""
+    actions: dict[str, Callable[..., int]] = {
+        "list": _list_lessons, "run": _run_lesson, "export": _export_lesson,
+    }  # fmt: skip
+    return actions[action](**options)
+
+
+def _list_lessons() -> int:
+    from minseg.lessons import LONG, lessons
+
+    for entry in lessons():
+        mark = " *" if entry.long else ""
+        console.print(f"{entry.number}  {entry.title}{mark}", style="bold")
+        console.print(textwrap.indent(textwrap.fill(entry.question, 92), "    "))
+    if any(entry.long for entry in lessons()):
+        console.print(f"* {LONG}; the others less than one; with --fast seconds")
+    console.print("run one: minseg lesson run NUMBER --fast")
+    return 0
+
+
+def _run_lesson(
+    lesson: str, fast: bool, out: str, seed: int, stand_ins: list[str], device: str | None
+) -> int:
+    from minseg.lessons import get_lesson, run
+
+    entry = get_lesson(lesson)
+    arguments = ["--out", out, "--seed", str(seed), "--device", device or "cpu"]
+    arguments += ["--fast"] if fast else []
+    if not stand_ins:
+        return run(entry, arguments)
+    from minseg.exercises.stand_in import standing_in
+
+    with standing_in(stand_ins, device or "cpu"):
+        return run(entry, arguments)
+
+
+def _export_lesson(lesson: str, file: str | None) -> int:
+    from minseg.lessons import get_lesson, notebook
+
+    entry = get_lesson(lesson)
+    path = Path(file or f"{entry.name}.ipynb")
+    need_folders("lesson export", str(path))
+    if path.exists():
+        raise ValueError(f"lesson export: {path} is there already; name another file")
+    write_atomically(str(path), notebook(entry).encode())
+    console.print(f"{path}: open it in Jupyter")
+    return 0
+
+
+def study(
+    name: str | None, list: bool, seeds: int | None, budget: int | None, minutes: float | None,
+    out: str, record: bool,
+) -> int:  # fmt: skip
+    """Run studies, or list them."""
+    from minseg.studies import commands, networks
+
+    if (minutes is not None) and name != "networks":
+        raise ValueError("study: --minutes is for networks; of a study, --budget is the steps")
+    if list or name is None:
+        return commands.show_list(console)
+    if name == "networks":
+        limit = ("steps", budget) if budget else ("minutes", minutes or networks.MINUTES)
+        return commands.run_networks(console, limit, Path(out), record)
+    return commands.run(console, name, seeds, budget, Path(out), record)
+
+
+def exercise(action: str, name: str | None) -> int:
+    """Exercises: 0 for success or a pass, 1 for a check that fails."""
+    from minseg.exercises.commands import run
+
+    return run(console, action, name)

@@ -1,0 +1,131 @@
+"""What a trained network is worth, and what it sees: eval, predict; which there are: models."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from minseg.checkpoint import write_atomically
+from minseg.commands.terminal import console, need_folders, print_scores
+from minseg.evaluate import Evaluation, evaluate
+
+
+def eval(
+    weights: str, data: str | None, data_root: str | None, split: str, boundaries: bool,
+    crf: bool, batch_size: int | None, json: str | None, device: str | None,
+) -> int:  # fmt: skip
+    """Print, and maybe write, the scores of a network."""
+    from minseg.config import normalisation, open_split
+    from minseg.predict import load_network
+    from minseg.progress import counting
+
+    need_folders("eval", json)
+    network = load_network(weights, device or "cpu")
+    dataset = open_split(network.config.on(data, data_root), split, full_labels=True)
+    if tuple(dataset.classes) != network.classes:
+        raise ValueError(
+            f"eval: the network knows the classes {', '.join(network.classes)}; "
+            f"{data or network.config.data} has {', '.join(dataset.classes)}"
+        )
+    with counting(console, "evaluating", len(dataset)) as advance:
+        result = evaluate(
+            network.model, dataset, normalisation(network.config, network.channels),
+            batch_size=batch_size or network.config.batch_size, boundaries=boundaries, crf=crf,
+            on_batch=lambda batch, _: advance(len(batch)),
+        )  # fmt: skip
+    print_scores(result)
+    console.print(
+        f"{len(dataset)} images ({split}), scored at {'x'.join(map(str, dataset[0].mask.shape))}"
+    )
+    if json is not None:
+        write_atomically(json, _as_json(result).encode())
+    return 0
+
+
+def predict(
+    images: list[str], weights: str | None, out: str, features: str | None, device: str | None,
+    **options: Any,
+) -> int:  # fmt: skip
+    """Label pictures; 1 if one of them could not be read."""
+    from minseg.crf import ITERATIONS
+    from minseg.data import read_image
+    from minseg.predict import feature_maps, find_layer, load_network, write_prediction
+    from minseg.pretrained import STREET
+    from minseg.progress import counting
+
+    if weights is None:
+        console.print(
+            "no --weights: a small U-Net that comes with minseg, trained on drawn street scenes; "
+            "of photos expect little"
+        )
+    network = load_network(STREET if weights is None else weights, device or "cpu")
+    if features is not None:
+        find_layer(network, features)  # before the pictures, which may take long
+    Path(out).mkdir(parents=True, exist_ok=True)
+    failed = 0
+    names = _output_names(images)
+    for path, name in zip(images, names, strict=True):
+        try:
+            image = read_image(path, network.channels)
+        except (OSError, ValueError) as error:
+            print(f"minseg: error: {error}", file=sys.stderr)
+            failed += 1
+            continue
+        with counting(console, f"{path}: CRF", ITERATIONS * options["crf"]) as advance:
+            written = write_prediction(
+                network, image, Path(out) / name, on_iteration=lambda: advance(1), **options
+            )
+        if features is not None:
+            from minseg import viz
+
+            figure = viz.features_figure(feature_maps(network, image, features), features)
+            written.append(Path(out) / f"{name}_features_{features}.png")
+            viz.save(figure, written[-1])
+        console.print(f"{path}: {', '.join(str(file) for file in written)}")
+    return 1 if failed else 0
+
+
+def models() -> int:
+    """List the networks, with the options that `train` passes on."""
+    from minseg.models import list_models
+
+    table = Table("network", "what it is", box=None, pad_edge=False)
+    for name, description in list_models().items():
+        table.add_row(name, description)
+    console.print(table)
+    return 0
+
+
+def _output_names(images: list[str]) -> list[str]:
+    """A name for each picture's results; a second "a.png" from another folder becomes "a_2"."""
+    names: list[str] = []
+    for path in images:
+        stem, number = Path(path).stem, 1
+        name = stem
+        while name in names:
+            number += 1
+            name = f"{stem}_{number}"
+        names.append(name)
+    return names
+
+
+def _as_json(result: Evaluation) -> str:
+    """The scores as JSON, null for what is absent."""
+    confusion = result.confusion
+
+    def number(value: float) -> float | None:
+        return None if np.isnan(value) else value
+
+    per_class = [confusion.iou(), confusion.dice(), confusion.class_accuracy()]
+    per_class += [scores for scores in (result.boundary_iou, result.boundary_f) if scores]
+    tree: dict[str, Any] = {
+        "pixel accuracy": number(confusion.pixel_accuracy()),
+        "frequency-weighted IoU": number(confusion.frequency_weighted_iou()),
+    }
+    for scores in per_class:
+        values = {name: number(value) for name, value in zip(scores.classes, scores, strict=True)}
+        tree[scores.metric] = {"mean": number(scores.mean), "classes": values}
+    return json.dumps(tree, indent=1)

@@ -1,0 +1,104 @@
+"""Training: demo, train."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from minseg.commands.terminal import console, print_scores
+
+
+def train(resume: str | None, out: str | None, **options: Any) -> int:
+    """Train a new run or go on with one; 130 if it was stopped."""
+    from minseg.config import configure
+    from minseg.train import Trainer
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if resume is not None:
+        trainer = Trainer.resume(resume, **_changes(given))
+        console.print(f"going on with {resume} at step {trainer.step}")
+    else:
+        model, data = given.pop("model", "unet"), given.pop("data", "shapes")
+        given["options"] = _network_options(given)
+        for name in ("data_root", "init"):
+            if given.get(name):
+                given[name] = os.path.abspath(given[name])
+        if data.startswith("folder:"):
+            data = "folder:" + os.path.abspath(data.removeprefix("folder:"))
+        trainer = Trainer(configure(model, data, **given), _new_run(out, model, data))
+    return _fit(trainer)
+
+
+def demo(data: str, seconds: float, out: str, seed: int) -> int:
+    """Train for `seconds` on drawn images; figure and IoU."""
+    from minseg.demo import Demo
+
+    trainer = Demo(data, seconds, seed, out)
+    code = _fit(trainer)
+    if trainer.last_evaluation is not None:
+        print_scores(trainer.last_evaluation)
+        console.print(f"\nfigure: {trainer.figure}", style="bold")
+        console.print(f"next:   minseg predict PICTURE --weights {out} --out {out}")
+    return code
+
+
+def _fit(trainer: Any) -> int:
+    from minseg.progress import TrainingProgress
+
+    title = f"{trainer.config.model} on {trainer.config.data}"
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    console.print(
+        f"{title}: {parameters:,} parameters, {len(trainer.data)} images, "
+        f"{len(trainer.val_data)} to validate; run folder {trainer.run}"
+    )
+    with TrainingProgress(console, title) as progress:
+        finished = trainer.fit(progress)
+    if not finished:
+        console.print(
+            f"stopped at step {trainer.step}; go on with: minseg train --resume {trainer.run}"
+        )
+        return 130
+    console.print(f"best mean IoU on the validation set: {trainer.best:.4f}")
+    return 0
+
+
+# What `--resume` may change: how long to train, and what has no influence on the weights.
+_CHANGEABLE = ("epochs", "steps", "minutes", "workers", "data_root", "device", "save_every")
+
+
+def _network_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes --width, --depth, --norm and --option NAME=VALUE out of what was given."""
+    options = {name: given.pop(name) for name in ("width", "depth", "norm") if name in given}
+    for text in given.pop("option", []):
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"--option {text}: needs NAME=VALUE")
+        try:
+            options[name] = json.loads(value)
+        except json.JSONDecodeError:
+            options[name] = value
+    return {name: None if value == "none" else value for name, value in options.items()}
+
+
+def _changes(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of the record that `--resume` is to change. Raises ValueError for any other."""
+    fixed = [name for name in given if name not in _CHANGEABLE]
+    if fixed:
+        option = "--" + fixed[0].replace("_", "-")
+        raise ValueError(f"{option}: a resumed run keeps what it was started with; leave it out")
+    budget = {"epochs": None, "steps": None, "minutes": None}
+    return {**budget, **given} if set(budget) & set(given) else given
+
+
+def _new_run(out: str | None, model: str, data: str) -> Path:
+    """The folder of a new run, which no earlier run lies in."""
+    if out is not None:
+        if (Path(out) / "last.safetensors").exists():
+            raise ValueError(f"--out {out}: has a run already; --resume it, or choose another name")
+        return Path(out)
+    base = f"{model}-{Path(data.partition(':')[2]).name or data}"
+    run, number = Path("runs") / base, 1
+    while run.exists():
+        number += 1
+        run = Path("runs") / f"{base}-{number}"
+    return run
