@@ -20,6 +20,7 @@ import numpy as np
 
 from minseg.array import FLOATS, Array, array_module
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import cross_entropy as fast
 from minseg.ops.labels import check_labels, check_weight, sum_of_weights
 from minseg.ops.op import Op, launch
 from minseg.ops.reduction import check_reduction, reduce, spread
@@ -215,13 +216,18 @@ def cross_entropy(
         check_tensor("cross_entropy", "target", target, ndim=None, like=input)
         if ignore_index >= 0:
             raise ValueError("cross_entropy: ignore_index needs a target of class indices")
-        t, denominator = as_pixels(target.data), math.prod(input.shape) / len(w)
+        t = as_pixels(target.data)
     else:
         labels = check_labels("cross_entropy", input, target, ignore_index)
         t = labels.reshape(len(labels) if labels.ndim else 1, math.prod(labels.shape[1:]))
-        denominator = sum_of_weights(w, labels, ignore_index)
     x = as_pixels(input.data)
-    loss = op.forward(x, t, w, ignore_index, label_smoothing)
+    if t.ndim == 2 and not label_smoothing and op.is_numpy(x):
+        loss, weights, grad_input = fast.cross_entropy(x, t, w, ignore_index)
+        denominator = weights.sum()
+    else:
+        how = (x, t, w, ignore_index, label_smoothing)
+        loss, grad_input = op.forward(*how), lambda grad: op.grad_input(grad, *how)
+        denominator = loss.size if t.ndim == 3 else sum_of_weights(w, t, ignore_index)
     shape = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()
     y = reduce(loss.reshape(shape), reduction, denominator)
 
@@ -229,7 +235,7 @@ def cross_entropy(
         dx = dt = None
         grad = spread(grad, loss.shape, reduction, denominator)
         if input.requires_grad:
-            dx = op.grad_input(grad, x, t, w, ignore_index, label_smoothing).reshape(input.shape)
+            dx = grad_input(grad).reshape(input.shape)
         if target.requires_grad:
             dt = op.grad_target(grad, x, w, label_smoothing).reshape(input.shape)
         return dx, dt

@@ -31,6 +31,8 @@ def check_labels(op: str, input: Tensor, target: Tensor, ignore_index: int | Non
     if target.device != input.device:
         raise ValueError(f"{op}: target is on {target.device} but the input is on {input.device}")
     labels = target.data.astype(np.int64)
+    if isinstance(labels, np.ndarray) and labels.size and labels.view(np.uint64).max() < classes:
+        return labels  # as unsigned numbers, negative ones are large
     wrong = (labels < 0) | (labels >= classes)
     if ignore_index is not None:
         wrong &= labels != ignore_index

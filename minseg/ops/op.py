@@ -63,6 +63,10 @@ class Op:
             return self.overrides[part](array, *arguments)
         return self.built_in(part, array, *arguments)
 
+    def is_numpy(self, array: Any) -> bool:
+        """Whether all parts would be the NumPy ones: only then may several be computed at once."""
+        return not (self.overrides or _kernels_in_emulator.get()) and isinstance(array, np.ndarray)
+
     def built_in(self, part: str, array: Any, *arguments: Any) -> Any:
         """Compute `part` with the library's own, whatever `override` put in its place."""
         on_gpu = not isinstance(array, np.ndarray)

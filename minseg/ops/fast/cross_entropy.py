@@ -1,0 +1,84 @@
+"""Cross-entropy of class indices without smoothing, the usual case, in few passes over the scores.
+
+The loss needs log p of one class of each pixel, not of all: w (log(sum_c e^z_c) - z_t), with
+z = x - max(x). Of the gradient g w (p - [c = t]), the label's term is one number a pixel, taken off
+in its place. The powers e^z are computed once: kept from the loss to the gradient, they are p but
+for a factor a pixel. (By then the gradient of that size has to be stored in any case.)
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.parallel import parallel_for
+
+ELEMENTS_A_BLOCK = 2**20  # few calls on much: they hand the interpreter's lock to and fro less
+
+
+def cross_entropy(
+    x: Array, target: Array, w: Array, ignore_index: int
+) -> tuple[Array, Array, Callable[[Array], Array]]:
+    """x (N, C, P), target (N, P), w (C,) -> loss (N, P), the pixels' weights (N, P), 0 for those
+    that are ignored, and what turns the gradient of the loss into that of x."""
+    N, C, P = x.shape
+    x = np.ascontiguousarray(x)
+    powers = np.empty_like(x)
+    loss, total, weight = np.empty((3, N, P), x.dtype)
+    places = np.empty((N, P), np.intp)  # of the labels' scores, in the flat array
+    starts = C * P * np.arange(N)[:, None] + np.arange(P)  # of the scores of class 0
+    blocks = _blocks(*x.shape)
+
+    def forward(index: int) -> None:
+        n, p = blocks[index]
+        valid = target[n, p] != ignore_index
+        label = np.where(valid, target[n, p], 0)
+        weight[n, p] = np.where(valid, w.take(label), 0)
+        label *= P
+        label += starts[n, p]
+        places[n, p] = label
+
+        scores, part = x[n, :, p], powers[n, :, p]
+        top = scores.max(axis=1)
+        with np.errstate(invalid="ignore"):  # scores that are -inf throughout have no softmax: NaN
+            np.subtract(scores, top[:, None], out=part)
+            top -= x.reshape(-1).take(label)
+        np.exp(part, out=part)
+        np.add.reduce(part, axis=1, out=total[n, p])
+        top += np.log(total[n, p])
+        top *= weight[n, p]
+        loss[n, p] = np.where(valid, top, 0)
+
+    def grad_input(grad: Array) -> Array:
+        dx = np.empty_like(x)
+        flat = dx.reshape(-1)
+
+        def one_block(index: int) -> None:
+            n, p = blocks[index]
+            g = grad[n, p] * weight[n, p]
+            np.multiply(powers[n, :, p], (g / total[n, p])[:, None], out=dx[n, :, p])
+            flat[places[n, p]] -= g
+
+        parallel_for(one_block, len(blocks))
+        return dx
+
+    parallel_for(forward, len(blocks))
+    return loss, weight, grad_input
+
+
+def _blocks(images: int, classes: int, pixels: int) -> list[tuple[slice, slice]]:
+    """Slices of images and pixels: many images while these are small, parts of one that is large.
+
+    An even number, about equal, for two cores and more.
+    """
+    if not images * pixels:
+        return []
+    count = 2 * -(-images * classes * pixels // (2 * ELEMENTS_A_BLOCK))
+    many = max(1, images // count)
+    parts = max(1, count // images)
+    step = -(-pixels // parts)
+    return [
+        (slice(n, n + many), slice(p, p + step))
+        for n in range(0, images, many)
+        for p in range(0, pixels, step)
+    ]
