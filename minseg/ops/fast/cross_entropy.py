@@ -25,15 +25,15 @@ def cross_entropy(
     x = np.ascontiguousarray(x)
     powers = np.empty_like(x)
     loss, total, weight = np.empty((3, N, P), x.dtype)
+    valid = target != ignore_index
     places = np.empty((N, P), np.intp)  # of the labels' scores, in the flat array
     starts = C * P * np.arange(N)[:, None] + np.arange(P)  # of the scores of class 0
     blocks = _blocks(*x.shape)
 
     def forward(index: int) -> None:
         n, p = blocks[index]
-        valid = target[n, p] != ignore_index
-        label = np.where(valid, target[n, p], 0)
-        weight[n, p] = np.where(valid, w.take(label), 0)
+        label = np.where(valid[n, p], target[n, p], 0)
+        weight[n, p] = np.where(valid[n, p], w.take(label), 0)
         label *= P
         label += starts[n, p]
         places[n, p] = label
@@ -47,7 +47,7 @@ def cross_entropy(
         np.add.reduce(part, axis=1, out=total[n, p])
         top += np.log(total[n, p])
         top *= weight[n, p]
-        loss[n, p] = np.where(valid, top, 0)
+        loss[n, p] = np.where(valid[n, p], top, 0)
 
     def grad_input(grad: Array) -> Array:
         dx = np.empty_like(x)
@@ -55,7 +55,10 @@ def cross_entropy(
 
         def one_block(index: int) -> None:
             n, p = blocks[index]
-            g = grad[n, p] * weight[n, p]
+            with np.errstate(
+                invalid="ignore"
+            ):  # where no pixel is left, the mean's gradient is NaN
+                g = np.where(valid[n, p], grad[n, p] * weight[n, p], 0)
             np.multiply(powers[n, :, p], (g / total[n, p])[:, None], out=dx[n, :, p])
             flat[places[n, p]] -= g
 
