@@ -18,6 +18,7 @@ import numpy as np
 from minseg.array import Array, array_module, raise_where
 from minseg.ops.activation import sigmoid_of
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import loss as fast
 from minseg.ops.loss import check_pair, pointwise_definition, pointwise_loss
 from minseg.ops.op import Op
 from minseg.tensor import Tensor
@@ -136,7 +137,9 @@ def binary_cross_entropy_with_logits(
     check_pair(name, input, target, reduction)
     w = _weight(name, "weight", input, weight)
     q = _weight(name, "pos_weight", input, pos_weight)
-    return pointwise_loss(with_logits_op, input, target, (w, q), reduction)
+    plain = weight is None and pos_weight is None
+    with_slope = fast.bce_with_logits if plain else None
+    return pointwise_loss(with_logits_op, input, target, (w, q), reduction, with_slope)
 
 
 def _weight(op: str, name: str, input: Tensor, weight: Tensor | None) -> Array:

@@ -15,12 +15,14 @@ Source: Huber, "Robust estimation of a location parameter", 1964; smooth L1: Gir
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import loss as fast
 from minseg.ops.op import Op
 from minseg.ops.reduction import check_reduction, reduce, spread
 from minseg.tensor import Tensor, record
@@ -40,18 +42,33 @@ def pointwise_definition(scalar: Callable[..., float]) -> Callable[..., Array]:
 
 
 def pointwise_loss(
-    op: Op, input: Tensor, target: Tensor, arguments: tuple[Any, ...], reduction: str
+    op: Op,
+    input: Tensor,
+    target: Tensor,
+    arguments: tuple[Any, ...],
+    reduction: str,
+    with_slope: fast.Formula | None = None,
 ) -> Tensor:
-    """What `op` gives for each element of input and target, reduced; both may want a gradient."""
+    """What `op` gives for each element of input and target, reduced; both may want a gradient.
+
+    `with_slope` computes the loss and its slope at once, where the target wants no gradient.
+    """
     x, t = input.data, target.data
-    loss = op.forward(x, t, *arguments)
+    grad_input: Callable[[Array], Array]
+    wanted = input.requires_grad, target.requires_grad
+    if with_slope and wanted == (True, False) and op.is_numpy(x) and fast.serves(x):
+        loss, slope = fast.value_and_slope(with_slope, x, t)
+        grad_input = partial(fast.grad_input, slope=slope)
+    else:
+        loss = op.forward(x, t, *arguments)
+        grad_input = lambda grad: op.grad_input(grad, x, t, *arguments)  # noqa: E731
     y = reduce(loss, reduction, loss.size)
 
     def backward(grad: Array) -> tuple[Array | None, Array | None]:
         dx = dt = None
         grad = spread(grad, input.shape, reduction, loss.size)
         if input.requires_grad:
-            dx = op.grad_input(grad, x, t, *arguments)
+            dx = grad_input(grad)
         if target.requires_grad:
             dt = op.grad_target(grad, x, t, *arguments)
         return dx, dt
@@ -79,7 +96,8 @@ def _weighted(
     """`pointwise_loss` with a weight for each element, which may want a gradient as well."""
     check_pair(op.name, input, target, reduction)
     if weight is None:
-        return pointwise_loss(op, input, target, arguments, reduction)
+        with_slope = fast.squared_error if op is mse_op else None
+        return pointwise_loss(op, input, target, arguments, reduction, with_slope)
     check_tensor(op.name, "weight", weight, ndim=None, like=input)
     if weight.shape != input.shape:
         raise ValueError(f"{op.name}: weight has shape {weight.shape}, the input {input.shape}")

@@ -1,0 +1,69 @@
+"""Losses of pairs of numbers, with their slopes: the gradient is then one product.
+
+Value and slope are computed together, block by block on all cores, from the same differences and
+exponentials; activation.py says what a pass costs. For flat float32 arrays of NumPy's.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.fast.activation import product
+from minseg.parallel import cut, in_blocks, parallel_for
+
+Formula = Callable[[Array, Array, Array, Array], None]
+
+
+def serves(x: Array) -> bool:
+    return x.dtype == np.float32
+
+
+def squared_error(out: Array, slope: Array, x: Array, t: Array) -> None:
+    """(x - t)^2"""
+    np.subtract(x, t, out=slope)
+    np.multiply(slope, slope, out=out)
+    slope *= 2
+
+
+def bce_with_logits(out: Array, slope: Array, x: Array, t: Array) -> None:
+    """(1 - t) x + softplus(-x), with the slope sigmoid(x) - t; softplus(-x) is max(-x, 0) +
+    log(1 + e^-|x|), and sigmoid(x) is 1 or e^-|x|, whichever x's sign asks for, over 1 + e^-|x|."""
+    e = abs(x)
+    np.negative(e, out=e)
+    np.exp(e, out=e)
+    np.subtract(1, t, out=out)
+    out *= x
+    out -= np.minimum(x, np.zeros_like(x), out=slope)
+    out += np.log1p(e, out=slope)
+    np.maximum(e, x > 0, out=slope)
+    e += 1
+    slope /= e
+    slope -= t
+
+
+def value_and_slope(formula: Formula, x: Array, t: Array) -> tuple[Array, Array]:
+    flat_x, flat_t = (np.ascontiguousarray(a).reshape(-1) for a in (x, t))
+    value, slope = np.empty_like(flat_x), np.empty_like(flat_x)
+    pieces = cut(flat_x.size)
+
+    def one_block(index: int) -> None:
+        piece = pieces[index]
+        formula(value[piece], slope[piece], flat_x[piece], flat_t[piece])
+
+    parallel_for(one_block, len(pieces))
+    return value.reshape(x.shape), slope.reshape(x.shape)
+
+
+def _times(out: Array, slope: Array, factor: float) -> None:
+    np.multiply(slope, factor, out=out)
+
+
+_scaled = in_blocks(np.multiply, _times)
+
+
+def grad_input(grad: Array, slope: Array) -> Array:
+    """`grad` may be one number that is broadcast: a sum's or a mean's."""
+    if grad.size and not any(grad.strides):
+        return _scaled(slope, grad.dtype.type(grad.flat[0]))
+    return product(grad, slope)
