@@ -26,7 +26,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.op import launch
-from minseg.parallel import parallel_for
+from minseg.parallel import SMALL, parallel_for
 
 BLOCK_BYTES = 2**21  # groups that are worked on together; small, to stay in the cache
 AXES = (0, 2, 3)  # of (B, G, K, L)
@@ -156,7 +156,8 @@ def blocks_of(x: Array) -> list[slice]:
     if not x.size:
         return []
     groups, pairs = x.shape[1], -(-x.nbytes // (2 * BLOCK_BYTES))
-    step = -(-groups // min(2 * pairs, groups))  # an even number of equal blocks: two cores' share
+    count = 2 * pairs if x.size > SMALL else 1  # even and equal: two cores' share
+    step = -(-groups // min(count, groups))
     return [slice(i, i + step) for i in range(0, groups, step)]
 
 

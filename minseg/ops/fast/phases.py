@@ -33,9 +33,8 @@ Slices = tuple[slice, slice]  # of rows and of columns
 BLOCK_BYTES = 2**21
 LEAST, WANTED = 64, 4  # positions a block, blocks: the first holds where both cannot
 SUM_POSITIONS = 2**11  # a block, where blocks are summed
-# Rows of the product, phases of output channels, that a task sums: few enough that no layer is a
-# lone task.
-SUM_ROWS = 32
+# Rows of the product, phases of output channels, that a task sums: each copies the columns anew.
+SUM_ROWS = 128
 
 
 def serves(stride: Pair, groups: int, dilation: Pair) -> bool:
