@@ -52,8 +52,8 @@ def resized(coarse, skip, kernel):
     return y + skip
 
 
-def without_kernel(coarse, skip, kernel):
-    return F.interpolate(coarse, size=skip.shape[2:], mode="bilinear") + skip
+def without_kernel(mode):
+    return lambda coarse, skip, kernel: F.interpolate(coarse, skip.shape[2:], mode=mode) + skip
 
 
 def in_network(fuse, coarse, up, skip, shift):
@@ -106,7 +106,9 @@ TASK = Task(
         Slip("forgot the skip", "These are the doubled scores alone: the skip is missing.",
              lambda coarse, skip, kernel: right(coarse, skip * 0, kernel)),
         Slip("forgot the kernel", "The coarse scores are interpolated bilinearly. That is how the "
-             "kernel begins; it has learnt since: use it.", without_kernel),
+             "kernel begins; it has learnt since: use it.", without_kernel("bilinear")),
+        Slip("forgot the kernel", "Each coarse score is repeated. The kernel says how a score "
+             "spreads over the pixels around: use it.", without_kernel("nearest")),
         Slip("kernel's classes swapped", "kernel[k, j] leads from the coarse class k to the class "
              "j, as F.conv_transpose2d reads it; here it is the other way round.",
              lambda coarse, skip, kernel: right(coarse, skip, kernel.transpose(0, 1))),

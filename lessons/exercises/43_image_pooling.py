@@ -83,6 +83,9 @@ TASK = Task(
         Slip("not repeated", "This is one pixel an image. Every place of the map gets it: "
              "expand(-1, -1, H, W), or F.interpolate to that size.",
              lambda x, w, b: F.relu(F.conv2d(mean(x), w, b))),
+        Slip("not repeated", "These are O numbers an image. Every place of the map gets them: "
+             "reshape to (N, O, 1, 1), then expand(-1, -1, H, W).",
+             lambda x, w, b: F.relu(F.conv2d(mean(x), w, b)).flatten(1)),
         Slip("not pooled", "Every pixel keeps its own features: the average over the image is "
              "missing.", of(lambda x: x)),
         Slip("averaged over neighbours", "Each pixel has the average of those around it. Pool over "

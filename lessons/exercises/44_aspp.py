@@ -48,12 +48,18 @@ def right(x, w1, w3, w_image, project, rates):
     return with_weights(module, {**weights, "project.0.weight": project})(x)
 
 
+def as_it_is(y):
+    return y
+
+
 def other(
     rate=lambda i, rates: rates[i],
     weight=lambda i, w3: w3[i],
     image=lambda x, w: F.conv2d(x.mean(dim=(2, 3), keepdim=True), w),
     relu=F.relu,
+    image_relu=F.relu,
     order=lambda branches: branches,
+    source=lambda x, branches: x,
     join=lambda branches, project: F.relu(F.conv2d(cat(branches, dim=1), project)),
 ):
     """ASPP with another step."""
@@ -62,10 +68,11 @@ def other(
         branches = [F.conv2d(x, w1)]
         for i in range(len(rates)):
             r = rate(i, rates)
-            branches.append(F.conv2d(x, weight(i, w3), padding=r, dilation=r))
+            below = source(x, branches)
+            branches.append(F.conv2d(below, weight(i, w3), padding=r, dilation=r))
         size = (x.shape[0], -1, *x.shape[2:])
-        branches.append(image(x, w_image).expand(*size))
-        return join(order([relu(branch) for branch in branches]), project)
+        pooled = image(x, w_image).expand(*size)
+        return join(order([*map(relu, branches), image_relu(pooled)]), project)
 
     return answer
 
@@ -118,10 +125,18 @@ TASK = Task(
              other(rate=lambda i, rates: 1)),
         Slip("one kernel for all", "All 3x3 convolutions have the kernel w3[0]: branch i has "
              "w3[i].", other(weight=lambda i, w3: w3[0])),
+        Slip("one after the other", "Each 3x3 convolution works on what the one before it gave. "
+             "All of them look at x, side by side.",
+             other(source=lambda x, branches: F.relu(branches[-1]) if branches[1:] else x)),
+        Slip("one after the other", "Each convolution works on what the one before it gave. All of "
+             "them look at x, side by side.",
+             other(source=lambda x, branches: F.relu(branches[-1]))),
         Slip("rates in another order", "The rates are taken from the last to the first.",
              other(rate=lambda i, rates: rates[::-1][i])),
         Slip("forgot the ReLU of the branches", "The branches have no ReLU: each ends with one, "
-             "before they are joined.", other(relu=lambda y: y)),
+             "before they are joined.", other(relu=as_it_is, image_relu=as_it_is)),
+        Slip("forgot the ReLU of image pooling", "The last branch has no ReLU: each ends with one, "
+             "before they are joined.", other(image_relu=as_it_is)),
         Slip("forgot the last ReLU", "The projection has no ReLU: one comes after it.",
              other(join=lambda branches, project: F.conv2d(cat(branches, dim=1), project))),
         Slip("summed", "The branches are added; that is DeepLabV2. V3 lays their channels behind "
@@ -133,6 +148,9 @@ TASK = Task(
              other(order=lambda branches: [branches[-1], *branches[:-1]])),
         Slip("wrong order", "The 3x3 convolutions come before the 1x1.",
              other(order=lambda branches: [*branches[1:-1], branches[0], branches[-1]])),
+        Slip("forgot the image pooling", "The last branch says nothing: the mean over all pixels, "
+             "w_image, ReLU, repeated.", lambda **given: right(**{**given, "w_image":
+                                                                  0 * given["w_image"]})),
         Slip("image pooling not pooled", "The last branch is a 1x1 convolution of every pixel: the "
              "mean over the image is missing.", other(image=lambda x, w: F.conv2d(x, w))),
         Slip("image pooling of all images", "The last branch averages over the images, too: "
@@ -149,6 +167,9 @@ TASK = Task(
         Mutant("one kernel for all", "(x, w3[i]", "(x, w3[0]"),
         Mutant("forgot the ReLU of the branches", "[F.relu(branch) for branch in branches]",
                "branches"),
+        Mutant("one after the other", "F.conv2d(x, w3[i],", "F.conv2d(x if i == 0 else "
+               "F.relu(branches[-1]), w3[i],"),
+        Mutant("forgot the image pooling", "(x.mean(", "(0 * x.mean("),
         Mutant("forgot the last ReLU", "return F.relu(F.conv2d(joined, project))",
                "return F.conv2d(joined, project)"),
         Mutant("summed", "return F.relu(F.conv2d(joined, project))",

@@ -104,6 +104,13 @@ TASK = Task(
              "norm, not to the convolution.", lambda **given: F.relu(right(**given))),
         Slip("one kernel for all", "All channels are filtered by the first one's kernel.",
              same_kernel),
+        Slip("flipped kernel", "The depthwise kernels are turned by 180 degrees: place (i, j) "
+             "looks i - k // 2 rows down, and j - k // 2 columns to the right.",
+             lambda x, depthwise, pointwise, rate=1:
+             right(x, depthwise[:, :, ::-1, ::-1], pointwise, rate)),
+        Slip("transposed kernel", "Rows and columns of the depthwise kernels have changed places.",
+             lambda x, depthwise, pointwise, rate=1:
+             right(x, depthwise.transpose(2, 3), pointwise, rate)),
         Slip("pointwise transposed", "pointwise[o, c] leads from channel c to o; here it is the "
              "other way round.", lambda x, depthwise, pointwise, rate=1:
              right(x, depthwise, pointwise.transpose(0, 1), rate)),
@@ -125,6 +132,8 @@ TASK = Task(
                "F.conv2d(F.relu(filtered), pointwise)"),
         Mutant("one kernel for all", "    filtered =",
                "    depthwise = depthwise[:1].expand(C, 1, k, k)\n    filtered ="),
+        Mutant("flipped kernel", "F.conv2d(x, depthwise,", "F.conv2d(x, depthwise[:, :, ::-1, "
+               "::-1],"),
         Mutant("values", ", groups=C", ""),
     ),
 )  # fmt: skip

@@ -161,6 +161,8 @@ TASK = Task(
              other(first=lambda x, w, b: F.gelu(F.linear(x, w, b)))),
         Slip("x added", "x is added to the result. That is the block's work, not this part's.",
              lambda **given: given["x"] + right(**given)),
+        Slip("added to the map", "The convolution's result is added to what went into it; it takes "
+             "its place.", other(conv=lambda x, w, b: x + convolved(x, w, b))),
         Slip("forgot a bias", "fc1_bias is missing.",
              other(first=lambda x, w, b: F.linear(x, w, 0 * b))),
         Slip("forgot a bias", "dwconv_bias is missing.",
@@ -189,6 +191,7 @@ TASK = Task(
                "F.conv2d(F.gelu(image), dwconv, dwconv_bias, padding=1, groups=C)\n"
                "    tokens = image"),
         Mutant("x added", "return F.linear", "return x + F.linear"),
+        Mutant("added to the map", "image = F.conv2d(", "image = image + F.conv2d("),
         Mutant("forgot a bias", "dwconv, dwconv_bias, padding", "dwconv, padding"),
         Mutant("first run", "padding=1, groups=C", "groups=C"),
         Mutant("values", "padding=1, groups=C", "padding=1"),

@@ -12,11 +12,6 @@ import numpy as np
 from minseg.exercises.task import Task
 from minseg.exercises.verdict import bound_of, different
 
-NO_GRADIENT = (
-    "No gradient arrives here: is it used at all, and by nothing but operations on Tensors? "
-    ".data, .numpy() and .detach() leave the tape."
-)
-
 
 def recognise(
     task: Task, arguments: Mapping[str, Any], answers: Sequence[np.ndarray], output: int,
@@ -38,8 +33,8 @@ def recognise(
         if slipped[output] is not None and all(_same(a, s, task.terms) for a, s in pairs):
             return slip.name, slip.advice
     if got.shape == want.shape:
-        if task.on_tape and output > 0 and not got.any():
-            return "off the tape", NO_GRADIENT
+        if task.on_tape and output > 0:  # y is right: it is the way back that is cut
+            return "off the tape", _cut_off(task, answers)
         for name, advice, answer in _patterns(got, want):
             if _same(got, answer, task.terms):
                 return name, advice
@@ -84,6 +79,14 @@ def _patterns(got: np.ndarray, want: np.ndarray) -> Iterator[tuple[str, str, np.
 
 def _is_whole(number: float) -> bool:
     return abs(number - np.round(number)) <= 1e-5 * abs(number)
+
+
+def _cut_off(task: Task, answers: Sequence[np.ndarray]) -> str:
+    """Where the tape does not lead."""
+    pairs = zip(task.outputs, answers, strict=True)
+    silent = [name.removeprefix("grad_") for name, grad in pairs if not grad.any()]
+    where = f"No gradient arrives at {', '.join(silent)}" if silent else "A part of it is missing"
+    return f"{where}: .data, .numpy() and .detach() leave the tape, operations on Tensors do not."
 
 
 def _where(wrong: np.ndarray) -> tuple[str, str]:

@@ -59,6 +59,11 @@ def test_off_the_tape(tmp_path: Path) -> None:
     assert (got.stage, got.pattern) == ("gradient", "off the tape")
     assert "grad_skip[" in got.message
     assert "  grad (1x2x2x3) =" in got.message
+    assert "No gradient arrives at skip:" in got.message
+    half = get_exercise("fuse").solution.replace("] + skip", "] + skip / 2 + skip.detach() / 2")
+    got = verdict(tmp_path, half, "fuse")
+    assert (got.stage, got.pattern) == ("gradient", "off the tape")
+    assert "A part of it is missing:" in got.message
 
 
 def test_float32_stays(tmp_path: Path) -> None:
