@@ -18,6 +18,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.op import Op, launch
+from minseg.parallel import SMALL, get_num_threads, parallel_for
 from minseg.tensor import Tensor, record
 
 
@@ -81,6 +82,29 @@ def _log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
     return grad - array_module(y).exp(y) * grad.sum(axis=axis, keepdims=True)
 
 
+def _on_all_cores(formula: Callable[..., Array]) -> Callable[..., Array]:
+    """A formula of arrays and an axis, computed on a share of the first axis by each thread.
+
+    A line along another axis is never cut, so its sum does not depend on the number of threads.
+    """
+
+    def shared(*arguments: Any) -> Array:
+        *arrays, axis = arguments
+        if axis == 0 or arrays[0].size <= SMALL:
+            return formula(*arguments)
+        y = np.empty(arrays[0].shape, arrays[0].dtype)
+        step = -(-len(y) // get_num_threads())
+
+        def one_share(index: int) -> None:
+            share = slice(index * step, (index + 1) * step)
+            y[share] = formula(*(a[share] for a in arrays), axis)
+
+        parallel_for(one_share, -(-len(y) // step))
+        return y
+
+    return shared
+
+
 def _cuda(logarithm: bool) -> dict[str, Callable[..., Array]]:
     """kernels/softmax.cu, for softmax or for its logarithm."""
 
@@ -109,13 +133,16 @@ def _shape_and_lanes(x: Array, axis: int) -> tuple[int, int, int, int]:
 softmax_op = Op(
     "softmax",
     definition=softmax_definition,
-    numpy={"forward": softmax_of, "grad_input": softmax_grad},
+    numpy={"forward": _on_all_cores(softmax_of), "grad_input": _on_all_cores(softmax_grad)},
     cuda=_cuda(logarithm=False),
 )
 log_softmax_op = Op(
     "log_softmax",
     definition=log_softmax_definition,
-    numpy={"forward": log_softmax_of, "grad_input": _log_softmax_grad},
+    numpy={
+        "forward": _on_all_cores(log_softmax_of),
+        "grad_input": _on_all_cores(_log_softmax_grad),
+    },
     cuda=_cuda(logarithm=True),
 )
 

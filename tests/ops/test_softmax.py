@@ -3,7 +3,7 @@ import pytest
 
 import minseg
 import minseg.functional as F
-from minseg import Tensor, gradcheck
+from minseg import Tensor, gradcheck, parallel
 from minseg.emulator.sanitize import sanitized
 from minseg.ops.op import get_op
 from tests.witness import assert_agree
@@ -103,3 +103,20 @@ def test_kernels_are_sound():
             F.softmax(x, dim).backward(np.ones(shape, np.float32))
             F.log_softmax(x, dim).backward(np.ones(shape, np.float32))
     assert not findings
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_the_number_of_threads_changes_no_bit(name, dim, monkeypatch):
+    rng = np.random.default_rng(0)
+    x, grad = rng.standard_normal((2, 5, 70, 101), np.float32)
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(parallel, "_num_threads", threads)
+        input = Tensor(x, requires_grad=True)
+        y = getattr(F, name)(input, dim)
+        y.backward(grad)
+        results.append((y.data, input.grad.data))
+    for y, dx in results[1:]:
+        np.testing.assert_array_equal(y, results[0][0])
+        np.testing.assert_array_equal(dx, results[0][1])
