@@ -12,10 +12,12 @@ g has half the size of x, rounded up: where x has an odd number of rows or colum
 or column of zeros more, below or to the right. (Pixels are squares: align_corners is False.)
 """
 
+import numpy as np
+
 import minseg.functional as F
-from minseg import Tensor, nn
+from minseg import Tensor, cat, nn
 from minseg.exercises.parts import part_case, with_weights
-from minseg.exercises.task import Mutant, Slip, Task
+from minseg.exercises.task import Mutant, Slip, Task, Use
 from minseg.models.attention_unet import Gate
 
 
@@ -46,6 +48,23 @@ def right(x, g, theta, phi, phi_bias, psi, psi_bias):
     names = ("theta.weight", "phi.weight", "phi.bias", "psi.weight", "psi.bias")
     given = (theta, phi, phi_bias, psi, psi_bias)
     return with_weights(gate, dict(zip(names, given, strict=True)))(x, g)
+
+
+def in_network(attention_gate, gate, x, g):
+    """A channel of ones, which theta does not see, comes back as the coefficients."""
+    theta = gate.theta.weight
+    ones, unseen = Tensor(np.ones_like(x.data[:, :1])), Tensor(np.zeros_like(theta.data[:, :1]))
+    y = attention_gate(
+        cat([x, ones], dim=1),
+        g,
+        cat([theta, unseen], dim=1),
+        gate.phi.weight,
+        gate.phi.bias,
+        gate.psi.weight,
+        gate.psi.bias,
+    )
+    gate.coefficients = y[:, -1:].detach()
+    return gate.out(y[:, :-1])
 
 
 def bilinear(a, x, **how):
@@ -94,6 +113,7 @@ TASK = Task(
     outputs=("y", "grad_x", "grad_g", "grad_theta", "grad_phi", "grad_phi_bias", "grad_psi",
              "grad_psi_bias"),
     reference=right,
+    use=Use("minseg.models.attention_unet", "Gate.forward", in_network, lesson="15"),
     terms=400,
     cases=(
         case("2x2, all of one channel", 1, 1, 1, (2, 2)),

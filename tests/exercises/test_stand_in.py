@@ -14,7 +14,7 @@ from minseg.emulator import compiler
 from minseg.exercises import stand_in
 from minseg.exercises.stand_in import standing_in
 from minseg.exercises.task import Case, Exercise, Task, Use, exercises, get_exercise
-from minseg.models import FCN, UNet
+from minseg.models import FCN, AttentionUNet, UNet
 from minseg.ops.op import get_op
 
 rng = np.random.default_rng(0)
@@ -108,6 +108,7 @@ CALLS = {
 # its solution takes on, and those it leaves.
 NETWORKS = {
     "fuse": (lambda: FCN(3, width=2, depth=11, padding="same"), (33, 64), 2, 0),
+    "attention_gate": (lambda: AttentionUNet(3, width=2, depth=3), (33, 21), 2, 0),
     "join": (lambda: UNet(3, width=2, depth=3), (33, 21), 3, 0),
 }
 
