@@ -16,7 +16,7 @@ import minseg.functional as F
 from minseg import Tensor
 from minseg.backbones.mit import MixFFN
 from minseg.exercises.parts import part_case, with_weights
-from minseg.exercises.task import Mutant, Slip, Task
+from minseg.exercises.task import Mutant, Slip, Task, Use
 
 
 def mix_ffn(
@@ -49,6 +49,11 @@ def right(x, fc1, fc1_bias, dwconv, dwconv_bias, fc2, fc2_bias, size):
     given = (fc1, fc1_bias, dwconv, dwconv_bias, fc2, fc2_bias)
     module = MixFFN(x.shape[2], fc1.shape[0])
     return with_weights(module, dict(zip(NAMES, given, strict=True)))(x, size)
+
+
+def in_network(mix_ffn, module, x, size):
+    weights = dict(module.named_parameters())
+    return mix_ffn(x, *(weights[name] for name in NAMES), size)
 
 
 def as_map(x, size):
@@ -108,6 +113,7 @@ TASK = Task(
     outputs=("y", "grad_x", "grad_fc1", "grad_fc1_bias", "grad_dwconv", "grad_dwconv_bias",
              "grad_fc2", "grad_fc2_bias"),
     reference=right,
+    use=Use("minseg.backbones.mit", "MixFFN.forward", in_network, lesson="20"),
     terms=1000,
     cases=(
         case("2x2 pixels, one channel", 1, 1, 1, (2, 2)),

@@ -14,7 +14,7 @@ from minseg.emulator import compiler
 from minseg.exercises import stand_in
 from minseg.exercises.stand_in import standing_in
 from minseg.exercises.task import Case, Exercise, Task, Use, exercises, get_exercise
-from minseg.models import FCN, AttentionUNet, UNet
+from minseg.models import FCN, AttentionUNet, SegFormer, UNet
 from minseg.ops.op import get_op
 
 rng = np.random.default_rng(0)
@@ -109,6 +109,7 @@ CALLS = {
 NETWORKS = {
     "fuse": (lambda: FCN(3, width=2, depth=11, padding="same"), (33, 64), 2, 0),
     "attention_gate": (lambda: AttentionUNet(3, width=2, depth=3), (33, 21), 2, 0),
+    "mix_ffn": (lambda: SegFormer(3, width=4, drop_path=0.0), (33, 64), 8, 0),
     "join": (lambda: UNet(3, width=2, depth=3), (33, 21), 3, 0),
 }
 
