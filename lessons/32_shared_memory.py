@@ -234,8 +234,8 @@ assert not sanitize(f"{file}:transpose<1>", grey, np.zeros((W, H), np.float32), 
 # 2. Add the second barrier to `one_barrier`. Where must it stand?
 # 3. Let `run_block` run the threads in reverse, without a barrier. Which half is wrong now?
 #
-# **The exercise:** y[i] = x[i - 1] + x[i] + x[i + 1]: a block of 256 threads takes 258 elements to
-# shared memory, once, instead of reading 768. Who loads the two at the ends?
+# **The exercise:** `minseg exercise check stencil`: a block of 16x16 threads takes 18x18 pixels to
+# shared memory, once, instead of reading nine for each of its own. Who loads those at the edges?
 #
 # ## Check yourself
 #

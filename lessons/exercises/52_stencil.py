@@ -61,7 +61,7 @@ rng = np.random.default_rng(52)
 
 
 def case(name, H, W):
-    x, w = (rng.integers(1, 10, shape).astype(np.float32) for shape in ((H, W), (3, 3)))
+    x, w = (rng.integers(1, 10, shape).astype(np.float32) / 2 for shape in ((H, W), (3, 3)))
     return Case(name, {"x": x, "w": w, "y": np.zeros_like(x), "H": H, "W": W})
 
 

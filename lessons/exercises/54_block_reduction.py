@@ -50,7 +50,7 @@ rng = np.random.default_rng(54)
 
 
 def case(name, n):
-    x = rng.integers(1, 10, n).astype(np.float32)
+    x = rng.integers(1, 20, n).astype(np.float32) / 2
     return Case(name, {"x": x, "y": np.zeros(-(-n // 256), np.float32), "n": n})
 
 
@@ -88,7 +88,9 @@ TASK = Task(
         "if (t == 0) y[blockIdx.x] = values[0];",
     ),
     slips=(
-        Slip("not added", "y holds the first number of each block: nothing is added to it.",
+        Slip("not added",
+             "y holds the first number of each block: nothing is added to it. "
+             "(Without __shared__ every thread has an array of its own.)",
              lambda x, y, n: sums(x, 1)),
         Slip("the last step is missing", "The tree ends one step early: values[1] is never added "
              "to values[0]. Go on while half > 0.",

@@ -118,7 +118,7 @@ def case(name, x, size, stride, padding=0):
 def mixed(*shape):
     """All different, half of them negative."""
     count = np.prod(shape)
-    return rng.permutation(count).reshape(shape) - count // 2
+    return rng.permutation(count).reshape(shape) / 2 - count // 4
 
 
 TASK = Task(
@@ -131,8 +131,8 @@ TASK = Task(
         case("three planes", mixed(3, 4, 6), 2, 2),
         case("a row and a column left over", mixed(1, 5, 7), 2, 2),
         case("windows that overlap", mixed(2, 5, 6), 3, 1),
-        case("all negative, padding 1", mixed(1, 4, 6) - 50, 3, 2, 1),
-        case("equal values", rng.integers(0, 3, (2, 6, 6)), 3, 2, 1),
+        case("all negative, padding 1", mixed(1, 5, 7) - 50, 3, 2, 1),
+        case("equal values", rng.integers(0, 3, (2, 5, 7)), 3, 2, 1),
         case("four blocks", mixed(4, 32, 64), 2, 2),
     ),
     goals=(
@@ -186,6 +186,8 @@ TASK = Task(
         Mutant("missing guard", "if (p >= planes * H_out * W_out) return;", ""),
         Mutant("missing guard", "p >= planes", "p > planes"),
         Mutant("missing guard", "if (r < 0 || r >= H || c < 0 || c >= W) continue;", ""),
+        Mutant("missing guard", "r < 0 || r >= H || c < 0 || c >= W", "r < 0 || c < 0"),
+        Mutant("missing guard", "r < 0 || r >= H || c", "r < 0 || r > H || c"),
         Mutant("zero wins", "best = -INFINITY", "best = 0"),
         Mutant("padding wins",
                "if (r < 0 || r >= H || c < 0 || c >= W) continue;\n            "

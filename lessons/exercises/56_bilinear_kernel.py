@@ -142,7 +142,9 @@ TASK = Task(
              lambda x, H_out, W_out, **given: resized(x, H_out, W_out, True)),
         Slip("weights swapped", "The nearer pixel gets the smaller weight: row `top` weighs 1 - f.",
              changed(weight=lambda f: 1 - f)),
-        Slip("nearest", "Each output is a copy of one pixel: is f rounded, or an int?",
+        Slip("nearest",
+             "Each output is a copy of one pixel: is f rounded, or an int? In C, 1/2 is "
+             "0.",
              changed(weight=np.round)),
         Slip("the pixel before only", "Each output is a copy of x[top][left]: f and g are 0. Is "
              "`down` an int?", changed(weight=lambda f: 0 * f)),

@@ -100,8 +100,8 @@ rng = np.random.default_rng(57)
 
 def case(name, N, C, H, W, O, size, stride=1, padding=0):
     H_out, W_out = ((n + 2 * padding - size) // stride + 1 for n in (H, W))
-    x, w = (rng.integers(-3, 4, shape).astype(np.float32)
-            for shape in ((N, C, H, W), (O, C, size, size)))  # fmt: skip
+    x = rng.integers(-9, 10, (N, C, H, W)).astype(np.float32) / 2
+    w = rng.integers(1, 10, (O, C, size, size)).astype(np.float32)
     return Case(name, {"x": x, "w": w, "y": np.zeros((N, O, H_out, W_out), np.float32), "N": N,
                        "C": C, "H": H, "W": W, "O": O, "H_out": H_out, "W_out": W_out,
                        "size": size, "stride": stride, "padding": padding})  # fmt: skip

@@ -11,14 +11,17 @@ Cause = tuple[str, str]  # the name of the mistake, and what to do about it
 CAUSES: dict[str, Cause] = {
     "timeout": ("endless loop", "Does its variable change, and does its condition ever become "
                 "false? (Half of 0 is 0.)"),
-    "memcheck": ("missing guard", "A thread reaches outside of an array: the last blocks hang over "
-                 "the edge. Is there an `if` for rows *and* columns?"),
+    "memcheck": ("missing guard", "A thread reaches outside of an array. The last blocks hang over "
+                 "the edge: is there an `if` for rows *and* columns? Or the index is wrong: is a "
+                 "row as long as this array's rows are?"),
     "synccheck": ("barrier in a branch", "Some threads of the block never reach this barrier. Put "
                   "no __syncthreads() inside of an `if`, nor after a `return` for some."),
     "racecheck": ("missing barrier", "Threads meet at one element with no __syncthreads() between: "
                   "is there one after the shared memory was filled, before others read it?"),
     "initcheck": ("read before written", "Something is read that nothing wrote. An output holds "
                   "nothing to begin with: add up in a variable, and write once."),
+    "order": ("order of threads", "The result depends on which thread runs first. Has a variable "
+              "no value at the beginning (`float sum;`), or does one thread wait for no other?"),
 }  # fmt: skip
 SHARED: Cause = (
     "outside of shared memory",
@@ -36,7 +39,8 @@ NOTHING: Cause = (
 )
 GAPS: Cause = (
     "gaps in the output",
-    "No thread writes these elements. Does every element have its thread, the last ones too?",
+    "No thread writes these elements. Does every element have its thread, the last ones too? "
+    "The launch line says what blockIdx.x counts.",
 )
 LANES: Cause = (
     "missing lanes",
@@ -56,7 +60,8 @@ NOT_ATOMIC: Cause = (
 BOTH_WRITE: Cause = (
     "several write one element",
     "Two threads write the same element, and the last one wins, whichever it is. Each has to write "
-    "its own, or only one of them (`if (threadIdx.x == 0)`).",
+    "its own (is a row as long as this array's rows are?), or only one of them writes "
+    "(`if (threadIdx.x == 0)`).",
 )
 
 

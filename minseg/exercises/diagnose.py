@@ -78,7 +78,7 @@ def _patterns(got: np.ndarray, want: np.ndarray) -> Iterator[tuple[str, str, np.
 
 
 def _is_whole(number: float) -> bool:
-    return abs(number - np.round(number)) <= 1e-5 * abs(number)
+    return abs(np.round(number)) >= 1 and abs(number - np.round(number)) <= 1e-3
 
 
 def _cut_off(task: Task, answers: Sequence[np.ndarray]) -> str:

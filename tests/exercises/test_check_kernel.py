@@ -86,7 +86,7 @@ def test_what_is_said(tmp_path: Path) -> None:
     """The numbers, the two threads that met, the advice, and the case; or the counts."""
     got = verdict(tmp_path, ("__syncthreads();  // the step is done", ""))
     for part in (
-        "y[0]: yours is 44, right is 934",
+        "200 numbers: y[0]: yours is ",
         "racecheck: block_reduction.cu:",
         "time thread (",
         "Threads meet at one element",
@@ -106,3 +106,9 @@ def test_each_output_is_compared(tmp_path: Path) -> None:
     assert (got.stage, got.pattern) == ("values", "")
     assert "2 of 2 numbers of indices are wrong; the worst is indices[0, 0, 0]" in got.message
     assert "yours is -4, right is 5" in got.message
+
+
+def test_a_variable_without_a_value(tmp_path: Path) -> None:
+    got = verdict(tmp_path, ("float sum = 0;", "float sum;"), name="stencil")
+    assert got.diagnosis == "order of threads"
+    assert "`float sum;`" in got.message
