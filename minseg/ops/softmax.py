@@ -53,20 +53,24 @@ def log_softmax_definition(x: Array, axis: int) -> Array:
 def _below_top(x: Array, axis: int) -> Array:
     """x - max(x) along `axis`; NaN in a line that is -inf throughout: it has no softmax."""
     if x.size == 0:
-        return x
+        return x.copy()
     with np.errstate(invalid="ignore"):
         return x - x.max(axis=axis, keepdims=True)
 
 
 def softmax_of(x: Array, axis: int) -> Array:
     """softmax(x) along `axis`, on arrays."""
-    powers = array_module(x).exp(_below_top(x, axis))
-    return powers / powers.sum(axis=axis, keepdims=True)
+    z = _below_top(x, axis)
+    powers = array_module(x).exp(z, out=z)  # new arrays cost more than what is computed
+    powers /= powers.sum(axis=axis, keepdims=True)
+    return powers
 
 
 def softmax_grad(grad: Array, y: Array, axis: int) -> Array:
     """dy_j / dx_i = y_j ([i = j] - y_i), times grad_j, summed over j."""
-    return y * (grad - (grad * y).sum(axis=axis, keepdims=True))
+    dx = grad - (grad * y).sum(axis=axis, keepdims=True)
+    dx *= y
+    return dx
 
 
 def log_softmax_of(x: Array, axis: int) -> Array:
@@ -74,12 +78,16 @@ def log_softmax_of(x: Array, axis: int) -> Array:
     xp = array_module(x)
     z = _below_top(x, axis)
     with np.errstate(divide="ignore"):  # the sum of an empty line is 0
-        return z - xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+        z -= xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
+    return z
 
 
 def _log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
     """dy_j / dx_i = [i = j] - softmax(x)_i, times grad_j, summed over j."""
-    return grad - array_module(y).exp(y) * grad.sum(axis=axis, keepdims=True)
+    dx = array_module(y).exp(y)
+    dx *= -grad.sum(axis=axis, keepdims=True)
+    dx += grad
+    return dx
 
 
 def _on_all_cores(formula: Callable[..., Array]) -> Callable[..., Array]:
