@@ -182,8 +182,9 @@ for name, power in (("poly", 0.9), ("constant", 0)):
 
 # %% [markdown]
 # One rate sees its own wheels and guesses at the others; three see all, with as many weights. (On
-# photos: `minseg study aspp`.) *Poly*, v2's other part, lets the learning rate fall to 0. Steps of
-# constant size do not settle: with three labels of ten wrong, they follow those seen last.
+# photos: `minseg study aspp`.) *Poly*, v2's other part, lets the learning rate fall to 0 as
+# (1 - step / steps)^0.9. A constant one cannot settle: each batch, here with three labels of ten
+# wrong, moves the weights as far as the first did.
 
 # %%
 figure = lesson.figure(12, 7)
