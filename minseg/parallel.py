@@ -9,8 +9,8 @@ waiting for another, and take turns with ours on the cores meanwhile: a third of
 step was seen to go there. So an op holds BLAS to the thread that calls it, and large products are
 cut into blocks as everything else is. Between ops BLAS has its threads, for whoever else uses it.
 
-Blocks never share an output element, no sum is split between threads, and how the work is cut does
-not depend on their number: neither does the result, to the last bit.
+Blocks never share an output element, and what sums are cut into is added up in a fixed order. How
+they are cut does not depend on the number of threads: neither does the result, to the last bit.
 """
 
 import os
