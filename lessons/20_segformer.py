@@ -189,7 +189,7 @@ for sight, model in models.items():
     image = Tensor(test_set[0][:1], requires_grad=True)
     model.to("cpu")(image)[0, :, row, column].backward(np.array([-1, 1], np.float32))
     pull[sight] = np.abs(image.grad.numpy()[0, 0])
-far = abs(np.arange(64) - column) > 11 + 4  # 4: interpolation reads the next place of the map
+far = abs(np.arange(64) - column) > 11 + 5  # 5: to the farther of the two places that are mixed
 assert pull["3x3"][:, far].max() == 0 < pull["attention"][:, far].min()
 figure = lesson.figure(12, 7)
 top, bottom = figure.subfigures(2, 1, height_ratios=[1.1, 1])
