@@ -229,7 +229,7 @@ context = iou["1, 2, 3, 6"].mean() - max(iou["whole image"].mean(), iou["no regi
 print(f"the claim: regions add {context:.2f} to the IoU of the spots under four lamps")
 both = iou["all, top-down"] - [iou["coarsest"][0], iou["finest"][1]]
 print(f"top-down: {both[0]:.2f} more for spots than coarsest, {both[1]:.2f} for rings than finest")
-assert lesson.fast or (context > 0.3 and min(both) > 0.3), iou  # seeds: from .61, from .48
+assert lesson.fast or (context > 0.3 and min(both) > 0.3), iou  # seeds 0 to 2: .61 up, .46 up
 
 # %% [markdown]
 # ## Now change this
