@@ -233,7 +233,7 @@ assert blind_score.iou()["pedestrian"] < 0.05
 # 3. Make the images 48x64 (`Street(..., (48, 64))`): what becomes of the pedestrians?
 #
 # **The exercise:** write `confusion` so that pixels with the true label 255 ("void", nobody knows)
-# are not counted; `ConfusionMatrix` does it, so compare with that.
+# are not counted; then `minseg exercise check iou`.
 #
 # ## Check yourself
 #

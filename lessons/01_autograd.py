@@ -236,7 +236,7 @@ print(f"not undone: a step makes of a bias (4,) one of {(np.zeros(4) - np.ones((
 # 1. Give `Value` a `requires_grad`, and leave out what nobody asked for. What did x's slope cost?
 # 2. Let `backward`'s last line forget what is there, `= part`: which assert above notices?
 #
-# **The exercise:** write `tanh`, and `max`, which shares the slope among equals.
+# **The exercise:** `minseg exercise check backward`, and the four before it: this engine, by you.
 #
 # ## Check yourself
 #

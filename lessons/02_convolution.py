@@ -235,8 +235,8 @@ assert speedup > 100, speedup
 # 2. Make it 256 to 256 channels: more or fewer multiply-adds a second?
 # 3. Replace `sobel` by its transpose, or by a kernel that sees corners.
 #
-# **The exercise:** write `forward(x, w, b, stride, padding, dilation, groups)`, as specified by
-# `conv2d_definition` in `minseg/ops/conv2d.py`, and let every network run on it:
+# **The exercise:** `minseg exercise check conv2d`; then let a lesson's networks train on it:
+# `minseg lesson run 14 --with conv2d=exercises/conv2d.py`, or your own, by
 # `with minseg.override("conv2d", forward=forward): ...`
 #
 # ## Check yourself

@@ -237,7 +237,7 @@ assert min(loss, gain) > 0.3, (loss, gain)  # over three seeds: 0.41 to 0.42
 # 1. `"bicubic"` with `align_corners=True`: does a smoother curve make up for wrong places?
 # 2. One interpolation by 8 in the place of three by 2: which of the four shifts change?
 #
-# **The exercise:** write `grad_input` of bilinear with a loop over the taps, without a matrix.
+# **The exercise:** `minseg exercise check bilinear`, then `bilinear_grad`, without a matrix.
 #
 # ## Check yourself
 #

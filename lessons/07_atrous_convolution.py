@@ -237,7 +237,7 @@ if not lesson.fast:
 # 1. Rates 1, 2, 9: look at `predicted` first. And 5, 2, 1: does the order matter?
 # 2. Two layers at rate 1 before 2, 2, 2: what does `stack` draw, and what does gridding become?
 #
-# **The exercise:** write conv2d's `forward` with `dilation`, and run lesson 18 on it.
+# **The exercise:** `minseg exercise check conv2d`; then run lesson 18 `--with` it.
 #
 # ## Check yourself
 #

@@ -236,7 +236,7 @@ assert lesson.fast or gain > 0.15, gain
 # 1. Train the 32s, then `minseg.models.fcn.copy_coarser(fcn(16), ...)` and go on, as the paper did.
 # 2. Let the last upsampling learn: `requires_grad_(True)` on `upscore8`. What does it become?
 #
-# **The exercise:** write `fuse(coarse, skip, kernel)`: double, crop, add, for any two sizes.
+# **The exercise:** `minseg exercise check fuse`: double, crop, add; then this lesson `--with` it.
 #
 # ## Check yourself
 #

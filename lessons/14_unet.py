@@ -236,7 +236,7 @@ assert lesson.fast or gain > 0.6, gain
 # 1. `steps = 600`: how much of the code for wires does the network without skips learn in the end?
 # 2. Keep only the skip of the first level, or only that of the last. Which one carries the wires?
 #
-# **The exercise:** write `join(upsampled, skip)` for any two sizes: crop the middle, lay beside.
+# **The exercise:** `minseg exercise check join`: crop the middle, lay beside; and run it in here.
 #
 # ## Check yourself
 #

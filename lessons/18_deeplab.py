@@ -237,7 +237,7 @@ if not lesson.fast:
 # 1. Let the lamps hang 40 pixels above. Which three rates see them? Try before you compute.
 # 2. Make the lamps a pixel wide, `<= 0`: what becomes of rates 4, 4, 4?
 #
-# **The exercise:** write conv2d's `forward` with `dilation`, then run this lesson on it.
+# **The exercise:** `minseg exercise check aspp`, of `image_pooling` and `conv2d` with `dilation`.
 #
 # ## Check yourself
 #

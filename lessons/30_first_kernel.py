@@ -237,7 +237,7 @@ assert not sanitize(f"{kernels}:threshold", grey, np.zeros((H, W), np.uint8), 0.
 # 3. Put the line `// sample: H=16 W=20 y=(H, W)` above `flat_guard` in `out/30_faulty.cu`, then run
 #    `minseg sanitize out/30_faulty.cu:flat_guard`, and mend the file until it finds nothing.
 #
-# **The exercise:** write the kernel of ReLU, y = max(x, 0), for n elements; then its gradient.
+# **The exercise:** `minseg exercise check saxpy`: your first kernel; then one of ReLU, likewise.
 #
 # ## Check yourself
 #

@@ -236,8 +236,8 @@ assert excess["x.T"] == (8 + 1) / 2  # its writes are coalesced
 # 2. Blocks of (8, 32) instead of (32, 8): what is a warp now? Predict the sectors, then profile.
 # 3. Read `image` as bytes (`unsigned char`): how many sectors does a warp need at least?
 #
-# **The exercise:** write `sum_channels` for NHWC so that it moves each byte once: lanes along the
-# channels, as many threads a pixel as there are channels. What has to be solved then?
+# **The exercise:** `minseg exercise check transpose`. Or `sum_channels` for NHWC, each byte once:
+# lanes along the channels, as many threads a pixel as these are. What has to be solved then?
 #
 # ## Check yourself
 #
