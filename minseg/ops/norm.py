@@ -10,7 +10,7 @@ B, K and L, and a weight for every (g, k):
     group norm      some channels of one image       (1, N groups, C / groups, H W)
     layer norm      the last dimensions              (1, rest, last, 1)
 
-normalization.py holds the computation and its gradient.
+normalization.py holds the computation and its gradient; fast/layer_norm.py that of short rows.
 
 Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
         2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
@@ -24,20 +24,14 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import check_tensor
-from minseg.ops.fast import layer_norm as rows
+from minseg.ops.fast.layer_norm import layer_norm as norm_of_rows
 from minseg.ops.normalization import PARTS, normalization_definition
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
 
-batch_norm_op, instance_norm_op, group_norm_op = (
+batch_norm_op, instance_norm_op, group_norm_op, layer_norm_op = (
     Op(name, definition=normalization_definition, **PARTS)
-    for name in ("batch_norm", "instance_norm", "group_norm")
-)
-layer_norm_op = Op(  # the same on rows that are short
-    "layer_norm",
-    definition=normalization_definition,
-    numpy={"moments": rows.moments, "forward": rows.forward, "grad": rows.grad},
-    cuda=PARTS["cuda"],
+    for name in ("batch_norm", "instance_norm", "group_norm", "layer_norm")
 )
 
 
@@ -155,7 +149,19 @@ def layer_norm(
         )
     _check_affine(op.name, input, last, weight=weight, bias=bias)
     view = (1, math.prod(input.shape[: -len(last)]), math.prod(last), 1)
-    return _normalize(op, input, view, weight, bias, None, eps)
+    if not op.is_numpy(input.data):
+        return _normalize(op, input, view, weight, bias, None, eps)
+
+    w, b = (None if values is None else values.data for values in (weight, bias))
+    y, gradients = norm_of_rows(input.data.reshape(view[1:3]), w, b, eps)
+
+    def backward(grad: Array) -> list[Array | None]:
+        return [
+            None if values is None else d.reshape(values.shape)
+            for values, d in zip((input, weight, bias), gradients(grad), strict=True)
+        ]
+
+    return record(op.name, y.reshape(input.shape), (input, weight, bias), backward)
 
 
 def _normalize(

@@ -1,98 +1,80 @@
 """Layer norm on the CPU: short rows, one after the other, that share their weights.
 
 The formulas are those of normalization.py. There, each group of elements is long, and NumPy works
-along it. Here a group is a row of perhaps 64 elements, shorter than what a call of a sum costs: so
-the sums of many rows are products with a vector of ones, which BLAS computes in a tenth of the
-time. The gradients of weight and bias are sums over the rows of a block, and then over the blocks.
+along it. Here a group is a row of perhaps 64 elements, and a call of a sum, or of a product with
+one number, costs more than the elements. So all that is done row by row is a product of BLAS's:
 
-x is (1, G, K, 1), with statistics for each of the G rows; the weights (G, K) repeat one row.
+- sums along the rows, of many rows at once, are products with a vector of ones, or of the weights;
+- a number a row times a weight a column, r w, is a product of matrices with an inner length of 2,
+  the second of them 0: a length of 1 is no case that BLAS is quick at.
+
+What is normalised is kept, as d = x - mean, from the forward to the backward pass, which needs
+nothing else of x. In the terms of normalization.py, with sums over a row of K,
+
+    y = d (r w) + b,      dx = g (r w) - sum(g (r w)) / K - d r^3 sum(g d w) / K
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.normalization import blocks_of, for_each_block, inverse_deviation, two_parts
-from minseg.parallel import blas_on_one_thread, parallel_for
+from minseg.ops.normalization import blocks_of, inverse_deviation
+from minseg.parallel import parallel_for
 
 
-def moments(x: Array) -> tuple[Array, Array]:
-    """Mean and variance of each row, (G,), in float64."""
-    _, G, K, _ = x.shape
-    rows, ones = x.reshape(G, K), np.ones(K, x.dtype)
-    mean, var = np.empty(G), np.empty(G)
+def layer_norm(
+    x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Callable[[Array], tuple[Array, Array, Array]]]:
+    """x (G, K), weight and bias (K,) -> y (G, K), and what turns its gradient into those of all."""
+    x = np.ascontiguousarray(x)
+    G, K = x.shape
+    w = np.ones(K, x.dtype) if weight is None else weight.reshape(K)
+    y, d = np.empty_like(x), np.empty_like(x)
+    r = np.empty(G, x.dtype)
+    blocks = blocks_of(x[None, :, :, None])
 
-    def one_block(block: slice) -> None:
-        near = rows[block] @ ones
-        near /= K
-        d = rows[block] - near[:, None]
-        rest = (d @ ones).astype(np.float64) / K
-        mean[block] = near + rest
-        var[block] = np.vecdot(d, d).astype(np.float64) / K - rest * rest
-
-    for_each_block(one_block, x)
-    return mean, var
-
-
-def forward(
-    x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
-    y = np.empty(x.shape, x.dtype)
-    rows, out = x.reshape(x.shape[1:3]), y.reshape(x.shape[1:3])
-
-    def one_block(block: slice) -> None:
-        _normalized(out[block], rows[block], mean[block], var[block], eps)
-        if weight is not None:
-            out[block] *= weight[0]
+    def forward(index: int) -> None:
+        block = blocks[index]
+        part, out, ones = d[block], y[block], np.ones(K, x.dtype)
+        np.subtract(x[block], (x[block] @ ones / K)[:, None], out=part)
+        square = np.multiply(part, part, out=out)
+        rest = part @ ones / K  # of the mean: float32 does not hold all of it
+        var = (square @ ones / K).astype(np.float64) - rest.astype(np.float64) ** 2
+        inverse = inverse_deviation(var, eps).astype(x.dtype)
+        r[block] = inverse
+        if not (abs(rest * inverse) <= np.finfo(x.dtype).eps / 2).all():
+            part -= rest[:, None]  # more than the rounding of results, which are of about 1
+        np.multiply(part, _outer(inverse, w, out), out=out)
         if bias is not None:
-            out[block] += bias[0]
+            out += bias.reshape(K)
 
-    for_each_block(one_block, x)
-    return y
+    def grad(grad: Array) -> tuple[Array, Array, Array]:
+        grad = grad.reshape(G, K)
+        dx = np.empty_like(x)
+        dw, db = np.zeros((2, len(blocks), K), x.dtype)  # to be summed over the blocks, in order
 
+        def one_block(index: int) -> None:
+            block = blocks[index]
+            g, part, inverse, out = grad[block], d[block], r[block], dx[block]
+            product = g * part
+            dw[index], db[index] = inverse @ product, np.ones(len(g), x.dtype) @ g
+            slope = inverse**3 * (product @ w) / K
+            np.multiply(g, _outer(inverse, w, out), out=out)
+            average = out @ np.ones(K, x.dtype) / K
+            np.multiply(part, slope[:, None], out=product)
+            product += average[:, None]
+            out -= product
 
-def grad(
-    grad: Array,
-    x: Array,
-    mean: Array,
-    var: Array,
-    weight: Array | None,
-    eps: float,
-    constant: bool,
-) -> tuple[Array, Array, Array]:
-    """The gradients to x, weight and bias; of these, (blocks, K), still to be summed."""
-    _, G, K, _ = x.shape
-    dx, rows, upstream = np.empty(x.shape, x.dtype), x.reshape(G, K), grad.reshape(G, K)
-    result, ones = dx.reshape(G, K), np.ones(K, x.dtype)
-    blocks = blocks_of(x)
-    dw, db = np.zeros((2, len(blocks), K), x.dtype)
-
-    def one_block(i: int) -> None:
-        block, g, out = blocks[i], upstream[blocks[i]], result[blocks[i]]
-        xhat = np.empty_like(out)
-        r = _normalized(xhat, rows[block], mean[block], var[block], eps)
-        np.multiply(g, xhat, out=out)
-        column = np.ones(len(out), x.dtype)
-        dw[i], db[i] = column @ out, column @ g
-        if weight is not None:
-            out *= weight[0]
-            g = g * weight[0]
-        xhat *= (out @ ones / K)[:, None]
-        xhat += (g @ ones / K)[:, None]
-        np.subtract(g, xhat, out=out)
-        out *= r[:, None]
-
-    with blas_on_one_thread():
         parallel_for(one_block, len(blocks))
-    return dx, dw, db
+        return dx, dw.sum(axis=0), db.sum(axis=0)
+
+    parallel_for(forward, len(blocks))
+    return y, grad
 
 
-def _normalized(out: Array, rows: Array, mean: Array, var: Array, eps: float) -> Array:
-    """(x - mean) r, written into `out`; r is returned."""
-    r = inverse_deviation(var, eps)
-    near, rest = two_parts(mean, rows.dtype)
-    np.subtract(rows, near[:, None], out=out)
-    scale, shift = r.astype(rows.dtype), (rest * r).astype(rows.dtype)
-    out *= scale[:, None]
-    if not (abs(shift) <= np.finfo(rows.dtype).eps / 8).all():  # of results of about 1
-        out -= shift[:, None]
-    return scale
+def _outer(column: Array, row: Array, out: Array) -> Array:
+    """column[:, None] * row, written into `out`."""
+    left, right = np.zeros((len(column), 2), row.dtype), np.zeros((2, len(row)), row.dtype)
+    left[:, 0], right[0] = column, row
+    return np.matmul(left, right, out=out)

@@ -1,0 +1,71 @@
+"""Layer norm of rows against the plain parts, which run on all shapes."""
+
+import numpy as np
+import pytest
+
+import minseg.functional as F
+from minseg import Tensor
+from minseg.ops.fast.layer_norm import layer_norm
+from minseg.ops.normalization import PARTS
+from tests.witness import assert_agree
+
+EPS = 1e-5
+
+
+def plain(x, weight, bias, grad):
+    """y, dx, dw, db in float64."""
+    x, grad = (a.astype(np.float64)[None, :, :, None] for a in (x, grad))
+    w, b = (np.broadcast_to(a.astype(np.float64), x.shape[1:3]) for a in (weight, bias))
+    moments = PARTS["numpy"]["moments"](x)
+    y = PARTS["numpy"]["forward"](x, *moments, w, b, EPS)
+    dx, dw, db = PARTS["numpy"]["grad"](grad, x, *moments, w, EPS, False)
+    return y[0, :, :, 0], dx[0, :, :, 0], dw.sum(axis=0), db.sum(axis=0)
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [(np.float32, 0), (np.float32, 1000), (np.float64, 0)])
+@pytest.mark.parametrize("shape", [(7, 10), (2500, 64)])  # the last: several blocks
+def test_equals_the_plain_parts(shape, mean, dtype):
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(shape) + mean).astype(dtype)
+    grad = rng.standard_normal(shape).astype(dtype)
+    weight, bias = rng.standard_normal((2, shape[1])).astype(dtype)
+    y, gradients = layer_norm(x, weight, bias, EPS)
+    dx, dw, db = gradients(grad)
+    expected = plain(x, weight, bias, grad)
+    # Results of about 1, from sums along rows, and over the rows. A deviation of 1 beside a mean
+    # of 1000 is exact but for a rounding of what is left.
+    assert_agree(y, expected[0], dtype, length=shape[1])
+    assert_agree(dx, expected[1], dtype, length=shape[1])
+    assert_agree(dw, expected[2], dtype, length=shape[0])
+    assert_agree(db, expected[3], dtype, length=shape[0])
+
+
+def test_a_row_of_one_is_its_own_mean():
+    x, grad = np.random.default_rng(0).standard_normal((2, 6, 1), np.float32)
+    y, gradients = layer_norm(x, np.full(1, 3, np.float32), np.full(1, 2, np.float32), EPS)
+    np.testing.assert_array_equal(y, np.full((6, 1), 2))
+    np.testing.assert_array_equal(gradients(grad)[0], np.zeros((6, 1)))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_stays_in_its_row(value):
+    x = np.random.default_rng(0).standard_normal((5, 8)).astype(np.float32)
+    clean = layer_norm(x, None, None, EPS)[0]
+    x[2, 3] = value
+    with np.errstate(invalid="ignore"):
+        y, gradients = layer_norm(x, None, None, EPS)
+        dx, _, _ = gradients(np.ones_like(x))
+    others = np.arange(5) != 2
+    assert np.isnan(y[2]).all()
+    assert np.isnan(dx[2]).all()
+    assert_agree(y[others], clean[others], np.float32, length=8)
+    assert np.isfinite(dx[others]).all()
+
+
+def test_an_infinite_weight_or_bias_stays_in_its_column():
+    x = Tensor(np.array([[1.0, 2, 4], [3, 1, 0]], np.float32))
+    weight = Tensor(np.array([1, np.inf, 1], np.float32))
+    bias = Tensor(np.array([0, 0, -np.inf], np.float32))
+    y = F.layer_norm(x, (3,), weight, bias).data
+    assert np.isfinite(y[:, 0]).all()
+    np.testing.assert_array_equal(y[:, 1:], np.full((2, 2), -np.inf))
