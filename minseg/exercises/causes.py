@@ -12,12 +12,13 @@ CAUSES: dict[str, Cause] = {
     "timeout": ("endless loop", "Does its variable change, and does its condition ever become "
                 "false? (Half of 0 is 0.)"),
     "memcheck": ("missing guard", "A thread reaches outside of an array. The last blocks hang over "
-                 "the edge: is there an `if` for rows *and* columns? Or the index is wrong: is a "
-                 "row as long as this array's rows are?"),
+                 "the edge: is there an `if` for rows *and* columns? Or the index is wrong: does "
+                 "it go one too far, or is a row longer than this array's rows?"),
     "synccheck": ("barrier in a branch", "Some threads of the block never reach this barrier. Put "
                   "no __syncthreads() inside of an `if`, nor after a `return` for some."),
     "racecheck": ("missing barrier", "Threads meet at one element with no __syncthreads() between: "
-                  "is there one after the shared memory was filled, before others read it?"),
+                  "is there one after the shared memory was filled, before others read it? (Lanes "
+                  "of one warp do not run in step either; those a __syncwarp() orders.)"),
     "initcheck": ("read before written", "Something is read that nothing wrote. An output holds "
                   "nothing to begin with: add up in a variable, and write once."),
     "order": ("order of threads", "The result depends on which thread runs first. Has a variable "
@@ -44,8 +45,9 @@ GAPS: Cause = (
 )
 LANES: Cause = (
     "missing lanes",
-    "A shuffle's mask names the lanes that take part, and all of them have to come to it: none "
-    "may have returned, or stand outside of the `if`. A lane without work can bring a 0.",
+    "A shuffle or a __syncwarp() waits for all lanes that its mask names (all 32, if you name "
+    "none), and all of them have to come to it: none may have returned, or stand outside of the "
+    "`if`. A lane without work can bring a 0.",
 )
 BETWEEN_BLOCKS: Cause = (
     "race between blocks",
@@ -96,12 +98,15 @@ def _cause(finding: Finding, kernel: Path) -> Cause:
 
 
 def _updates(kernel: Path, line: int, variable: str) -> bool:
-    """Is it `variable[..]++`, or `variable[..] += ...` where all threads mean the same element?
+    """Is it `variable[..]++`, `+= ...`, or `= variable[..] + ...` where all mean the same element?
 
     `values[t] += values[t + 1]` is another thing: there one reads what another's own is.
     """
     lines = kernel.read_text("utf-8-sig").splitlines()
     code = lines[line - 1].partition("//")[0] if 0 < line <= len(lines) else ""
-    alone = len(re.findall(rf"\b{variable}\b", code)) == 1
-    fixed = re.search(rf"\b{variable}\[\d+\] *[-+*/|&^]=", code)
-    return fixed is not None or (alone and re.search(r"\+\+|--|[-+*/|&^]=", code) is not None)
+    if re.search(rf"\b{variable}\[\d+\] *[-+*/|&^]=", code):
+        return True
+    place = rf"\b{variable}\b(?:\[(?:[^][]|\[[^][]*\])*\])*"  # with its indices
+    update = rf"{place}\)? *(\+\+|--|[-+*/|&^]=)|(\+\+|--){place}|({place}) *=[^=].*\3"
+    alone = len(set(re.findall(place, code))) == 1
+    return alone and re.search(update, code) is not None

@@ -5,7 +5,7 @@
 - its docstring: the title, and what is to be done;
 - the solution, a function `name`; its signature and its docstring are the learner's stub. It works
   on arrays, or, a part of a network, on Tensors. A CUDA kernel's solution is a text, `SOLUTION`,
-  and the stub is all of it but the kernel's body;
+  and the stub is all of it but the kernel's body; or all of it, with a bug that is to be found;
 - `TASK`, how it is checked: cases, the right answers, typical mistakes, hints, and mutants of the
   solution, which the suite checks to be rejected with the right words.
 """
@@ -14,7 +14,7 @@ import ast
 import importlib.util
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -90,10 +90,11 @@ class Task:
     outputs: names of what the function returns; those that begin with "grad" are compared in a
     stage of their own. reference: the right answers, in float64, from the library. terms: the
     longest sum behind a number, from which follows how far rounding may carry it.
-    goals: for a kernel, whose cases' arguments are the kernel's, in its order. use: None where no
-    op of a network computes just this. on_tape: the functions, slips too, take Tensors and return
-    one, y; the outputs are y and, by the tape, the gradients of all float arguments, for the dL/dy
-    that each case has as `grad`.
+    goals: for a kernel, whose cases' arguments are the kernel's, in its order. bug: of a kernel
+    that is to be repaired, not written: the stub is the solution with it. use: None where no op of
+    a network computes just this. on_tape: the functions, slips too, take Tensors and return one,
+    y; the outputs are y and, by the tape, the gradients of all float arguments, for the dL/dy that
+    each case has as `grad`.
     """
 
     outputs: tuple[str, ...]
@@ -105,6 +106,7 @@ class Task:
     mutants: tuple[Mutant, ...]
     edge_cases: tuple[Case, ...] = ()
     goals: tuple[Goal, ...] = ()
+    bug: Mutant | None = None
     use: Use | None = None
     on_tape: bool = False
 
@@ -166,7 +168,9 @@ def read_exercise(path: Path) -> Exercise:
         solution = head + "\n" + module.SOLUTION.lstrip()
         stub = re.sub(r"(__global__[^{]*\{\n).*?(^\})", rf"\1{KERNEL_TODO}\2", solution,
                       flags=re.DOTALL | re.MULTILINE)  # fmt: skip
-        return Exercise(name, title, statement, solution, stub, ".cu", module.TASK)
+        exercise = Exercise(name, title, statement, solution, stub, ".cu", module.TASK)
+        bug = exercise.task.bug
+        return replace(exercise, stub=exercise.mutated(bug)) if bug else exercise
     imports = PART_IMPORTS if module.TASK.on_tape else IMPORTS
     head = f'"""{title}\n\n{statement}\n"""\n\n{imports}\n\n'
     lines, tree = text.splitlines(keepends=True), ast.parse(text)

@@ -15,7 +15,8 @@ Trial = tuple[str, str, str]  # what is checked, its text, and its diagnosis: ""
 def trials(exercise: Exercise) -> Iterator[Trial]:
     """The solution, the stub, and every mutant."""
     yield "solution", exercise.solution, ""
-    yield "stub", exercise.stub, "not written"
+    bug = exercise.task.bug
+    yield "stub", exercise.stub, bug.diagnosis if bug else "not written"
     for number, mutant in enumerate(exercise.task.mutants, 1):
         yield f"mutant {number} ({mutant.diagnosis})", exercise.mutated(mutant), mutant.diagnosis
 

@@ -42,7 +42,11 @@ def test_form(exercise: Exercise) -> None:
 
 @each_exercise
 def test_stub_holds_no_solution(exercise: Exercise) -> None:
-    """It is the solution up to the docstring, or to the kernel's body."""
+    """It is the solution up to the docstring, or to the kernel's body; or it has the bug."""
+    if (bug := exercise.task.bug) is not None:
+        before, after = exercise.solution.split(bug.old)
+        assert exercise.stub == before + bug.new + after
+        return
     assert "TODO" in exercise.stub
     if exercise.suffix == ".py":
         stub, solution = (
