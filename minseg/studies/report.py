@@ -65,7 +65,7 @@ def figure(result: Result) -> Figure:
     axis.set_ylim(middle - half, middle + half)
     axis.tick_params(axis="y", labelsize=11)
     axis.spines[["top", "right"]].set_visible(False)
-    letters = int(11 * drawn.get_figwidth())
+    letters = int(8.5 * drawn.get_figwidth())  # of bold type
     if len(result.comparisons) > 1:
         lines = [f"{c.better} against {c.worse}: {c.verdict}" for c in result.comparisons]
         drawn.supxlabel("\n".join(lines), fontsize=11)

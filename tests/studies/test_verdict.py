@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from matplotlib.text import Text
 
 from minseg.studies import NAMES, Comparison, Result, recorded, study
+from minseg.studies.report import figure
 from minseg.studies.results import RECORDED, load, result_of
 from minseg.studies.study import NOT_SHOWN, OPPOSITE, SHOWN, TOO_FEW, Study
 
@@ -95,3 +97,18 @@ def test_each_study_is_whole(name):
 
 def test_every_record_has_its_study():
     assert {path.stem for path in RECORDED.glob("*.json")} <= {*NAMES, "networks"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_words_of_a_figure_are_inside_of_it(name):
+    one = study(name)
+    arms = list(dict.fromkeys(arm for pair in one.expect for arm in pair))
+    made = Result(
+        one.name, one.claim, one.source, one.setting, one.measure, one.lower_is_better, one.expect,
+        10, (0, 1, 2), dict.fromkeys(arms, (0.123, 0.456, 0.789)), {}, {},
+    )  # fmt: skip
+    drawn = figure(made)
+    drawn.draw_without_rendering()
+    for text in drawn.findobj(Text):
+        box = text.get_window_extent()
+        assert not text.get_text() or (drawn.bbox.x0 <= box.x0 and box.x1 <= drawn.bbox.x1)
