@@ -66,8 +66,14 @@ def study(
     """Run studies, or list them."""
     from minseg.studies import commands, networks
 
-    if (minutes is not None) and name != "networks":
+    if minutes is not None and name != "networks":
         raise ValueError("study: --minutes is for networks; of a study, --budget is the steps")
+    if name is None and not list and (record or seeds or budget):
+        raise ValueError("study: which one? `minseg study --list` names them; all is one, too")
+    if name == "networks" and seeds is not None:
+        raise ValueError("study: --seeds is not for networks: each is trained once")
+    if minutes is not None and budget is not None:
+        raise ValueError("study: --minutes or --budget; give one")
     if list or name is None:
         return commands.show_list(console)
     if name == "networks":

@@ -88,7 +88,9 @@ def run_networks(console: Console, budget: tuple[str, float], out: Path, record:
     viz.save(networks.figure(rows), out / "networks.png")
     console.print(f"figure: {out / 'networks.png'}")
     if record:
-        made = {"command": "minseg study networks --record", unit: number, **how_made()}
+        option = {"minutes": "--minutes", "steps": "--budget"}[unit]
+        command = f"minseg study networks {option} {number:g} --record"
+        made = {"command": command, **how_made()}
         tree = {"camvid": [asdict(row) for row in rows], **others, "made": made}
         keep("networks", (json.dumps(tree, indent=1) + "\n").encode())
     return 0

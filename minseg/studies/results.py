@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from minseg.bench.run import machine
-from minseg.studies.study import NOT_SHOWN, SHOWN, Comparison, Study
+from minseg.studies.study import OPPOSITE, SHOWN, Comparison, Study
 
 RECORDED = Path(__file__).with_name("recorded")
 
@@ -61,12 +61,12 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """Of all comparisons together: theirs where they agree, else how many of them show."""
+        """Of all comparisons together: theirs where they agree, else how many show, either way."""
         verdicts = [comparison.verdict for comparison in self.comparisons]
         if len(set(verdicts)) == 1:
             return verdicts[0]
-        count = verdicts.count(SHOWN)
-        return f"{SHOWN} for {count} of {len(verdicts)}" if count else NOT_SHOWN
+        counts = {verdict: verdicts.count(verdict) for verdict in (SHOWN, OPPOSITE)}
+        return ", ".join(f"{v} for {n} of {len(verdicts)}" for v, n in counts.items() if n)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"

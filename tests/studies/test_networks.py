@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from minseg import manual_seed
 from minseg.cli import main
@@ -14,7 +15,7 @@ from minseg.data import Street
 from minseg.models import list_models
 from minseg.predict import Network
 from minseg.recipe import build_model
-from minseg.studies import network_worker, networks
+from minseg.studies import commands, network_worker, networks
 from minseg.studies.networks import NETWORKS, OTHERS, Row, row_of, train_all
 
 
@@ -103,6 +104,28 @@ def test_a_record_is_read_back(tmp_path, monkeypatch):
     assert networks.recorded() == {"camvid": [a_row("unet", 0.4)], "isbi": {"pixel error": 0.08}}
 
 
-def test_minutes_are_for_networks_only(capsys):
-    assert main(["study", "skips", "--minutes", "1"]) == 1
-    assert "--minutes is for networks" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("skips --minutes 1", "--minutes is for networks"),
+        ("networks --seeds 3", "--seeds is not for networks"),
+        ("networks --minutes 1 --budget 4", "give one"),
+        ("--record", "which one?"),
+        ("--seeds 3", "which one?"),
+    ],
+)
+def test_no_option_is_taken_and_left_unheard(words, message, capsys):
+    assert main(["study", *words.split()]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("budget", [("minutes", 0.5), ("steps", 3)])
+def test_a_record_says_the_command_that_made_it(tmp_path, monkeypatch, budget):
+    kept = {}
+    monkeypatch.setattr(networks, "train_all", lambda *_: {name: {} for name in NETWORKS + OTHERS})
+    monkeypatch.setattr(networks, "row_of", lambda name, *_: a_row(name, 0.4))
+    monkeypatch.setattr(commands, "load_network", lambda folder: None)
+    monkeypatch.setattr(commands, "keep", lambda name, text: kept.update({name: json.loads(text)}))
+    commands.run_networks(Console(), budget, tmp_path, record=True)
+    option = {"minutes": "--minutes 0.5", "steps": "--budget 3"}[budget[0]]
+    assert kept["networks"]["made"]["command"] == f"minseg study networks {option} --record"

@@ -30,6 +30,26 @@ def test_verdict(differences, verdict):
     assert Comparison("a", "b", differences).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("arms", "verdict"),
+    [
+        ("ab", SHOWN),
+        ("cd", OPPOSITE),
+        ("0", NOT_SHOWN),
+        ("abc0", "shown for 2 of 4, the opposite shows for 1 of 4"),
+        ("c0", "the opposite shows for 1 of 2"),
+    ],
+)
+def test_a_verdict_of_several_hides_no_opposite(arms, verdict):
+    scores = {"a": (2.0, 3.0, 3.0), "b": (2.0, 2.0, 2.0), "0": (1.0, 1.0, 1.0),
+              "c": (0.0, 0.0, 0.0), "d": (0.5, 0.5, 0.5)}  # fmt: skip
+    pairs = tuple((arm, "worse") for arm in arms)
+    result = Result(
+        "", "", "", "", "", False, pairs, 1, (0, 1, 2), {**scores, "worse": scores["0"]}, {}, {}
+    )
+    assert result.verdict == verdict
+
+
 def test_mean_and_standard_error():
     comparison = Comparison("a", "b", (1.0, 2.0, 4.0, 5.0))
     assert comparison.mean == 3
