@@ -84,6 +84,8 @@ def run(entry: Entry, arguments: Sequence[str] = ()) -> int:
     before, sys.argv = sys.argv, [str(entry.path), *arguments]
     try:
         runpy.run_path(str(entry.path), run_name="__main__")
+    except BrokenPipeError:  # the reader of what it prints has left: no fault of the lesson's
+        raise
     except Exception as error:
         frame = error.__traceback__
         while frame is not None and frame.tb_frame.f_code.co_filename != str(entry.path):

@@ -101,6 +101,17 @@ def test_a_claim_that_does_not_hold_is_exit_code_1(
     assert "runpy" not in err  # from the lesson's own line on
 
 
+def test_a_reader_that_leaves_is_no_fault(
+    shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `minseg lesson run 7 | head -1`."""
+    text = SCRIPT + "\n# %%\nraise BrokenPipeError(32, 'Broken pipe')\n"
+    (shelf / "07_a_name.py").write_text(text, "utf-8")
+    with pytest.raises(BrokenPipeError):
+        lessons.run(lessons.get_lesson("7"), ["--out", str(tmp_path)])
+    assert capsys.readouterr().err == ""
+
+
 def test_an_exit_is_the_lessons_own(shelf: Path) -> None:
     (shelf / "07_a_name.py").write_text(SCRIPT + "\n# %%\nraise SystemExit(3)\n", "utf-8")
     with pytest.raises(SystemExit) as stop:

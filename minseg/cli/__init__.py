@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["MINSEG_KERNELS"] = folder
     try:
         group = COMMANDS[command].__name__.rpartition(".")[2]
-        return getattr(import_module(f"minseg.commands.{group}"), command)(**options)
+        code = getattr(import_module(f"minseg.commands.{group}"), command)(**options)
+        sys.stdout.flush()  # here, where a reader that has left is noticed
+        return code
     except KeyboardInterrupt:
         print("minseg: stopped", file=sys.stderr)
         return 130

@@ -103,8 +103,9 @@ def _run(
         words = [sys.executable, worker.__file__, str(path), exercise.name, str(request)]
         words += [str(replies), *(["tape"] if exercise.task.on_tape else [])]
         try:
-            output = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                    timeout=seconds).stdout  # fmt: skip
+            # No input: a breakpoint() would wait for words that the terminal is to get.
+            output = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                    stderr=subprocess.DEVNULL, timeout=seconds).stdout  # fmt: skip
         except subprocess.TimeoutExpired as late:
             output = late.stdout or b""
         found = []

@@ -19,7 +19,7 @@ LOOK_EVERY = 0.3  # seconds: how soon a saved file is seen
 
 
 def run(console: Console, action: str, name: str | None) -> int:
-    """Do one action. `name`: of an exercise; for init, the folder."""
+    """Do one action. `name`: of an exercise, or its file; for init, the folder."""
     if action in ("list", "verify", "watch", "next") and name is not None:
         raise ValueError(f"exercise {action}: takes no name, got {name!r}")
     if action == "solution" and name is None:
@@ -28,6 +28,7 @@ def run(console: Console, action: str, name: str | None) -> int:
         return init(console, Path(name or workspaces.DEFAULT))
     if action == "verify":
         return verify(console)
+    name = name and Path(name).stem  # of exercises/conv2d.py, which a shell completes
     if action == "solution":
         return solution(console, get_exercise(str(name)))
     workspace = workspaces.find()
@@ -100,7 +101,7 @@ def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
     console.print(f"another way to write it: minseg exercise solution {exercise.name}")
     if (use := exercise.task.use) is not None:
         words = ["minseg", "lesson", "run", use.lesson, "--fast", "--with"]
-        words += [f"{exercise.name}={os.path.relpath(file)}"]
+        words += [f"{exercise.name}={Path(os.path.relpath(file)).as_posix()}"]
         title = get_lesson(use.lesson).title.partition(":")[0]
         console.print(f"now run the networks of lesson {use.lesson}, {title}, on it:")
         console.print(f"  {shlex.join(words)}")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from minseg.checkpoint import write_atomically
@@ -29,9 +30,9 @@ class Workspace:
     def write_stub(self, exercise: Exercise) -> Path | None:
         """Put the stub in place. What was there is kept: returned is the file that holds it."""
         file, kept = self.file(exercise), None
-        if file.exists() and file.read_text("utf-8") != exercise.stub:
-            taken = len(list(self.folder.glob(f"{file.name}.old*")))
-            kept = file.rename(file.with_name(f"{file.name}.old{taken + 1}"))
+        if file.exists() and file.read_text("utf-8", errors="replace") != exercise.stub:
+            names = (file.with_name(f"{file.name}.old{number}") for number in count(1))
+            kept = file.rename(next(name for name in names if not name.exists()))
         file.write_text(exercise.stub, encoding="utf-8")
         return kept
 

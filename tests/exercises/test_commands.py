@@ -60,6 +60,26 @@ def test_reset_keeps_what_was_written(folder: Path) -> None:
     assert main(["exercise", "reset", "conv2d"]) == 0
     assert (folder / "conv2d.py").read_text() == get_exercise("conv2d").stub
     assert (folder / "conv2d.py.old1").read_text() == "mine"
+    (folder / "conv2d.py.old1").rename(folder / "conv2d.py.old2")  # as if the first were deleted
+    for text in ("second", "third"):
+        (folder / "conv2d.py").write_text(text)
+        assert main(["exercise", "reset", "conv2d"]) == 0
+    kept = [(folder / f"conv2d.py.old{number}").read_text() for number in (1, 2, 3)]
+    assert kept == ["second", "mine", "third"]
+
+
+def test_reset_of_a_file_in_another_encoding(folder: Path) -> None:
+    (folder / "conv2d.py").write_bytes(b"# \xe4\n")
+    assert main(["exercise", "reset", "conv2d"]) == 0
+    assert (folder / "conv2d.py.old1").read_bytes() == b"# \xe4\n"
+
+
+def test_a_file_names_its_exercise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["exercise", "hint", "exercises/conv2d.py"]) == 0
+    assert capsys.readouterr().out.startswith("conv2d, hint 1 of 3")
+    assert main(["exercise", "solution", "saxpy.cu"]) == 0
+    assert capsys.readouterr().out.rstrip() == get_exercise("saxpy").solution.rstrip()
 
 
 def test_found_from_within(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
