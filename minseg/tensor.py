@@ -405,6 +405,11 @@ def no_grad() -> Iterator[None]:
         _recording.reset(token)
 
 
+def is_grad_enabled() -> bool:
+    """Whether operations are recorded: not inside `no_grad`."""
+    return _recording.get()
+
+
 def _topological_order(root: Tensor) -> list[Tensor]:
     """Every tensor that `root` was made from, each after all that it was made from itself.
 

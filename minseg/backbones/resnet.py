@@ -45,8 +45,8 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
+        y = nn.in_turn(x, self.conv1, self.bn1, self.relu)
+        y = nn.in_turn(y, self.conv2, self.bn2)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -72,9 +72,9 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(in_channels, 4 * channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.relu(self.bn2(self.conv2(y)))
-        y = self.bn3(self.conv3(y))
+        y = nn.in_turn(x, self.conv1, self.bn1, self.relu)
+        y = nn.in_turn(y, self.conv2, self.bn2, self.relu)
+        y = nn.in_turn(y, self.conv3, self.bn3)
         return self.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -182,7 +182,7 @@ class ResNet(nn.Module):
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """The same maps after that of the first convolution, (N, width, H/2, W/2)."""
-        x = self.relu(self.bn1(self.conv1(x)))
+        x = nn.in_turn(x, self.conv1, self.bn1, self.relu)
         maps = [x]
         x = self.maxpool(x)  # (N, width, H/4, W/4)
         for stage in range(1, len(self.channels) + 1):

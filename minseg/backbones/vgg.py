@@ -71,9 +71,8 @@ class VGGFeatures(nn.Module):
     def convolve(self, x: Tensor, names: list[str]) -> Tensor:
         """The convolutions of one stage, each with its norm and ReLU; the size stays."""
         for name in names:
-            x = getattr(self, f"conv{name}")(x)
-            norm = getattr(self, f"bn{name}", None)
-            x = self.relu(x if norm is None else norm(x))
+            conv, norm = getattr(self, f"conv{name}"), getattr(self, f"bn{name}", None)
+            x = nn.in_turn(x, conv, *([] if norm is None else [norm]), self.relu)
         return x
 
 

@@ -31,7 +31,7 @@ class ConvBN(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels, EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.conv(x))
+        return nn.in_turn(x, self.conv, self.bn)
 
 
 class SeparableConv(nn.Module):
@@ -51,8 +51,8 @@ class SeparableConv(nn.Module):
         self.relu = nn.ReLU() if relu else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn_dw(self.conv_dw(x)))
-        return self.relu(self.bn_pw(self.conv_pw(x)))
+        x = nn.in_turn(x, self.conv_dw, self.bn_dw, self.relu)
+        return nn.in_turn(x, self.conv_pw, self.bn_pw, self.relu)
 
 
 class Block(nn.Module):

@@ -46,8 +46,9 @@ class DecodeHead(nn.Module):
             resize(as_map(linear(as_tokens(x)), x.shape[2:]), like=maps[0])
             for linear, x in zip(self.linear_projections, maps, strict=True)
         ]  # four of (N, C, H/4, W/4)
-        fused = self.batch_norm(self.linear_fuse(cat(same[::-1], dim=1)))
-        return self.classifier(self.dropout(self.relu(fused)))
+        joined = cat(same[::-1], dim=1)
+        fused = nn.in_turn(joined, self.linear_fuse, self.batch_norm, self.relu)
+        return self.classifier(self.dropout(fused))
 
 
 class SegFormer(nn.Module):

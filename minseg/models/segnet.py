@@ -61,7 +61,6 @@ class SegNet(VGGFeatures):
         for names, (indices, size) in zip(reversed(self.stages), reversed(pooled), strict=True):
             x = self.unpool(x, indices, size)  # twice the size, 3/4 of it zeros
             for name in reversed(names):
-                x = getattr(self, f"conv{name}_D")(x)
-                if name != "1_1":
-                    x = self.relu(getattr(self, f"bn{name}_D")(x))
+                conv, norm = getattr(self, f"conv{name}_D"), getattr(self, f"bn{name}_D", None)
+                x = conv(x) if norm is None else nn.in_turn(x, conv, norm, self.relu)
         return x

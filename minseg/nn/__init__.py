@@ -59,6 +59,7 @@ from minseg.nn.resize import (
     UpsamplingBilinear2d,
     UpsamplingNearest2d,
 )
+from minseg.nn.sequence import in_turn
 
 __all__ = [
     "ELU",
@@ -117,5 +118,6 @@ __all__ = [
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
     "ZeroPad2d",
+    "in_turn",
     "init",
 ]

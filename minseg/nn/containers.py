@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from minseg.nn.module import Module
+from minseg.nn.sequence import in_turn
 
 
 class ModuleList(Module):
@@ -59,9 +60,7 @@ class Sequential(ModuleList):
         return super().__getitem__(index)
 
     def forward(self, input: Any) -> Any:
-        for module in self:
-            input = module(input)
-        return input
+        return in_turn(input, *self)
 
 
 class ModuleDict(Module):

@@ -60,14 +60,24 @@ def conv2d_definition(
 
 
 def _forward_numpy(
-    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    relu: bool = False,
 ) -> Array:
-    """Patches as columns, then one matrix product a group: (O/G, C/G kh kw) @ (C/G kh kw, L)."""
+    """Patches as columns, then one matrix product a group: (O/G, C/G kh kw) @ (C/G kh kw, L).
+
+    relu: of each block of outputs, while it is in the cache (fast/conv_norm_relu.py).
+    """
     if is_depthwise(w.shape, groups):
-        return depthwise.forward_numpy(x, w, b, stride, padding, dilation)
+        return depthwise.forward_numpy(x, w, b, stride, padding, dilation, relu)
     window = Window(w.shape[2:], stride, padding, dilation)
     if shifted.fits(x.shape, w.shape, window, groups):
-        return shifted.forward(x, w, b, window)
+        return shifted.forward(x, w, b, window, relu)
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     matrix = w.reshape(groups, w.shape[0] // groups, -1)
@@ -83,6 +93,8 @@ def _forward_numpy(
             out[...] = (matrix @ columns).reshape(-1, *box.shape).swapaxes(0, 1)
         if b is not None:
             out += b[:, None, None]
+        if relu:
+            np.clip(out, 0, np.inf, out=out)  # three times as fast as np.maximum
 
     parallel_for(one_block, len(blocks))
     return y
@@ -319,6 +331,36 @@ def conv2d(
     `padding` is a number, a pair, "valid" (none) or "same" (output size = input size, stride 1).
     Raises ValueError or TypeError for arguments that do not fit together.
     """
+    input, *how = check_arguments(input, weight, bias, stride, padding, dilation, groups)
+    x, w, b = input.data, weight.data, None if bias is None else bias.data
+    y = op.forward(x, w, b, *how)
+
+    def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
+        dx = dw = db = None
+        if input.requires_grad:
+            dx = op.grad_input(grad, w, x.shape, *how)
+        if weight.requires_grad:
+            dw = op.grad_weight(grad, x, w.shape, *how)
+        if bias is not None and bias.requires_grad:
+            db = grad.sum(axis=(2, 3)).sum(axis=0)  # in this order: short sums round less
+        return dx, dw, db
+
+    return record("conv2d", y, (input, weight, bias), backward)
+
+
+def check_arguments(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
+    groups: int,
+) -> tuple[Tensor, Pair, Pair, Pair, int]:
+    """conv2d's input, stride, padding, dilation and groups, as `op.forward` takes them.
+
+    Raises as conv2d does. Only a "same" that cannot be halved changes the input: it is padded.
+    """
     stride = pair("conv2d", "stride", stride, least=1)
     dilation = pair("conv2d", "dilation", dilation, least=1)
     check_tensor("conv2d", "input", input, ndim=4)
@@ -335,21 +377,7 @@ def conv2d(
             f"conv2d: the output would be {size[0]}x{size[1]}: kernel {weight.shape[2:]}, "
             f"dilation {dilation}, does not fit the input {height}x{width}, padding {padding}"
         )
-
-    x, w, b = input.data, weight.data, None if bias is None else bias.data
-    y = op.forward(x, w, b, stride, padding, dilation, groups)
-
-    def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx = dw = db = None
-        if input.requires_grad:
-            dx = op.grad_input(grad, w, x.shape, stride, padding, dilation, groups)
-        if weight.requires_grad:
-            dw = op.grad_weight(grad, x, w.shape, stride, padding, dilation, groups)
-        if bias is not None and bias.requires_grad:
-            db = grad.sum(axis=(2, 3)).sum(axis=0)  # in this order: short sums round less
-        return dx, dw, db
-
-    return record("conv2d", y, (input, weight, bias), backward)
+    return input, stride, padding, dilation, groups
 
 
 def _pad_as_named(

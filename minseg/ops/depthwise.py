@@ -82,7 +82,13 @@ def _layout(window: Window, image: Pair, out: Pair) -> Layout:
 
 
 def forward_numpy(
-    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    relu: bool = False,
 ) -> Array:
     """conv2d's forward, for groups = C."""
     window = Window(w.shape[2:], stride, padding, dilation)
@@ -90,6 +96,7 @@ def forward_numpy(
     layout = _layout(window, x.shape[2:], size)
     y = np.empty((x.shape[0] * x.shape[1], *size), x.dtype)
     planes, weights = as_planes(x)[:, 0], np.tile(w[:, 0], (x.shape[0], 1, 1))
+    biases = None if b is None else np.tile(b, x.shape[0])[:, None, None]
     blocks = plane_blocks(planes)
 
     def one_block(index: int) -> None:
@@ -106,10 +113,13 @@ def forward_numpy(
                 shifted = flat[:, shift : shift + layout.length]
                 inside += np.multiply(shifted, weight[:, i, j], out=product)
         y[block] = total.reshape(len(weight), size[0], -1)[:, :, : size[1]]
+        if biases is not None:
+            y[block] += biases[block]
+        if relu:
+            np.clip(y[block], 0, np.inf, out=y[block])
 
     parallel_for(one_block, len(blocks))
-    y = y.reshape(*x.shape[:2], *size)
-    return y if b is None else np.add(y, b[:, None, None], out=y)
+    return y.reshape(*x.shape[:2], *size)
 
 
 def grad_input_numpy(

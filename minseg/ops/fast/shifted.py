@@ -76,7 +76,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
     return f"{len(blocks)} blocks of {columns} columns, {4 * kw * C * columns >> 10} KiB"
 
 
-def forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
+def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
     (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
     y = np.empty((N, O, window.output_size(H, W)[0], W), x.dtype)
     matrices = np.ascontiguousarray(w.transpose(2, 0, 3, 1)).reshape(kh, O, kw * C)
@@ -123,6 +123,8 @@ def forward(x: Array, w: Array, b: Array | None, window: Window) -> Array:
                     part += term
         if b is not None:
             out += b[:, None, None, None]
+        if relu:
+            np.clip(out, 0, np.inf, out=out)
 
     parallel_for(one_block, len(blocks))
     return y

@@ -1,0 +1,58 @@
+"""Layers in turn; where only the end is wanted, convolution, batch norm and ReLU at once."""
+
+from typing import Any
+
+from minseg.nn.activation import ReLU
+from minseg.nn.conv import Conv2d
+from minseg.nn.module import Module
+from minseg.nn.norm import BatchNorm2d
+from minseg.ops.fast.conv_norm_relu import conv2d_relu, fold, serves
+from minseg.tensor import Tensor
+
+
+def in_turn(input: Any, *modules: Module) -> Any:
+    """Each module on the output of the one before: in_turn(x, conv, norm) is norm(conv(x)).
+
+    A prediction (evaluation, inside no_grad) computes a Conv2d, a BatchNorm2d after it and a ReLU
+    after that as one convolution, unless a hook, an override or the emulator is to see the steps.
+    """
+    rest = list(modules)
+    while rest:
+        conv, norm, relu = (*rest, None, None)[:3]
+        at_once = _is(relu, ReLU) and serves(input, relu=True)
+        if _fit(input, conv, norm) and (at_once or serves(input, relu=False)):
+            input = _conv_norm_relu(input, conv, norm, at_once)
+            del rest[: 2 + at_once]
+        else:
+            input = rest.pop(0)(input)
+    return input
+
+
+def _fit(input: Any, conv: Any, norm: Any) -> bool:
+    """Are these a convolution and a norm in evaluation that can be one, of one dtype?"""
+    if not (isinstance(input, Tensor) and _is(conv, Conv2d) and _is(norm, BatchNorm2d)):
+        return False
+    tensors = [input, conv.weight, conv.bias, norm.weight, norm.bias]
+    return (
+        not norm.training
+        and norm.running_mean is not None
+        and norm.eps > 0  # else a constant channel has an infinite scale
+        and conv.padding_mode == "zeros"
+        and conv.out_channels == norm.num_features
+        and len({t.dtype for t in tensors if t is not None}) == 1
+    )
+
+
+def _is(module: Module | None, kind: type[Module]) -> bool:
+    """Of this very class, and nobody looks at its output."""
+    return type(module) is kind and not module._forward_hooks and "forward" not in vars(module)
+
+
+def _conv_norm_relu(input: Tensor, conv: Any, norm: Any, relu: bool) -> Tensor:
+    weight, bias = fold(
+        conv.weight, conv.bias,
+        norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps,
+    )  # fmt: skip
+    return conv2d_relu(
+        input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups, relu=relu
+    )

@@ -1,0 +1,187 @@
+"""in_turn against module after module: convolution, batch norm and ReLU at once."""
+
+import numpy as np
+import pytest
+
+import minseg
+import minseg.functional as F
+from minseg import Tensor, nn, no_grad
+from minseg.models import build
+from minseg.models.deeplabv3 import SeparableConvBNReLU
+from minseg.nn.sequence import conv2d_relu
+from minseg.ops.fast.conv_norm_relu import serves
+
+from ..models.test_models import QUICK, logits, options_of
+
+EPS = np.finfo(np.float32).eps
+
+
+def draw(*shape, low=-1.0, high=1.0, seed=0):
+    return np.random.default_rng(seed).uniform(low, high, shape).astype(np.float32)
+
+
+def trained(network, seed=0):
+    """In evaluation, with statistics, scales and shifts that training might have left."""
+    rng = np.random.default_rng(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            size = module.num_features
+            module.running_mean.data[...] = rng.normal(0, 0.3, size)
+            module.running_var.data[...] = rng.uniform(0.3, 3, size)
+            if module.weight is not None:
+                module.weight.data[...] = rng.uniform(-1.5, 1.5, size)
+                module.bias.data[...] = rng.normal(0, 0.3, size)
+    return network.eval()
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Counts the convolutions that were computed with their norm."""
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(options["relu"])
+        return conv2d_relu(*args, **options)
+
+    monkeypatch.setattr("minseg.nn.sequence.conv2d_relu", counted)
+    return calls
+
+
+CONVOLUTIONS = {
+    "3x3, same": ((2, 5, 19, 17), {"kernel_size": 3, "padding": "same"}),
+    "even, same": ((2, 5, 9, 11), {"kernel_size": 2, "padding": "same"}),
+    "long rows": ((1, 5, 40, 300), {"kernel_size": 3, "padding": 1}),
+    "no bias": ((2, 5, 19, 17), {"kernel_size": 3, "bias": False}),
+    "stride": ((2, 5, 19, 17), {"kernel_size": 3, "stride": 2, "padding": 1}),
+    "1x1": ((2, 5, 19, 17), {"kernel_size": 1}),
+    "atrous": ((2, 5, 19, 17), {"kernel_size": 3, "padding": 4, "dilation": 4}),
+    "groups": ((2, 6, 19, 17), {"kernel_size": 3, "groups": 3}),
+    "depthwise": ((2, 6, 19, 17), {"kernel_size": 3, "groups": 6, "padding": 1}),
+    "no images": ((0, 5, 19, 17), {"kernel_size": 3, "padding": 1}),
+}
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_every_way_to_convolve(case, relu, at_once):
+    shape, options = CONVOLUTIONS[case]
+    minseg.manual_seed(0)
+    conv, norm = nn.Conv2d(shape[1], 6, **options), nn.BatchNorm2d(6)
+    layers = trained(nn.Sequential(conv, norm, *([nn.ReLU()] if relu else [])))
+    x = Tensor(draw(*shape))
+    kept = x.data.copy()
+    step_by_step = layers(x).data  # recorded: each module by itself
+    assert not at_once
+    with no_grad():
+        result = layers(x)
+    assert at_once == [relu]
+    assert not result.requires_grad
+    assert result.dtype == np.float32
+    np.testing.assert_array_equal(x.data, kept)
+
+    # Both sum `length` products, whose sizes add up to `total`: each rounds by at most
+    # eps / 2 (length + 5) of these, those of the scale, the norm and the bias included.
+    length = conv.weight.data[0].size
+    scale = np.abs(norm.weight.data) / np.sqrt(norm.running_var.data + norm.eps)
+    size = lambda t: None if t is None else Tensor(np.abs(t.data))  # noqa: E731
+    total = F.conv2d(size(x), size(conv.weight), size(conv.bias), conv.stride, conv.padding,
+                     conv.dilation, conv.groups).data  # fmt: skip
+    over = lambda values: values[:, None, None]  # noqa: E731
+    total = over(scale) * (total + over(np.abs(norm.running_mean.data)))
+    total = total + over(np.abs(norm.bias.data))
+    assert (np.abs(result.data - step_by_step) <= EPS * (length + 5) * total).all()
+
+
+def test_a_norm_without_scale_and_shift(at_once):
+    layers = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)))
+    x = Tensor(draw(2, 3, 8, 9))
+    expected = layers(x).data
+    with no_grad():
+        np.testing.assert_allclose(layers(x).data, expected, atol=1e-6 * abs(expected).max())
+    assert len(at_once) == 1
+
+
+def test_not_a_number_and_infinity_show_where_they_would():
+    layers = trained(nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU()))
+    x = Tensor(draw(1, 2, 8, 9))
+    x.data[0, 0, 1, 2], x.data[0, 1, 3, 4], x.data[0, 1, 5, 6] = np.nan, np.inf, -np.inf
+    expected = layers(x).data
+    with no_grad():
+        np.testing.assert_allclose(layers(x).data, expected, rtol=1e-5, atol=1e-6)
+    assert np.isnan(expected).any()
+    assert np.isinf(expected).any()
+
+
+def test_the_steps_are_taken_one_by_one_where_somebody_looks(at_once):
+    layers = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    x, seen = Tensor(draw(2, 3, 8, 9)), []
+    expected = layers(x).data
+    with no_grad():
+        for layer in layers:
+            handle = layer.register_forward_hook(lambda *args: seen.append(args))
+            np.testing.assert_allclose(layers(x).data, expected, atol=1e-5)
+            handle.remove()
+        assert len(seen) == 3
+        assert at_once == [False]  # the hook on the ReLU: the two before it are one
+
+        layers.train()
+        layers(x)
+        assert len(at_once) == 1
+
+
+@pytest.mark.parametrize("op", ["conv2d", "batch_norm", "relu"])
+@pytest.mark.filterwarnings("ignore:override")
+def test_an_override_runs(op, at_once):
+    layers = trained(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    x, calls = Tensor(draw(2, 3, 8, 9)), []
+    own = minseg.ops.op.get_op(op).numpy["forward"]
+
+    def mine(*args):
+        calls.append(op)
+        return own(*args)
+
+    with no_grad(), minseg.override(op, forward=mine):
+        layers(x)
+    assert calls == [op]
+    assert at_once == ([False] if op == "relu" else [])
+
+
+def test_a_kernel_in_the_emulator_is_to_see_each_step():
+    x = Tensor(draw(1, 2, 3, 4))
+    with no_grad():
+        assert serves(x, relu=True)
+        with minseg.use_kernels("emulator"):
+            assert not serves(x, relu=True)
+    assert not serves(x, relu=True)
+
+
+def test_errors_are_the_layers_own():
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    with no_grad():
+        with pytest.raises(ValueError, match=r"conv2d: .*channels"):
+            layers(Tensor(draw(2, 5, 8, 9)))
+        with pytest.raises(ValueError, match=r"conv2d: the output would be"):
+            layers(Tensor(draw(2, 3, 2, 9)))
+        with pytest.raises(TypeError, match="conv2d"):
+            layers(Tensor(draw(2, 3, 8, 9).astype(np.float64)))
+        with pytest.raises(ValueError, match="BatchNorm2d"):
+            nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)).eval()(Tensor(draw(1, 3, 8, 9)))
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_every_network(name, at_once):
+    """In float64, where the order of sums shows in the last digits only."""
+    minseg.manual_seed(0)
+    options = options_of(name)
+    if name in ("unet", "fcn32s", "fcn16s", "fcn8s"):
+        options["norm"] = "batch"
+    network = trained(build(name, num_classes=3, **options)).to(np.float64)
+    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 33, 40)))
+    expected = logits(network(x)).data
+    assert not at_once
+    with no_grad():
+        result = logits(network(x)).data
+    kinds = [type(module) for module in network.modules()]
+    # A separable convolution ends inside a Sequential of its own, its norm stands outside.
+    assert len(at_once) == kinds.count(nn.BatchNorm2d) - kinds.count(SeparableConvBNReLU)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-11 * np.abs(expected).max())
