@@ -23,11 +23,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import grid_sample as fast
 from minseg.ops.interpolate import cubic_kernel, linear_kernel
 from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
@@ -250,6 +252,35 @@ def _grad_grid_numpy(
     return d_grid
 
 
+def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
+    """The op on NumPy arrays: the taps of all images are found once, for all parts."""
+    x, (N, C, *size) = input.data, input.shape
+    places, outputs = math.prod(size), math.prod(grid.shape[1:-1])
+    axes = _axes(grid.data, tuple(size), *how)
+    indices, taps = zip(*_samples(axes, tuple(size)), strict=True)
+    index, weight = (
+        np.stack(each).reshape(len(each), N, outputs)
+        for each in (indices, [_weight(axes, tap) for tap in taps])
+    )
+    pixels = fast.pixels_of(x.reshape(N, C, places))
+    y = fast.forward(pixels, index, weight).reshape(N, C, *grid.shape[1:-1])
+
+    def backward(grad: Array) -> tuple[Array | None, Array | None]:
+        dx = d_grid = None
+        grad = grad.reshape(N, C, outputs)
+        if input.requires_grad:
+            dx = fast.grad_input(grad, index, weight, places).reshape(x.shape)
+        if grid.requires_grad:
+            values = fast.grad_weight(grad, pixels, index).reshape(len(taps), N * outputs)
+            d_grid = np.empty(grid.shape, grid.dtype)
+            for d in range(len(size)):
+                moved = [v * _weight(axes, tap, d) for v, tap in zip(values, taps, strict=True)]
+                d_grid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
+        return dx, d_grid
+
+    return record("grid_sample", y, (input, grid), backward)
+
+
 def _sizes(size: tuple[int, ...], grid: Array) -> tuple[int, ...]:
     """depth, height, width, outputs an image, dimensions; an image is a volume of depth 1."""
     return (*(1, *size)[-3:], math.prod(grid.shape[1:-1]), len(size))
@@ -360,6 +391,8 @@ def grid_sample(
         raise ValueError(f"grid_sample: input has shape {input.shape}: there is nothing to sample")
 
     x, where, how = input.data, grid.data, (mode, padding_mode, bool(align_corners))
+    if op.is_numpy(x):
+        return _all_at_once(input, grid, *how)
     y = op.forward(x, where, *how)
 
     def backward(grad: Array) -> tuple[Array | None, Array | None]:

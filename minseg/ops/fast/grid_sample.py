@@ -1,0 +1,105 @@
+"""Sampling on the CPU, with the taps given.
+
+    y[n, :, o] = sum over t of weight[t, n, o] x[n, :, index[t, n, o]]
+
+The plain parts find the taps anew in each of the three, and read x one number at a time. Here
+
+- the taps are found once, and kept for the backward pass;
+- x is turned so that a pixel's channels lie side by side: one index fetches all of them;
+- a weight meets all channels of its pixel. NumPy repeats a column slowly along short rows, so it is
+  spread by a product of matrices, (weight, 0) (1, 0)^T;
+- the scatter of the input gradient, `np.add.at`, takes as long for a complex number as for a real
+  one: two channels are added at once, as its real and its imaginary part. It goes on in the order
+  of the outputs, in one thread (it does not release the interpreter's lock): the same each time.
+
+Shapes: x (N, C, places), index and weight (T, N, outputs) with index = places for outside, which
+        reads 0 -> y (N, C, outputs)
+"""
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.parallel import parallel_for
+
+ELEMENTS_A_BLOCK = 2**19  # that are fetched at once: outputs, taps and channels
+
+
+def pixels_of(x: Array) -> Array:
+    """(N, C, places) -> (N, places + 1, C), the last one 0: what lies outside."""
+    N, C, places = x.shape
+    pixels = np.zeros((N, places + 1, C), x.dtype)
+
+    def one_image(n: int) -> None:
+        pixels[n, :-1] = x[n].T
+
+    parallel_for(one_image, N)
+    return pixels
+
+
+def forward(pixels: Array, index: Array, weight: Array) -> Array:
+    """Of `pixels_of(x)`: y (N, C, outputs)."""
+    (N, _, C), (T, _, outputs) = pixels.shape, index.shape
+    y = np.empty((N, C, outputs), pixels.dtype)
+    blocks = _blocks(N, outputs, T * C)
+
+    def one_block(i: int) -> None:
+        n, o = blocks[i]
+        found = pixels[n].take(index[:, n, o].reshape(-1), axis=0)
+        found *= _spread(weight[:, n, o].reshape(-1), C)
+        y[n, :, o] = np.add.reduce(found.reshape(T, -1, C), axis=0).T
+
+    parallel_for(one_block, len(blocks))
+    return y
+
+
+def grad_weight(grad: Array, pixels: Array, index: Array) -> Array:
+    """The gradient of the weights (T, N, outputs): the sum over channels of grad * x."""
+    (N, _, C), (T, _, outputs) = pixels.shape, index.shape
+    result = np.empty(index.shape, pixels.dtype)
+    blocks = _blocks(N, outputs, T * C)
+    ones = np.ones(C, pixels.dtype)
+
+    def one_block(i: int) -> None:
+        n, o = blocks[i]
+        found = pixels[n].take(index[:, n, o].reshape(-1), axis=0).reshape(T, -1, C)
+        found *= np.ascontiguousarray(grad[n, :, o].T)
+        result[:, n, o] = found @ ones
+
+    parallel_for(one_block, len(blocks))
+    return result
+
+
+def grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
+    """The gradient of x (N, C, places); what goes outside is dropped."""
+    (N, C, outputs), T = grad.shape, len(index)
+    dx = np.empty((N, C, places), grad.dtype)
+    pairs = np.zeros((-(-C // 2), outputs, 2), grad.dtype)  # of channels; of one left over, and 0
+    shares = np.empty((T, outputs, 2), grad.dtype)
+    total = np.empty((places + 1, 2), grad.dtype)
+    as_complex = np.result_type(grad.dtype, np.complex64)
+
+    for n in range(N):
+        flat = index[:, n].reshape(-1)
+        twice = np.stack([weight[:, n]] * 2, axis=-1)
+        for lane in range(2):
+            pairs[: len(grad[n, lane::2]), :, lane] = grad[n, lane::2]
+        for c, pair in enumerate(pairs):
+            np.multiply(pair, twice, out=shares)
+            total[...] = 0
+            np.add.at(total.view(as_complex)[:, 0], flat, shares.view(as_complex).reshape(-1))
+            channels = dx[n, 2 * c : 2 * c + 2]
+            channels[...] = total[:-1, : len(channels)].T
+    return dx
+
+
+def _blocks(images: int, outputs: int, each: int) -> list[tuple[int, slice]]:
+    """An image and a slice of its outputs, each of which takes so many elements."""
+    step = max(1, ELEMENTS_A_BLOCK // max(each, 1))
+    return [(n, slice(o, o + step)) for n in range(images) for o in range(0, outputs, step)]
+
+
+def _spread(weight: Array, channels: int) -> Array:
+    """(outputs,) -> (outputs, channels), each one repeated."""
+    left, right = np.zeros((len(weight), 2), weight.dtype), np.zeros((2, channels), weight.dtype)
+    left[:, 0], right[0] = weight, 1
+    return left @ right
