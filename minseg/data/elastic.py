@@ -10,6 +10,7 @@ import numpy as np
 
 from minseg.data.dataset import Sample
 from minseg.data.transforms import warp
+from minseg.parallel import blas_on_one_thread
 
 
 class ElasticDeformation:
@@ -72,7 +73,8 @@ def bicubic_field(coarse: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """
     down = _cubic_matrix(size[0], coarse.shape[1])  # (H, G)
     across = _cubic_matrix(size[1], coarse.shape[2])  # (W, G)
-    return down @ coarse @ across.T
+    with blas_on_one_thread():  # else its threads stay awake and disturb the training step's
+        return down @ coarse @ across.T
 
 
 def _cubic_matrix(pixels: int, nodes: int) -> np.ndarray:
