@@ -150,6 +150,7 @@ measured = (plain[:, :, -1] / plain[:, :, 0]) ** (2 / 19)
 for (name, factor), (there, back) in zip(STARTS.items(), measured, strict=True):
     print(f"{name:8} a layer: {factor:.3f} by hand, {there:.3f} forward, {1 / back:.3f} back")
     assert max(abs(there / factor - 1), abs(1 / back / factor - 1)) < 0.25  # padding takes 0.06
+assert abs((normed[:, 1, 1] / normed[:, 1, -1]) ** (1 / 18) - 1.21).max() < 0.05  # "a fifth"
 assert np.ptp(np.log10(normed[:, 0, 1:])) < 1.5 < 15 < np.ptp(np.log10(plain[:, 0, 1:]))
 
 # %% [markdown]
@@ -189,8 +190,7 @@ for kind, weights, size in runs:
         scores = [model(Tensor(image[None]).to(lesson.device)).numpy() for image in images]
         answers["... but in train()"] = np.concatenate(scores).argmax(axis=1)
 found = {name: (a & truth).sum() / (a | truth).sum() for name, a in answers.items()}
-for name, value in found.items():
-    print(f"{name:22} IoU {value:.2f}")
+print(*(f"{name:22} IoU {value:.2f}" for name, value in found.items()), sep="\n")
 
 # %%
 figure = lesson.figure(14, 5)
@@ -208,9 +208,9 @@ lesson.save(figure, "10_norms_and_initialisation")
 
 # %% [markdown]
 # From a start too small nothing comes through, and nothing is learnt. He's weights carry the signal
-# until training moves them: slow, and by luck. A norm holds all along, from any start; though back
-# through it the gradient grows, by a fifth a layer. In batches of one, group norm does in `eval()`
-# what it did in training; batch norm does not.
+# until training moves them: slow, and by luck. Batch norm holds all along, from any start; though
+# back through it the gradient grows, by a fifth a layer. In batches of one, its `eval()` is not the
+# net that was trained; group norm's is. (Two groups learn nothing with `--seed 7`; eight do.)
 #
 # ## What goes wrong
 #
@@ -227,9 +227,9 @@ except ValueError as error:
     print(f"one image, pooled to a pixel: {error}")
 dead, alive = found["no norm, He / 4"], found["batch norm, He / 4"]
 print(f"the claim: from a dead start IoU {dead:.2f} without a norm, {alive:.2f} with batch norm")
-# --seed 0 to 2: 0.00, 0.79 to 0.83; batches of 1: 0.55 to 0.63, 0.81 to 0.83.
+# --seed 0 to 2 and 7: 0.00, 0.79 to 0.83; batches of 1: eval() 0.50 to 0.67, train() 0.66 to 0.73.
 assert lesson.fast or dead + 0.4 < alive, found
-assert lesson.fast or found["batch norm, batch of 1"] + 0.1 < found["group norm, batch of 1"], found
+assert lesson.fast or found["batch norm, batch of 1"] + 0.03 < found["... but in train()"], found
 
 # %% [markdown]
 # ## Now change this
