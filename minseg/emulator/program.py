@@ -14,6 +14,7 @@ from minseg.cuda.source import HOPPER, Source, place, split_commas
 _SHARED = re.compile(
     r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+(?P<declaration>[^;]*);"
 )
+_INITIAL = re.compile(r"(?<![=!<>])=(?!=)")
 _DECLARATOR = re.compile(r"(?P<type>.*?)(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(\[.*\])?)$", re.DOTALL)
 
 
@@ -41,9 +42,12 @@ def _with_shared(source: Source) -> str:
     out, end = [], 0
     for match in _SHARED.finditer(source.code):
         head = source.code[: match.start()]
+        file, line = place(source, match.start())
         if head.count("{") == head.count("}"):
-            file, line = place(source, match.start())
             raise ValueError(f"{file}:{line}: declare __shared__ memory inside the kernel")
+        if _INITIAL.search(match["declaration"]):
+            raise ValueError(f"{file}:{line}: __shared__ memory takes no initial value: the "
+                             "threads have to write it")  # fmt: skip
         replacement = _declare(match["declaration"], dynamic="extern" in match[0].split())
         out += [source.text[end : match.start()], replacement + "\n" * match[0].count("\n")]
         end = match.end()

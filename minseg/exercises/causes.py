@@ -59,6 +59,12 @@ NOT_ATOMIC: Cause = (
     "To add is to read, to add and to write. Two threads that read the same old value write the "
     "same new one, and one of them is lost: atomicAdd does all three in one go.",
 )
+IN_GLOBAL: Cause = (
+    "race in global memory",
+    "One thread reads what another writes. If both add to it, both read the same old value, and "
+    "one sum is lost: atomicAdd reads, adds and writes in one go. If one needs what the other has "
+    "made, a __syncthreads() stands between (in a block; nothing orders blocks).",
+)
 BOTH_WRITE: Cause = (
     "several write one element",
     "Two threads write the same element, and the last one wins, whichever it is. Each has to write "
@@ -94,6 +100,8 @@ def _cause(finding: Finding, kernel: Path) -> Cause:
             return NOT_ATOMIC
         if now.does == before.does == "writes":
             return BOTH_WRITE
+        if "in global memory" in finding.message:
+            return IN_GLOBAL
     return CAUSES.get(finding.kind, (finding.kind, ""))
 
 

@@ -81,7 +81,7 @@ def _check_values(exercise: Exercise, kernel: Kernel, case: Case, seconds: int) 
     launch = _launch(kernel, case)
     try:
         arrays = instrumented.run(launch, "counted", seconds).arrays
-    except CompileError as error:
+    except (CompileError, ValueError) as error:  # of the emulator's own reading
         raise Failed("values", f"it does not compile:\n{_brief(str(error))}", "compiler") from None
     if arrays is None:
         pattern, advice = explain(sanitize_launch(launch, seconds), kernel.path)

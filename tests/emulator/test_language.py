@@ -227,6 +227,15 @@ def test_a_compiler_error_names_file_and_line(tmp_path):
         launch(f"{file}:k", np.empty(1, np.float32))
 
 
+def test_shared_memory_takes_no_initial_value(tmp_path):
+    """As nvcc has it."""
+    file = tmp_path / "zero.cu"
+    file.write_text("// launch: grid=(1) block=(1)  out: y\n__global__ void k(float* y) {\n"
+                    "    __shared__ float sum = 0;\n    y[0] = sum;\n}\n")  # fmt: skip
+    with pytest.raises(ValueError, match=r"zero.cu:3: __shared__ memory takes no initial value"):
+        launch(f"{file}:k", np.empty(1, np.float32))
+
+
 def test_an_edited_kernel_is_compiled_anew(tmp_path):
     file, y = tmp_path / "edit.cu", np.empty(1, np.float32)
     for value in (1, 2):

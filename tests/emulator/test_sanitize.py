@@ -85,6 +85,27 @@ def test_a_finding_says_who_where_and_when():
     assert np.all(y == 1)  # it ran on copies
 
 
+@pytest.mark.parametrize(
+    ("threads", "barrier", "kinds"),
+    [(1, "__syncthreads();", set()), (1, "", {"racecheck", "initcheck"}),
+     (32, "__syncthreads();", {"racecheck"})],
+)  # fmt: skip
+def test_memset_and_memcpy_are_seen(threads, barrier, kinds, tmp_path):
+    file = tmp_path / "set.cu"
+    file.write_text(f"""
+// launch: grid=(1) block=(32)  in: x  out: y
+__global__ void set(const int* x, int* y) {{
+    __shared__ int a[32], b[32];
+    if (threadIdx.x < {threads}) memset(a, 0, sizeof(a));
+    if (threadIdx.x < {threads}) memcpy(b, x, sizeof(b));
+    {barrier}
+    y[threadIdx.x] = a[31 - threadIdx.x] + b[31 - threadIdx.x];
+}}
+""")
+    x = np.arange(32, dtype=np.int32)
+    assert {f.kind for f in sanitize(f"{file}:set", x, np.empty_like(x))} == kinds
+
+
 def test_a_race_is_drawn_as_a_timeline():
     file = HERE / "museum" / "second_barrier_missing.cu"
     x, y = np.ones(256, np.float32), np.ones(64, np.float32)

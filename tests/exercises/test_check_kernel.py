@@ -57,6 +57,7 @@ def verdict(tmp_path: Path, *changes: tuple[str, str], name: str = "block_reduct
         # one number is always some times another: not to be called a factor
         ("values", "values", (("half /= 2", "half--"),)),
         ("compiler", "values", (("float values", "flaot values"),)),
+        ("compiler", "values", (("values[THREADS]", "values[THREADS] = {0}"),)),
         ("signature", "signature", (("int n)", "int count)"),)),
         ("own work", "own work",
          (("#define THREADS", "#include <cub/cub.cuh>\n#define THREADS"),)),

@@ -73,6 +73,12 @@ GATHER = """    if (row >= H / s || col >= W / s) return;
         for (int j = 0; j < s; j++) sum += grad[(row * s + i) * W + col * s + j];
     grad_x[row * (W / s) + col] += sum;
 """
+ONE_OF_EACH_SQUARE = """    if (row >= H || col >= W || row % s > 0 || col % s > 0) return;
+    float sum = 0;
+    for (int i = row; i < row + s; i++)
+        for (int j = col; j < col + s; j++) sum += grad[i * W + j];
+    grad_x[row / s * (W / s) + col / s] = sum;
+"""
 SHUFFLES = """        sum = sums[t] + sums[t + 32];
         for (int half = 16; half > 0; half /= 2) sum += __shfl_down_sync(~0u, sum, half);
         if (t == 0) y[blockIdx.x] = sum;
@@ -114,7 +120,11 @@ FEWER_LANES = """        for (int half = 32; half > 0; half /= 2) {
         ("class_counts", "    int end", "    for (int i", "    if (threadIdx.x == 0)\n"
          "        for (int k = 0; k < CLASSES; k++) ours[k] = 0;\n    __syncthreads();\n"
          "    int end = min(n, (blockIdx.x + 1) * PIXELS);\n"),
+        ("class_counts", "    int end", "    for (int i", "    if (threadIdx.x == 0) memset(ours,"
+         " 0, sizeof(ours));\n    __syncthreads();\n"
+         "    int end = min(n, (blockIdx.x + 1) * PIXELS);\n"),
         ("nearest_grad", "    if (row >= H", "}", GATHER),
+        ("nearest_grad", "    if (row >= H", "}", ONE_OF_EACH_SQUARE),
         ("row_sums", "        volatile", "", SHUFFLES),
         ("row_sums", "    if (t < 32)", "", STRAIGHT_ON),
         ("row_sums", "        volatile", "        if (t == 0)", FEWER_LANES),

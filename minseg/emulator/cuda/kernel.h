@@ -40,6 +40,18 @@ MINSEG_CALLER void run_block(void (*k)(P...), void** arguments) {
 }
 }  // namespace minseg
 
+// clang turns a kernel's memset into the watched one by itself; g++ would call the C library's.
+#if defined(MINSEG_WATCH) && !defined(__clang__)
+extern "C" {
+void* __tsan_memset(void*, int, size_t);
+void* __tsan_memcpy(void*, const void*, size_t);
+void* __tsan_memmove(void*, const void*, size_t);
+}
+#define memset(...) __tsan_memset(__VA_ARGS__)
+#define memcpy(...) __tsan_memcpy(__VA_ARGS__)
+#define memmove(...) __tsan_memmove(__VA_ARGS__)
+#endif
+
 #ifdef MINSEG_WATCH
 #define MINSEG_ENTRIES(symbol, ...)                                                        \
     extern "C" MINSEG_CALLER void minseg_entry(void** arguments) { \

@@ -238,31 +238,38 @@ using minseg::Kind;
     void __tsan_volatile_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, true); }       \
     void __tsan_unaligned_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, false); }       \
     void __tsan_unaligned_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, false); }
+
+// Of many bytes, in words: as the loop that a GPU runs.
+static void see_range(const void* p, size_t n, Kind kind, void* code) {
+    for (size_t i = 0; i < n; i += 4)
+        minseg::see((const char*)p + i, std::min(n - i, size_t(4)), kind, code, false);
+}
+
 extern "C" {
 CALLBACKS(1)
 CALLBACKS(2)
 CALLBACKS(4)
 CALLBACKS(8)
 CALLBACKS(16)
-void __tsan_read_range(void* p, size_t n) { minseg::see(p, n, Kind::READ, CODE, false); }
-void __tsan_write_range(void* p, size_t n) { minseg::see(p, n, Kind::WRITE, CODE, false); }
+void __tsan_read_range(void* p, size_t n) { see_range(p, n, Kind::READ, CODE); }
+void __tsan_write_range(void* p, size_t n) { see_range(p, n, Kind::WRITE, CODE); }
 void __tsan_func_entry(void*) {}
 void __tsan_func_exit() {}
 void __tsan_init() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
 void* __tsan_memcpy(void* to, const void* from, size_t n) {
-    minseg::see(from, n, Kind::READ, CODE, false);
-    minseg::see(to, n, Kind::WRITE, CODE, false);
+    see_range(from, n, Kind::READ, CODE);
+    see_range(to, n, Kind::WRITE, CODE);
     return memcpy(to, from, n);
 }
 void* __tsan_memmove(void* to, const void* from, size_t n) {
-    minseg::see(from, n, Kind::READ, CODE, false);
-    minseg::see(to, n, Kind::WRITE, CODE, false);
+    see_range(from, n, Kind::READ, CODE);
+    see_range(to, n, Kind::WRITE, CODE);
     return memmove(to, from, n);
 }
 void* __tsan_memset(void* to, int value, size_t n) {
-    minseg::see(to, n, Kind::WRITE, CODE, false);
+    see_range(to, n, Kind::WRITE, CODE);
     return memset(to, value, n);
 }
 }
