@@ -127,7 +127,7 @@ assert np.diff([energy.item() for energy in energies]).max() < 1e-10
 # ## The experiment
 #
 # Streets. First the scores of a perfect network: the true shares of the classes in 8x8 pixels,
-# upsampled. Then those of a small DeepLab. *Boundary IoU* looks at outlines (lesson 12).
+# upsampled. Then those of a small DeepLab. *Boundary IoU* looks at outlines (lesson 09).
 
 
 # %%

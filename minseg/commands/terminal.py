@@ -9,11 +9,12 @@ from rich.table import Table
 
 from minseg.evaluate import Evaluation
 
-# Plain text: what is printed holds paths and names, which may look like markup or like numbers.
-# On no terminal (a pipe, a file) the lines are as long as they are.
+# Plain text: what is printed holds paths, names and code, which may look like markup, like numbers,
+# or (the slice x[:m:2]) like emoji. On no terminal (a pipe, a file) lines are as long as they are.
 console = Console(
-    highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120
-)
+    highlight=False, markup=False, emoji=False, soft_wrap=True,
+    width=None if sys.stdout.isatty() else 120,
+)  # fmt: skip
 
 
 def need_folders(command: str, *files: str | None) -> None:

@@ -4,9 +4,9 @@ One process with all cores takes 1.8 times as long, measured on two cores with `
 `fcn-strides`: what a step does between its matrix products mostly runs on one core.
 
 A finished run is a file in the output folder, so that a study that was interrupted goes on where it
-was. The file's name has all that the run depends on, and a digest of the study's own source: a
-study that was changed runs anew. (Of a change elsewhere in minseg it knows nothing: take another
-folder then.)
+was. The file's name has all that the run depends on, and a digest of the study's own source, and of
+that of the function that trains: a study that was changed runs anew. (Of a change elsewhere in
+minseg it knows nothing: take another folder then.)
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from minseg.parallel import get_num_threads
 from minseg.studies.study import Study
 
 Run = dict[str, Any]  # "scores" by arm, "seconds"
+CLAIMS = Path(__file__).resolve().with_name("claims")
 # Of BLAS, whichever NumPy has; the worker sees to minseg's own.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -76,8 +77,11 @@ def file_name(study: Study, training: str, seed: int, steps: int) -> str:
     """Of the run's result: "fcn-8s-seed0-steps100-3f2a91c4.json"."""
     words = "".join(c if c.isalnum() else " " for c in training.lower()).split()
     function = study.trainings[training]
-    source = getsourcefile(getattr(function, "func", function))
-    digest = hashlib.sha256(Path(source or __file__).read_bytes() + training.encode())
+    source = getsourcefile(getattr(function, "func", function)) or __file__
+    claim = CLAIMS / f"{study.name.replace('-', '_')}.py"  # may train by another claim's function
+    sources = {Path(source).resolve(), claim} if claim.is_file() else {Path(source)}
+    text = b"".join(path.read_bytes() for path in sorted(sources))
+    digest = hashlib.sha256(text + training.encode())
     return f"{'-'.join(words)}-seed{seed}-steps{steps}-{digest.hexdigest()[:8]}.json"
 
 

@@ -162,6 +162,13 @@ def test_a_byte_order_mark_and_tabs_are_fine(
     assert main(["exercise", "check", "relu_grad"]) == 0, capsys.readouterr().out
 
 
+def test_code_is_shown_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """rich would make an emoji of :m:, and a style of [red]."""
+    (folder / "relu_grad.py").write_text("grad[:m:2] = x[red]]\n")
+    assert main(["exercise", "check", "relu_grad"]) == 1
+    assert "grad[:m:2] = x[red]]" in capsys.readouterr().out
+
+
 def test_a_null_byte_is_a_syntax_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "relu_grad.py").write_bytes(b"x = 1\0\n")
     assert main(["exercise", "check", "relu_grad"]) == 1

@@ -1,6 +1,7 @@
 """The runner, with a study of its own: arms that return numbers at once, or fail."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -74,6 +75,21 @@ def test_file_names_tell_runs_apart():
         for steps in (1, 11)
     }
     assert len(names) == (3 + 2) * 2 * 2
+
+
+@pytest.mark.parametrize("changed", ["concat_or_add", "skips"])
+def test_a_changed_study_runs_anew(tmp_path, monkeypatch, changed):
+    """concat-or-add trains by the function of `skips`, at widths of its own."""
+    one, training = study("concat-or-add"), "added"
+    before = file_name(one, training, 0, 1)
+    copies = tmp_path / "claims"
+    shutil.copytree(runner.CLAIMS, copies, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(runner, "CLAIMS", copies)
+    monkeypatch.setattr(runner, "getsourcefile", lambda function: str(copies / "skips.py"))
+    assert file_name(one, training, 0, 1) == before
+    with (copies / f"{changed}.py").open("a") as file:
+        file.write("# other widths")
+    assert file_name(one, training, 0, 1) != before
 
 
 def test_a_study_from_the_command_line(tmp_path, capsys):
