@@ -24,7 +24,7 @@ def models_on_torch() -> Any:
     init = types.ModuleType("init")
     init.__dict__.update({**vars(torch.nn.init), "bilinear_": lambda weight: weight})
     nn = types.ModuleType("nn")
-    nn.__dict__.update({**vars(torch.nn), "init": init})
+    nn.__dict__.update({**vars(torch.nn), "init": init, "in_turn": _in_turn})
     package = types.ModuleType("minseg")
     spec = importlib.util.find_spec("minseg")
     package.__path__ = list(spec.submodule_search_locations or ()) if spec else []
@@ -46,3 +46,10 @@ def models_on_torch() -> Any:
         for name in ours():
             del sys.modules[name]
         sys.modules |= saved
+
+
+def _in_turn(input: Any, *modules: Any) -> Any:
+    """minseg.nn.in_turn, as PyTorch computes it: module after module."""
+    for module in modules:
+        input = module(input)
+    return input
