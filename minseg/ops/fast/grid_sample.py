@@ -70,25 +70,27 @@ def grad_weight(grad: Array, pixels: Array, index: Array) -> Array:
 
 
 def grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
-    """The gradient of x (N, C, places); what goes outside is dropped."""
-    (N, C, outputs), T = grad.shape, len(index)
+    """The gradient of x (N, C, places); what would go outside is left out."""
+    N, C, outputs = grad.shape
     dx = np.empty((N, C, places), grad.dtype)
     pairs = np.zeros((-(-C // 2), outputs, 2), grad.dtype)  # of channels; of one left over, and 0
-    shares = np.empty((T, outputs, 2), grad.dtype)
-    total = np.empty((places + 1, 2), grad.dtype)
+    totals = np.empty((len(pairs), places, 2), grad.dtype)
     as_complex = np.result_type(grad.dtype, np.complex64)
 
     for n in range(N):
-        flat = index[:, n].reshape(-1)
-        twice = np.stack([weight[:, n]] * 2, axis=-1)
+        tap = index[:, n].reshape(-1)
+        inside = np.flatnonzero(tap < places)
+        tap, output = tap[inside], inside % max(outputs, 1)
+        twice = np.repeat(weight[:, n].reshape(-1)[inside], 2)
         for lane in range(2):
             pairs[: len(grad[n, lane::2]), :, lane] = grad[n, lane::2]
-        for c, pair in enumerate(pairs):
-            np.multiply(pair, twice, out=shares)
-            total[...] = 0
-            np.add.at(total.view(as_complex)[:, 0], flat, shares.view(as_complex).reshape(-1))
-            channels = dx[n, 2 * c : 2 * c + 2]
-            channels[...] = total[:-1, : len(channels)].T
+        totals[...] = 0
+        for pair, total in zip(pairs.view(as_complex), totals.view(as_complex), strict=True):
+            share = pair[:, 0].take(output)
+            share.view(grad.dtype)[...] *= twice
+            np.add.at(total[:, 0], tap, share)
+        for lane in range(2):
+            dx[n, lane::2] = totals[: len(dx[n, lane::2]), :, lane]
     return dx
 
 
