@@ -259,7 +259,7 @@ def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
     axes = _axes(grid.data, tuple(size), *how)
     indices, taps = zip(*_samples(axes, tuple(size)), strict=True)
     index, weight = (
-        np.stack(each).reshape(len(each), N, outputs)
+        np.stack([values.reshape(N, outputs) for values in each], axis=1)
         for each in (indices, [_weight(axes, tap) for tap in taps])
     )
     pixels = fast.pixels_of(x.reshape(N, C, places))
@@ -271,10 +271,12 @@ def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
         if input.requires_grad:
             dx = fast.grad_input(grad, index, weight, places).reshape(x.shape)
         if grid.requires_grad:
-            values = fast.grad_weight(grad, pixels, index).reshape(len(taps), N * outputs)
+            values = fast.grad_weight(grad, pixels, index).swapaxes(0, 1)
             d_grid = np.empty(grid.shape, grid.dtype)
             for d in range(len(size)):
-                moved = [v * _weight(axes, tap, d) for v, tap in zip(values, taps, strict=True)]
+                moved = [
+                    v.ravel() * _weight(axes, tap, d) for v, tap in zip(values, taps, strict=True)
+                ]
                 d_grid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
         return dx, d_grid
 

@@ -1,6 +1,6 @@
 """Sampling on the CPU, with the taps given.
 
-    y[n, :, o] = sum over t of weight[t, n, o] x[n, :, index[t, n, o]]
+    y[n, :, o] = sum over t of weight[n, t, o] x[n, :, index[n, t, o]]
 
 The plain parts find the taps anew in each of the three, and read x one number at a time. Here
 
@@ -12,7 +12,7 @@ The plain parts find the taps anew in each of the three, and read x one number a
   one: two channels are added at once, as its real and its imaginary part. It goes on in the order
   of the outputs, in one thread (it does not release the interpreter's lock): the same each time.
 
-Shapes: x (N, C, places), index and weight (T, N, outputs) with index = places for outside, which
+Shapes: x (N, C, places), index and weight (N, T, outputs) with index = places for outside, which
         reads 0 -> y (N, C, outputs)
 """
 
@@ -38,14 +38,14 @@ def pixels_of(x: Array) -> Array:
 
 def forward(pixels: Array, index: Array, weight: Array) -> Array:
     """Of `pixels_of(x)`: y (N, C, outputs)."""
-    (N, _, C), (T, _, outputs) = pixels.shape, index.shape
+    (N, _, C), (_, T, outputs) = pixels.shape, index.shape
     y = np.empty((N, C, outputs), pixels.dtype)
     blocks = _blocks(N, outputs, T * C)
 
     def one_block(i: int) -> None:
         n, o = blocks[i]
-        found = pixels[n].take(index[:, n, o].reshape(-1), axis=0)
-        found *= _spread(weight[:, n, o].reshape(-1), C)
+        found = pixels[n].take(index[n, :, o].reshape(-1), axis=0)
+        found *= _spread(weight[n, :, o].reshape(-1), C)
         y[n, :, o] = np.add.reduce(found.reshape(T, -1, C), axis=0).T
 
     parallel_for(one_block, len(blocks))
@@ -53,17 +53,17 @@ def forward(pixels: Array, index: Array, weight: Array) -> Array:
 
 
 def grad_weight(grad: Array, pixels: Array, index: Array) -> Array:
-    """The gradient of the weights (T, N, outputs): the sum over channels of grad * x."""
-    (N, _, C), (T, _, outputs) = pixels.shape, index.shape
+    """The gradient of the weights (N, T, outputs): the sum over channels of grad * x."""
+    (N, _, C), (_, T, outputs) = pixels.shape, index.shape
     result = np.empty(index.shape, pixels.dtype)
     blocks = _blocks(N, outputs, T * C)
     ones = np.ones(C, pixels.dtype)
 
     def one_block(i: int) -> None:
         n, o = blocks[i]
-        found = pixels[n].take(index[:, n, o].reshape(-1), axis=0).reshape(T, -1, C)
+        found = pixels[n].take(index[n, :, o].reshape(-1), axis=0).reshape(T, -1, C)
         found *= np.ascontiguousarray(grad[n, :, o].T)
-        result[:, n, o] = found @ ones
+        result[n, :, o] = found @ ones
 
     parallel_for(one_block, len(blocks))
     return result
@@ -78,10 +78,10 @@ def grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
     as_complex = np.result_type(grad.dtype, np.complex64)
 
     for n in range(N):
-        tap = index[:, n].reshape(-1)
+        tap = index[n].reshape(-1)
         inside = np.flatnonzero(tap < places)
         tap, output = tap[inside], inside % max(outputs, 1)
-        twice = np.repeat(weight[:, n].reshape(-1)[inside], 2)
+        twice = np.repeat(weight[n].reshape(-1)[inside], 2)
         for lane in range(2):
             pairs[: len(grad[n, lane::2]), :, lane] = grad[n, lane::2]
         totals[...] = 0
