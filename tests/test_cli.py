@@ -120,6 +120,27 @@ def test_errors_are_one_line(run, capsys, tmp_path):
     assert "scores.json: there is no such folder" in fails(capsys, *command)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bench --ops relu --json",
+        "bench --growth",
+        "sanitize saxpy --json",
+        "profile saxpy --figure",
+        "compare relu --json",
+    ],
+)
+def test_a_missing_folder_is_noticed_before_the_work(words, capsys, tmp_path, monkeypatch):
+    def work(*_, **__):
+        raise AssertionError("has begun")
+
+    monkeypatch.setattr("minseg.bench.run.machine", work)
+    monkeypatch.setattr("minseg.emulator.sanitize.run_cli", work)
+    monkeypatch.setattr("minseg.emulator.profile.run_cli", work)
+    message = fails(capsys, *words.split(), tmp_path / "nowhere" / "file")
+    assert "there is no such folder" in message
+
+
 def test_missing_data_says_what_to_do(capsys, monkeypatch):
     monkeypatch.delenv("MINSEG_DATA", raising=False)
     assert "--data-root" in fails(capsys, "train", "--data", "camvid", "--epochs", "1")

@@ -44,6 +44,7 @@ def sanitize(targets: list[str], json: str | None) -> int:
     """Print the sanitizer's findings; 1 if there are any, 2 if a kernel could not be checked."""
     from minseg.emulator.sanitize import run_cli
 
+    need_folders("sanitize", json)
     return run_cli(targets, json)
 
 
@@ -51,6 +52,7 @@ def profile(targets: list[str], figure: str | None) -> int:
     """Print profiles, and maybe draw one; 2 if a kernel has no sample line."""
     from minseg.emulator.profile import run_cli
 
+    need_folders("profile", figure)
     return run_cli(targets, figure)
 
 

@@ -4,7 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from minseg.checkpoint import write_atomically
-from minseg.commands.terminal import console
+from minseg.commands.terminal import console, need_folders
 
 
 def bench(
@@ -25,6 +25,7 @@ def bench(
         return 0
     if explain is not None:
         return _explain(explain)
+    need_folders("bench", growth, json)
     everything = ops is None and models is None and growth is None
     timings: list[run.Timing] = []
     machine = run.machine()
