@@ -120,6 +120,14 @@ def test_errors_are_one_line(run, capsys, tmp_path):
     assert "scores.json: there is no such folder" in fails(capsys, *command)
 
 
+def test_no_run_is_overwritten(run, capsys):
+    before = (run / "best.safetensors").read_bytes()
+    for command in ("demo --seconds 1", "train --steps 1"):
+        message = fails(capsys, *command.split(), "--data", "shapes", "--out", run)
+        assert "has a run already" in message
+    assert (run / "best.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "words",
     [

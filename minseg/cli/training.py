@@ -14,7 +14,7 @@ def demo(commands: Commands) -> None:
                         help="street scenes, or circles, rectangles and triangles")  # fmt: skip
     parser.add_argument("--seconds", type=positive(float), default=40.0, metavar="S",
                         help="train no longer than this (default: 40)")  # fmt: skip
-    parser.add_argument("--out", default="out/demo", metavar="DIR",
+    parser.add_argument("--out", metavar="DIR",
                         help="where the figure goes (default: out/demo)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N")
 

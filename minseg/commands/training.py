@@ -29,10 +29,11 @@ def train(resume: str | None, out: str | None, **options: Any) -> int:
     return _fit(trainer)
 
 
-def demo(data: str, seconds: float, out: str, seed: int) -> int:
-    """Train for `seconds` on drawn images; figure and IoU."""
+def demo(data: str, seconds: float, out: str | None, seed: int) -> int:
+    """Train for `seconds` on drawn images; figure and IoU. Without `out`, over the last demo."""
     from minseg.demo import Demo
 
+    out = "out/demo" if out is None else str(_unused(out))
     trainer = Demo(data, seconds, seed, out)
     code = _fit(trainer)
     if trainer.last_evaluation is not None:
@@ -93,12 +94,17 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
 def _new_run(out: str | None, model: str, data: str) -> Path:
     """The folder of a new run, which no earlier run lies in."""
     if out is not None:
-        if (Path(out) / "last.safetensors").exists():
-            raise ValueError(f"--out {out}: has a run already; --resume it, or choose another name")
-        return Path(out)
+        return _unused(out)
     base = f"{model}-{Path(data.partition(':')[2]).name or data}"
     run, number = Path("runs") / base, 1
     while run.exists():
         number += 1
         run = Path("runs") / f"{base}-{number}"
     return run
+
+
+def _unused(out: str) -> Path:
+    """The folder. Raises ValueError if a run lies there, whose weights would be overwritten."""
+    if (Path(out) / "last.safetensors").exists():
+        raise ValueError(f"--out {out}: has a run already; choose another name, or train --resume")
+    return Path(out)
