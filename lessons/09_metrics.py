@@ -227,7 +227,7 @@ codes = 19 * np.arange(19, dtype=np.uint8) + np.arange(19, dtype=np.uint8)
 print(f"19 classes, t K + p of what is right, in uint8: {codes}")
 gone = np.array(classes)[of_class["a network"] < 0.2]
 print(f"the claim: {table['a network'][0]:.2f} of the network's pixels are right; gone: {gone}")
-# --seed 0 to 3: 0.89 to 0.90; no poles 0.99, moved 0.95; person and pole are gone each time.
+# --seed 0 to 3, 7: 0.88 to 0.90; no poles 0.99, moved 0.95; person and pole are gone each time.
 assert table["no poles"][0] > table["moved by a pixel"][0] + 0.02, table
 assert lesson.fast or (table["a network"][0] > 0.8 and len(gone) > 1), of_class
 

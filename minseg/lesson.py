@@ -18,6 +18,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg import nn, optim, viz
+from minseg.array import to_device
 from minseg.random import manual_seed
 from minseg.tensor import Tensor, no_grad
 
@@ -131,6 +132,10 @@ def start(arguments: Sequence[str] | None = None) -> Lesson:
     options, unknown = parser.parse_known_args(arguments)
     if unknown and not _in_notebook():
         parser.error(f"unknown argument {unknown[0]!r}")
+    try:
+        to_device(np.empty(0, np.float32), options.device)
+    except (ValueError, RuntimeError) as error:
+        parser.error(str(error))
     manual_seed(options.seed)
     return Lesson(options.fast, options.seed, options.device, options.out)
 

@@ -72,7 +72,10 @@ def test_what_takes_longer_is_marked(shelf: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.parametrize("name", ["7", "07", "07_a_name", "a_name"])
-def test_run(shelf: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run(
+    shelf: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minseg.lesson.to_device", lambda array, device: array)  # a GPU's
     before = list(sys.argv)
     words = ["--fast", "--seed", "4", "--device", "cuda", "--out", "somewhere"]
     assert main(["lesson", "run", name, *words]) == 0

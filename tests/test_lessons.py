@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from minseg import lesson, nn
+from minseg.array import has_gpu
 from minseg.viz import OKABE_ITO
 
 FOLDER = Path(__file__).parents[1] / "lessons"
@@ -77,7 +78,8 @@ def test_code(path: Path) -> None:
     assert any(isinstance(node, ast.Assert) for node in ast.walk(tree))
 
 
-def test_start_reads_the_command_line(tmp_path: Path) -> None:
+def test_start_reads_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesson, "to_device", lambda array, device: array)  # as if there were a GPU
     got = lesson.start(["--fast", "--seed", "3", "--device", "cuda", "--out", str(tmp_path)])
     assert (got.fast, got.seed, got.device, got.out) == (True, 3, "cuda", tmp_path)
     assert lesson.start([]) == lesson.Lesson(False, 0, "cpu", Path("out"))
@@ -87,6 +89,17 @@ def test_start_refuses_a_typing_error(capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit):
         lesson.start(["--fats"])
     assert "--fats" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("device", "message"), [("gpu", '"cpu", "cuda"'), ("cuda:999", "cuda")])
+def test_start_refuses_a_device_that_is_not_there(
+    device: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if has_gpu() and device != "gpu":
+        pytest.skip("CuPy raises an error of its own for a number too high")
+    with pytest.raises(SystemExit):
+        lesson.start(["--device", device])
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("passed", [["--f=/tmp/kernel.json"], ["-f", "/tmp/kernel.json"]])
