@@ -111,7 +111,7 @@ def override(op: str, **parts: Callable[..., Any]) -> Iterator[None]:
         raise ValueError(f"override {op}: no part {unknown[0]!r}; it has {sorted(target.numpy)}")
     kept = sorted(set(target.numpy) - set(parts))
     if kept:
-        warnings.warn(f"override {op}: {', '.join(kept)} stays minseg's own", stacklevel=3)
+        warnings.warn(f"override {op}: minseg's own stays for {', '.join(kept)}", stacklevel=3)
     before = dict(target.overrides)
     target.overrides.update(parts)
     try:
