@@ -23,8 +23,8 @@ RECORDED = Path(__file__).with_name("recorded")
 class Result:
     """A study's outcome; it stands for itself, whatever becomes of the study's code.
 
-    scores: of each arm, one a seed, in the order of `seeds`. seconds: of each training, likewise.
-    made: the command, the date, versions and machine.
+    scores: of each arm, one a seed, in the order of `seeds`. seconds of CPU time: of each training,
+    likewise. made: the command, the date, versions and machine.
     """
 
     name: str
