@@ -110,8 +110,8 @@ def segnet_by_hand(net: SegNet, x: Tensor) -> Tensor:
 
 library = SegNet(7, width=4, depth=11).eval()
 image = Tensor(rng.random((2, 3, 45, 60), dtype=np.float32))  # 23x30, 12x15, 6x8, 3x4, 2x2
-with no_grad():
-    assert np.array_equal(segnet_by_hand(library, image).numpy(), library(image).numpy())
+# Not in no_grad(), where the library folds norms into convolutions, and the last bits differ.
+assert np.array_equal(segnet_by_hand(library, image).numpy(), library(image).numpy())
 print("SegNet by hand, with 2 bits a place, and the library's: equal, bit for bit")
 
 # %% [markdown]
