@@ -23,8 +23,9 @@ RECORDED = Path(__file__).with_name("recorded")
 class Result:
     """A study's outcome; it stands for itself, whatever becomes of the study's code.
 
-    scores: of each arm, one a seed, in the order of `seeds`. seconds of CPU time: of each training,
-    likewise. made: the command, the date, versions and machine.
+    scores: of each arm, one a seed, in the order of `seeds`. seconds: of each training, likewise;
+    of CPU time, but for what was recorded on 2026-11-21, by the clock and beside other work: there
+    the least of the seeds says most. made: the command, the date, versions and machine.
     """
 
     name: str

@@ -55,9 +55,7 @@ def cross_entropy(
 
         def one_block(index: int) -> None:
             n, p = blocks[index]
-            with np.errstate(
-                invalid="ignore"
-            ):  # where no pixel is left, the mean's gradient is NaN
+            with np.errstate(invalid="ignore"):  # no pixel is left: the mean's gradient is NaN
                 g = np.where(valid[n, p], grad[n, p] * weight[n, p], 0)
             np.multiply(powers[n, :, p], (g / total[n, p])[:, None], out=dx[n, :, p])
             flat[places[n, p]] -= g

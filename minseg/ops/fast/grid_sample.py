@@ -6,8 +6,7 @@ The plain parts find the taps anew in each of the three, and read x one number a
 
 - the taps are found once, and kept for the backward pass;
 - x is turned so that a pixel's channels lie side by side: one index fetches all of them;
-- a weight meets all channels of its pixel. NumPy repeats a column slowly along short rows, so it is
-  spread by a product of matrices, (weight, 0) (1, 0)^T;
+- a weight meets all channels of its pixel, spread over them by a product of matrices (outer.py);
 - the scatter of the input gradient, `np.add.at`, takes as long for a complex number as for a real
   one: two channels are added at once, as its real and its imaginary part. It goes on in the order
   of the outputs, in one thread (it does not release the interpreter's lock): the same each time.
@@ -19,6 +18,7 @@ Shapes: x (N, C, places), index and weight (N, T, outputs) with index = places f
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.fast.outer import outer
 from minseg.parallel import parallel_for
 
 ELEMENTS_A_BLOCK = 2**19  # that are fetched at once: outputs, taps and channels
@@ -41,11 +41,12 @@ def forward(pixels: Array, index: Array, weight: Array) -> Array:
     (N, _, C), (_, T, outputs) = pixels.shape, index.shape
     y = np.empty((N, C, outputs), pixels.dtype)
     blocks = _blocks(N, outputs, T * C)
+    ones = np.ones(C, pixels.dtype)
 
     def one_block(i: int) -> None:
         n, o = blocks[i]
         found = pixels[n].take(index[n, :, o].reshape(-1), axis=0)
-        found *= _spread(weight[n, :, o].reshape(-1), C)
+        found *= outer(weight[n, :, o].reshape(-1), ones)
         y[n, :, o] = np.add.reduce(found.reshape(T, -1, C), axis=0).T
 
     parallel_for(one_block, len(blocks))
@@ -98,10 +99,3 @@ def _blocks(images: int, outputs: int, each: int) -> list[tuple[int, slice]]:
     """An image and a slice of its outputs, each of which takes so many elements."""
     step = max(1, ELEMENTS_A_BLOCK // max(each, 1))
     return [(n, slice(o, o + step)) for n in range(images) for o in range(0, outputs, step)]
-
-
-def _spread(weight: Array, channels: int) -> Array:
-    """(outputs,) -> (outputs, channels), each one repeated."""
-    left, right = np.zeros((len(weight), 2), weight.dtype), np.zeros((2, channels), weight.dtype)
-    left[:, 0], right[0] = weight, 1
-    return left @ right

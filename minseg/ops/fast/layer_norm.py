@@ -5,8 +5,7 @@ along it. Here a group is a row of perhaps 64 elements, and a call of a sum, or 
 one number, costs more than the elements. So all that is done row by row is a product of BLAS's:
 
 - sums along the rows, of many rows at once, are products with a vector of ones, or of the weights;
-- a number a row times a weight a column, r w, is a product of matrices with an inner length of 2,
-  the second of them 0: a length of 1 is no case that BLAS is quick at.
+- a number a row times a weight a column, r w, is a product of matrices, too (outer.py).
 
 What is normalised is kept, as d = x - mean, from the forward to the backward pass, which needs
 nothing else of x. In the terms of normalization.py, with sums over a row of K,
@@ -19,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.fast.outer import outer
 from minseg.ops.normalization import blocks_of, inverse_deviation
 from minseg.parallel import parallel_for
 
@@ -45,7 +45,7 @@ def layer_norm(
         r[block] = inverse
         if not (abs(rest * inverse) <= np.finfo(x.dtype).eps / 2).all():
             part -= rest[:, None]  # more than the rounding of results, which are of about 1
-        np.multiply(part, _outer(inverse, w, out), out=out)
+        np.multiply(part, outer(inverse, w, out), out=out)
         if bias is not None:
             out += bias.reshape(K)
 
@@ -60,7 +60,7 @@ def layer_norm(
             product = g * part
             dw[index], db[index] = inverse @ product, np.ones(len(g), x.dtype) @ g
             slope = inverse**3 * (product @ w) / K
-            np.multiply(g, _outer(inverse, w, out), out=out)
+            np.multiply(g, outer(inverse, w, out), out=out)
             average = out @ np.ones(K, x.dtype) / K
             np.multiply(part, slope[:, None], out=product)
             product += average[:, None]
@@ -71,10 +71,3 @@ def layer_norm(
 
     parallel_for(forward, len(blocks))
     return y, grad
-
-
-def _outer(column: Array, row: Array, out: Array) -> Array:
-    """column[:, None] * row, written into `out`."""
-    left, right = np.zeros((len(column), 2), row.dtype), np.zeros((2, len(row)), row.dtype)
-    left[:, 0], right[0] = column, row
-    return np.matmul(left, right, out=out)
