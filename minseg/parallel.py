@@ -10,7 +10,7 @@ step was seen to go there. So an op holds BLAS to the thread that calls it, and 
 cut into blocks as everything else is. Between ops BLAS has its threads, for whoever else uses it.
 
 Blocks never share an output element, and what sums are cut into is added up in a fixed order. How
-they are cut does not depend on the number of threads: neither does the result, to the last bit.
+sums are cut does not depend on the number of threads: neither does the result, to the last bit.
 """
 
 import os
