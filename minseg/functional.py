@@ -19,6 +19,7 @@ from minseg.ops.activation import softplus as softplus
 from minseg.ops.activation import tanh as tanh
 from minseg.ops.adaptive_pool import adaptive_avg_pool2d as adaptive_avg_pool2d
 from minseg.ops.adaptive_pool import adaptive_max_pool2d as adaptive_max_pool2d
+from minseg.ops.affine_grid import affine_grid as affine_grid
 from minseg.ops.attention import scaled_dot_product_attention as scaled_dot_product_attention
 from minseg.ops.avg_pool import avg_pool2d as avg_pool2d
 from minseg.ops.bias_activation import bias_activation as bias_activation
@@ -37,7 +38,6 @@ from minseg.ops.focal_loss import sigmoid_focal_loss as sigmoid_focal_loss
 from minseg.ops.fold import fold as fold
 from minseg.ops.fold import unfold as unfold
 from minseg.ops.gelu import gelu as gelu
-from minseg.ops.grid_sample import affine_grid as affine_grid
 from minseg.ops.grid_sample import grid_sample as grid_sample
 from minseg.ops.interpolate import interpolate as interpolate
 from minseg.ops.linear import linear as linear

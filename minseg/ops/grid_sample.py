@@ -20,8 +20,6 @@ Source: Jaderberg et al., "Spatial Transformer Networks", 2015, eq. 1, 5-7
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -32,6 +30,7 @@ from minseg.ops.checks import check_tensor
 from minseg.ops.fast import grid_sample as fast
 from minseg.ops.interpolate import cubic_kernel, linear_kernel
 from minseg.ops.op import Op, launch
+from minseg.ops.taps import find_taps, samples, weight_of
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
@@ -81,106 +80,6 @@ def _inside_by_definition(p: float, size: int, padding_mode: str, align_corners:
     return min(max(p, 0), size - 1)
 
 
-@dataclass(frozen=True)
-class Taps:
-    """Along one axis, for every output: which elements, their weights, and d weight / d grid."""
-
-    index: Array  # (T, outputs); `size` stands for outside
-    weight: Array  # (T, outputs)
-    slope: Array  # (T, outputs)
-
-
-def _taps(grid: Array, size: int, mode: str, padding_mode: str, align_corners: bool) -> Taps:
-    half = grid.dtype.type(((size - 1) if align_corners else size) / 2)
-    place = (grid + 1) * half if align_corners else (grid + 1) * half - grid.dtype.type(0.5)
-    slope = np.full_like(place, half)
-    if mode != "bicubic":
-        place, sign = _inside(place, size, padding_mode, align_corners)
-        slope *= sign
-    if mode == "nearest":
-        index = _index(np.rint(place)[None], size, "zeros", align_corners)
-        return Taps(index, np.ones_like(place)[None], np.zeros_like(place)[None])
-
-    first, number = (-1, 4) if mode == "bicubic" else (0, 2)
-    step = np.arange(first, first + number, dtype=grid.dtype)[:, None]
-    tap = np.floor(place) + step
-    with np.errstate(invalid="ignore"):  # an infinite place: NaN, as in PyTorch
-        s = (place - np.floor(place)) - step
-    if mode == "bicubic":
-        weight, d_weight = cubic_kernel(abs(s)), _cubic_slope(abs(s)) * np.sign(s)
-        index = _index(tap, size, padding_mode, align_corners)
-    else:
-        weight = np.stack([1 - s[0], s[0]])
-        d_weight = np.array([[-1], [1]], grid.dtype)
-        index = _index(tap, size, "zeros", align_corners)
-    return Taps(index, weight.astype(grid.dtype), (d_weight * slope).astype(grid.dtype))
-
-
-def _cubic_slope(s: Array, a: float = -0.75) -> Array:
-    """dk / ds of the cubic kernel."""
-    near = (3 * (a + 2) * s - 2 * (a + 3)) * s
-    far = (3 * a * s - 10 * a) * s + 8 * a
-    return np.where(s <= 1, near, np.where(s >= 2, 0, far))
-
-
-def _inside(place: Array, size: int, padding_mode: str, align_corners: bool) -> tuple[Array, Array]:
-    """The place that is looked up, and its derivative: 1, -1 where mirrored, 0 where held."""
-    sign = np.ones_like(place)
-    if padding_mode == "zeros":
-        return place, sign
-    if padding_mode == "reflection":
-        low, span = (0.0, size - 1.0) if align_corners else (-0.5, float(size))
-        if span == 0:
-            return np.zeros_like(place), np.zeros_like(place)
-        with np.errstate(invalid="ignore"):  # an infinite place has no mirror image: see below
-            distance = abs(place - place.dtype.type(low))
-            rest = np.fmod(distance, place.dtype.type(span))
-            odd = np.floor(distance / span) % 2 == 1
-        sign = np.where(odd, -1, 1) * np.where(place < low, -1, 1)
-        place = (np.where(odd, span - rest, rest) + low).astype(place.dtype)
-    held = ~((place > 0) & (place < size - 1))
-    place = np.nan_to_num(place, nan=0, posinf=np.inf, neginf=-np.inf)
-    return place.clip(0, size - 1), np.where(held, 0, sign).astype(place.dtype)
-
-
-def _index(tap: Array, size: int, padding_mode: str, align_corners: bool) -> Array:
-    """Whole places as indices; `size` for outside."""
-    tap, _ = _inside(tap, size, padding_mode, align_corners)
-    inside = (tap >= 0) & (tap < size)  # False for NaN
-    return np.where(inside, tap, size).astype(np.intp)
-
-
-def _samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[int]]]:
-    """For each combination of taps: the index into a flat image, and the axes' tap numbers."""
-    outside = math.prod(size)
-    for taps in product(*(range(len(axis.index)) for axis in axes)):
-        flat, beyond = np.zeros_like(axes[0].index[0]), False
-        for axis, t, length in zip(axes, taps, size, strict=True):
-            flat = flat * length + axis.index[t]
-            beyond = beyond | (axis.index[t] == length)
-        yield np.where(beyond, outside, flat), list(taps)
-
-
-def _axes(
-    grid: Array, size: tuple[int, ...], mode: str, padding_mode: str, align_corners: bool
-) -> list[Taps]:
-    """The taps of one image's grid (*out, D), an axis of size after the other."""
-    flat = grid.reshape(-1, len(size))
-    return [
-        _taps(flat[:, -1 - d], length, mode, padding_mode, align_corners)
-        for d, length in enumerate(size)
-    ]
-
-
-def _weight(axes: list[Taps], taps: list[int], slope_of: int | None = None) -> Array:
-    """The product of the axes' weights, of one axis the slope instead."""
-    factors = [
-        axis.slope[t] if d == slope_of else axis.weight[t]
-        for d, (axis, t) in enumerate(zip(axes, taps, strict=True))
-    ]
-    return math.prod(factors[1:], start=factors[0])
-
-
 def _flat_with_zero(image: Array) -> Array:
     """(C, *size) -> (C, places + 1): what lies outside is 0."""
     flat = image.reshape(image.shape[0], -1)
@@ -194,11 +93,11 @@ def _forward_numpy(
     y = np.empty((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
 
     def one_image(n: int) -> None:
-        axes = _axes(grid[n], size, mode, padding_mode, align_corners)
+        axes = find_taps(grid[n], size, mode, padding_mode, align_corners)
         image = _flat_with_zero(x[n])
         total = np.zeros((x.shape[1], grid[n, ..., 0].size), x.dtype)
-        for index, taps in _samples(axes, size):
-            total += image.take(index, axis=1) * _weight(axes, taps)
+        for index, taps in samples(axes, size):
+            total += image.take(index, axis=1) * weight_of(axes, taps)
         y[n] = total.reshape(y.shape[1:])
 
     parallel_for(one_image, x.shape[0])
@@ -218,10 +117,10 @@ def _grad_input_numpy(
     dx = np.empty(x_shape, grad.dtype)
 
     def one_image(n: int) -> None:
-        axes = _axes(grid[n], size, mode, padding_mode, align_corners)
-        indices, taps = zip(*_samples(axes, size), strict=True)
+        axes = find_taps(grid[n], size, mode, padding_mode, align_corners)
+        indices, taps = zip(*samples(axes, size), strict=True)
         index = np.concatenate(indices)  # a tap after the other
-        weights = np.stack([_weight(axes, each) for each in taps])
+        weights = np.stack([weight_of(axes, each) for each in taps])
         for channel, share in zip(dx[n], grad[n].reshape(x_shape[1], -1), strict=True):
             total = np.bincount(index, (weights * share).ravel(), minlength=places + 1)
             channel[...] = total[:-1].reshape(size)
@@ -238,13 +137,13 @@ def _grad_grid_numpy(
     d_grid = np.zeros(grid.shape, grid.dtype)
 
     def one_image(n: int) -> None:
-        axes = _axes(grid[n], size, mode, padding_mode, align_corners)
+        axes = find_taps(grid[n], size, mode, padding_mode, align_corners)
         image, g = _flat_with_zero(x[n]), grad[n].reshape(x.shape[1], -1)
         total = d_grid[n].reshape(-1, len(size))
-        for index, taps in _samples(axes, size):
+        for index, taps in samples(axes, size):
             value = (g * image.take(index, axis=1)).sum(axis=0)
             for d in range(len(size)):
-                total[:, -1 - d] += value * _weight(axes, taps, slope_of=d)
+                total[:, -1 - d] += value * weight_of(axes, taps, slope_of=d)
         d_grid[n] = total.reshape(grid.shape[1:])
 
     if mode != "nearest":
@@ -256,11 +155,11 @@ def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
     """The op on NumPy arrays: the taps of all images are found once, for all parts."""
     x, (N, C, *size) = input.data, input.shape
     places, outputs = math.prod(size), math.prod(grid.shape[1:-1])
-    axes = _axes(grid.data, tuple(size), *how)
-    indices, taps = zip(*_samples(axes, tuple(size)), strict=True)
+    axes = find_taps(grid.data, tuple(size), *how)
+    indices, taps = zip(*samples(axes, tuple(size)), strict=True)
     index, weight = (
         np.stack([values.reshape(N, outputs) for values in each], axis=1)
-        for each in (indices, [_weight(axes, tap) for tap in taps])
+        for each in (indices, [weight_of(axes, tap) for tap in taps])
     )
     pixels = fast.pixels_of(x.reshape(N, C, places))
     y = fast.forward(pixels, index, weight).reshape(N, C, *grid.shape[1:-1])
@@ -275,7 +174,7 @@ def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
             d_grid = np.empty(grid.shape, grid.dtype)
             for d in range(len(size)):
                 moved = [
-                    v.ravel() * _weight(axes, tap, d) for v, tap in zip(values, taps, strict=True)
+                    v.ravel() * weight_of(axes, tap, d) for v, tap in zip(values, taps, strict=True)
                 ]
                 d_grid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
         return dx, d_grid
@@ -406,23 +305,3 @@ def grid_sample(
         return dx, d_grid
 
     return record("grid_sample", y, (input, grid), backward)
-
-
-def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
-    """The grid (N, H, W, 2) that moves an image (N, C, H, W) of `size` by theta (N, 2, 3).
-
-    grid[n, h, w] = theta[n] (x, y, 1), with x and y from -1 to 1 as in `grid_sample`. Raises
-    ValueError for another shape of theta or a size that is not (N, C, H, W), all positive.
-    """
-    check_tensor("affine_grid", "theta", theta, ndim=3)
-    if len(size) != 4 or min(size) < 1 or theta.shape != (size[0], 2, 3):
-        raise ValueError(
-            f"affine_grid: theta has shape {theta.shape} and size is {tuple(size)}, needs "
-            "(N, 2, 3) and (N, C, H, W)"
-        )
-    y, x = (
-        np.linspace(-1, 1, n) * (1 if align_corners and n > 1 else (n - 1) / n) for n in size[2:]
-    )
-    places = np.stack([*np.meshgrid(x, y), np.ones(size[2:])], axis=-1).astype(theta.dtype)
-    base = Tensor(places.reshape(1, -1, 3)).to(theta.device)
-    return (base @ theta.transpose(1, 2)).reshape(size[0], *size[2:], 2)

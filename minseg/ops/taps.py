@@ -1,0 +1,116 @@
+"""Where grid_sample looks: the taps of each output, an axis of the image after the other.
+
+A grid value names a place along an axis; `padding_mode` says what is looked up for a place outside;
+the taps are the elements around it, each with the weight that the kernel of interpolation gives it,
+and with that weight's derivative by the grid value. Along several axes, weights multiply.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.interpolate import cubic_kernel
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Along one axis, for every output: which elements, their weights, and d weight / d grid."""
+
+    index: Array  # (T, outputs); `size` stands for outside
+    weight: Array  # (T, outputs)
+    slope: Array  # (T, outputs)
+
+
+def find_taps(
+    grid: Array, size: tuple[int, ...], mode: str, padding_mode: str, align_corners: bool
+) -> list[Taps]:
+    """The taps of one image's grid (*out, D), an axis of size after the other."""
+    flat = grid.reshape(-1, len(size))
+    return [
+        _taps(flat[:, -1 - d], length, mode, padding_mode, align_corners)
+        for d, length in enumerate(size)
+    ]
+
+
+def samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[int]]]:
+    """For each combination of taps: the index into a flat image, and the axes' tap numbers."""
+    outside = math.prod(size)
+    for taps in product(*(range(len(axis.index)) for axis in axes)):
+        flat, beyond = np.zeros_like(axes[0].index[0]), False
+        for axis, t, length in zip(axes, taps, size, strict=True):
+            flat = flat * length + axis.index[t]
+            beyond = beyond | (axis.index[t] == length)
+        yield np.where(beyond, outside, flat), list(taps)
+
+
+def weight_of(axes: list[Taps], taps: list[int], slope_of: int | None = None) -> Array:
+    """The product of the axes' weights, of one axis the slope instead."""
+    factors = [
+        axis.slope[t] if d == slope_of else axis.weight[t]
+        for d, (axis, t) in enumerate(zip(axes, taps, strict=True))
+    ]
+    return math.prod(factors[1:], start=factors[0])
+
+
+def _taps(grid: Array, size: int, mode: str, padding_mode: str, align_corners: bool) -> Taps:
+    half = grid.dtype.type(((size - 1) if align_corners else size) / 2)
+    place = (grid + 1) * half if align_corners else (grid + 1) * half - grid.dtype.type(0.5)
+    slope = np.full_like(place, half)
+    if mode != "bicubic":
+        place, sign = _inside(place, size, padding_mode, align_corners)
+        slope *= sign
+    if mode == "nearest":
+        index = _index(np.rint(place)[None], size, "zeros", align_corners)
+        return Taps(index, np.ones_like(place)[None], np.zeros_like(place)[None])
+
+    first, number = (-1, 4) if mode == "bicubic" else (0, 2)
+    step = np.arange(first, first + number, dtype=grid.dtype)[:, None]
+    tap = np.floor(place) + step
+    with np.errstate(invalid="ignore"):  # an infinite place: NaN, as in PyTorch
+        s = (place - np.floor(place)) - step
+    if mode == "bicubic":
+        weight, d_weight = cubic_kernel(abs(s)), _cubic_slope(abs(s)) * np.sign(s)
+        index = _index(tap, size, padding_mode, align_corners)
+    else:
+        weight = np.stack([1 - s[0], s[0]])
+        d_weight = np.array([[-1], [1]], grid.dtype)
+        index = _index(tap, size, "zeros", align_corners)
+    return Taps(index, weight.astype(grid.dtype), (d_weight * slope).astype(grid.dtype))
+
+
+def _cubic_slope(s: Array, a: float = -0.75) -> Array:
+    """dk / ds of the cubic kernel."""
+    near = (3 * (a + 2) * s - 2 * (a + 3)) * s
+    far = (3 * a * s - 10 * a) * s + 8 * a
+    return np.where(s <= 1, near, np.where(s >= 2, 0, far))
+
+
+def _inside(place: Array, size: int, padding_mode: str, align_corners: bool) -> tuple[Array, Array]:
+    """The place that is looked up, and its derivative: 1, -1 where mirrored, 0 where held."""
+    sign = np.ones_like(place)
+    if padding_mode == "zeros":
+        return place, sign
+    if padding_mode == "reflection":
+        low, span = (0.0, size - 1.0) if align_corners else (-0.5, float(size))
+        if span == 0:
+            return np.zeros_like(place), np.zeros_like(place)
+        with np.errstate(invalid="ignore"):  # an infinite place has no mirror image: see below
+            distance = abs(place - place.dtype.type(low))
+            rest = np.fmod(distance, place.dtype.type(span))
+            odd = np.floor(distance / span) % 2 == 1
+        sign = np.where(odd, -1, 1) * np.where(place < low, -1, 1)
+        place = (np.where(odd, span - rest, rest) + low).astype(place.dtype)
+    held = ~((place > 0) & (place < size - 1))
+    place = np.nan_to_num(place, nan=0, posinf=np.inf, neginf=-np.inf)
+    return place.clip(0, size - 1), np.where(held, 0, sign).astype(place.dtype)
+
+
+def _index(tap: Array, size: int, padding_mode: str, align_corners: bool) -> Array:
+    """Whole places as indices; `size` for outside."""
+    tap, _ = _inside(tap, size, padding_mode, align_corners)
+    inside = (tap >= 0) & (tap < size)  # False for NaN
+    return np.where(inside, tap, size).astype(np.intp)
