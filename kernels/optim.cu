@@ -4,7 +4,7 @@
 //   sgd_update    d = g + weight_decay p;  v = momentum v + grad_weight d
 //                 p -= lr v                (Nesterov: lr (d + momentum v); without momentum: lr d)
 //   adam_update   p *= shrink;  g += l2 p;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
-//                 p -= step_size m / (sqrt(v) root_correction + eps)
+//                 p -= step_size m / (sqrt(v) root_correction + eps)      (AMSGrad: of the largest v)
 //
 // A thread takes an element: it reads and writes it in the parameter and in each state array, and reads
 // the gradient; done step by step, each operation would go through memory. Expected bottleneck: global
@@ -32,13 +32,15 @@ sgd_update(scalar* __restrict__ p, const scalar* __restrict__ grad, scalar* __re
     p[i] -= lr * d;
 }
 
-// launch: grid=(ceil_div(n, THREADS)) block=(THREADS)  in: grad  inout: p m v
-// sample: p=(1000) grad=(1000) m=(1000) v=(1000) one_less_beta1=0.1 beta2=0.9 one_less_beta2=0.1 step_size=0.01 root_correction=2.0 eps=0.1 shrink=0.9 l2=0.0 n=1000
+// largest_v is null without AMSGrad.
+// launch: grid=(ceil_div(n, THREADS)) block=(THREADS)  in: grad  inout: p m v largest_v
+// sample: p=(1000) grad=(1000) m=(1000) v=(1000) largest_v=(1000) one_less_beta1=0.1 beta2=0.9 one_less_beta2=0.1 step_size=0.01 root_correction=2.0 eps=0.1 shrink=0.9 l2=0.0 n=1000
+// sample: p=(1000) grad=(1000) m=(1000) v=(1000) largest_v=null one_less_beta1=0.1 beta2=0.9 one_less_beta2=0.1 step_size=0.01 root_correction=2.0 eps=0.1 shrink=0.9 l2=0.0 n=1000
 extern "C" __global__ void __launch_bounds__(THREADS)
 adam_update(scalar* __restrict__ p, const scalar* __restrict__ grad, scalar* __restrict__ m,
-            scalar* __restrict__ v, scalar one_less_beta1, scalar beta2, scalar one_less_beta2,
-            scalar step_size, scalar root_correction, scalar eps, scalar shrink, scalar l2,
-            long long n) {
+            scalar* __restrict__ v, scalar* __restrict__ largest_v, scalar one_less_beta1,
+            scalar beta2, scalar one_less_beta2, scalar step_size, scalar root_correction,
+            scalar eps, scalar shrink, scalar l2, long long n) {
     const long long i = global_index();
     if (i >= n) return;
     scalar value = p[i] * shrink;
@@ -47,5 +49,9 @@ adam_update(scalar* __restrict__ p, const scalar* __restrict__ grad, scalar* __r
     scalar square = beta2 * v[i] + one_less_beta2 * (g * g);
     m[i] = mean;
     v[i] = square;
+    if (largest_v) {
+        if (!(square <= largest_v[i])) largest_v[i] = square;  // so put, a NaN is kept
+        square = largest_v[i];
+    }
     p[i] = value - step_size * (mean / (sqrt(square) * root_correction + eps));
 }

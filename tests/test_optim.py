@@ -31,18 +31,20 @@ def sgd_by_hand(p, grads, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nes
     return p
 
 
-def adam_by_hand(p, grads, lr, betas, eps, l2=0.0, decay=0.0):
-    m = v = 0.0
+def adam_by_hand(p, grads, lr, betas, eps, l2=0.0, decay=0.0, amsgrad=False, sign=1):
+    m = v = largest = 0.0
     for t, g in enumerate(grads, start=1):
-        g = g + l2 * p
+        g = sign * g + l2 * p
         p = p - lr * decay * p
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g * g
-        p = p - lr * (m / (1 - betas[0] ** t)) / (math.sqrt(v / (1 - betas[1] ** t)) + eps)
+        largest = max(largest, v) if amsgrad else v
+        p = p - lr * (m / (1 - betas[0] ** t)) / (math.sqrt(largest / (1 - betas[1] ** t)) + eps)
     return p
 
 
 ADAM = {"lr": 0.03, "betas": (0.7, 0.95), "eps": 1e-3}
+FORGETFUL = ADAM | {"betas": (0.7, 0.4)}  # so that v often falls
 MOMENTUM = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.2}
 CASES = [
     (optim.SGD, {"lr": 0.1}, sgd_by_hand, {"lr": 0.1}),
@@ -52,6 +54,12 @@ CASES = [
     (optim.Adam, ADAM, adam_by_hand, ADAM),
     (optim.Adam, ADAM | {"weight_decay": 0.3}, adam_by_hand, ADAM | {"l2": 0.3}),
     (optim.AdamW, ADAM | {"weight_decay": 0.3}, adam_by_hand, ADAM | {"decay": 0.3}),
+    (
+        optim.AdamW,
+        FORGETFUL | {"weight_decay": 0.3, "amsgrad": True, "maximize": True},
+        adam_by_hand,
+        FORGETFUL | {"decay": 0.3, "amsgrad": True, "sign": -1},
+    ),
 ]
 
 
@@ -173,7 +181,7 @@ def test_load_state_dict_refuses_another_network_and_changes_nothing():
     state["state"] = {2: {}}
     with pytest.raises(ValueError, match="SGD: state_dict has parameter 2 of 2"):
         optimizer.load_state_dict(state)
-    with pytest.raises(ValueError, match="SGD: state_dict is another optimizer's: it has 'betas'"):
+    with pytest.raises(ValueError, match="SGD: state_dict is another optimizer's: it has 'ams"):
         optimizer.load_state_dict(optim.Adam(params).state_dict())
     with pytest.raises(ValueError, match="SGD: state_dict has no 'param_groups'"):
         optimizer.load_state_dict({"state": {}})
@@ -311,7 +319,7 @@ def test_kernels_follow_the_formulas(kind, options, by_hand, hand_options, dtype
         test_updates_follow_the_formulas(kind, options, by_hand, hand_options, dtype)
 
 
-@pytest.mark.parametrize(("kind", "options"), [case[:2] for case in CASES[2::2]])
+@pytest.mark.parametrize(("kind", "options"), [case[:2] for case in [*CASES[2::2], CASES[-1]]])
 def test_kernels_are_sound(kind, options):
     params = parameters(np.float32)
     optimizer = kind(params, **options)

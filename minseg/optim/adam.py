@@ -5,10 +5,12 @@
     p = p - lr m' / (sqrt(v') + eps),         m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
 
 Both means start at 0; the divisions by 1 - beta^t in step t correct for that. Weight decay: Adam
-adds weight_decay p to g; AdamW leaves g alone and shrinks p by lr weight_decay p.
+adds weight_decay p to g; AdamW leaves g alone and shrinks p by lr weight_decay p. With `amsgrad`,
+v' comes of the largest v so far, so that a large gradient, which may be rare, is never forgotten.
 
 Source: Kingma & Ba, "Adam", 2015, algorithm 1; Loshchilov & Hutter, "Decoupled weight decay
-        regularization", 2019, algorithm 2
+        regularization", 2019, algorithm 2; Reddi et al., "On the convergence of Adam and beyond",
+        2018, algorithm 2, with the corrections as in PyTorch
 """
 
 import math
@@ -26,6 +28,7 @@ def _update_numpy(
     grad: Array,
     m: Array,
     v: Array,
+    largest_v: Array | None,
     beta1: float,
     beta2: float,
     step_size: float,
@@ -37,7 +40,7 @@ def _update_numpy(
     """One step in place: p shrinks, then moves by step_size m / (sqrt(v) root_correction + eps)."""
     xp = array_module(p)
 
-    def update(p: Array, grad: Array, m: Array, v: Array) -> None:
+    def update(p: Array, grad: Array, m: Array, v: Array, largest_v: Array | None = None) -> None:
         scratch = xp.empty_like(p)
         if shrink != 1:
             p *= shrink
@@ -50,6 +53,8 @@ def _update_numpy(
         scratch *= 1 - beta2
         v *= beta2
         v += scratch
+        if largest_v is not None:
+            v = xp.maximum(largest_v, v, out=largest_v)
         xp.sqrt(v, out=scratch)
         scratch *= root_correction
         scratch += eps
@@ -57,15 +62,23 @@ def _update_numpy(
         scratch *= step_size
         p -= scratch
 
-    in_blocks(update, p, grad, m, v)
+    in_blocks(update, p, grad, m, v, *(() if largest_v is None else (largest_v,)))
 
 
 def _update_cuda(
-    p: Array, grad: Array, m: Array, v: Array, beta1: float, beta2: float, *how: float
+    p: Array,
+    grad: Array,
+    m: Array,
+    v: Array,
+    largest_v: Array | None,
+    beta1: float,
+    beta2: float,
+    *how: float,
 ) -> None:
     """kernels/optim.cu: the same, in one go through memory."""
     grad = array_module(grad).ascontiguousarray(grad)
-    launch("adam_update", p, grad, m, v, 1 - beta1, beta2, 1 - beta2, *how, p.size)
+    weights = (1 - beta1, beta2, 1 - beta2)
+    launch("adam_update", p, grad, m, v, largest_v, *weights, *how, p.size)
 
 
 op = Op("adam", numpy={"update": _update_numpy}, cuda={"update": _update_cuda})
@@ -83,10 +96,19 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(
-            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        )
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
 
     def check(self, options: dict[str, Any]) -> None:
         check_at_least_zero(type(self).__name__, options, "lr", "eps", "weight_decay")
@@ -103,6 +125,8 @@ class Adam(Optimizer):
             state["step"] = 0
             state["exp_avg"] = xp.zeros_like(p.data)
             state["exp_avg_sq"] = xp.zeros_like(p.data)
+            if group["amsgrad"]:
+                state["max_exp_avg_sq"] = xp.zeros_like(p.data)
         state["step"] += 1
         lr, (beta1, beta2) = group["lr"], group["betas"]
         step_size = lr / (1 - beta1 ** state["step"])
@@ -110,7 +134,8 @@ class Adam(Optimizer):
         shrink = 1 - lr * group["weight_decay"] if self.decoupled else 1.0
         l2 = 0.0 if self.decoupled else group["weight_decay"]
         how = (beta1, beta2, step_size, root_correction, group["eps"], shrink, l2)
-        op.update(p.data, grad, state["exp_avg"], state["exp_avg_sq"], *how)
+        largest_v = state["max_exp_avg_sq"] if group["amsgrad"] else None
+        op.update(p.data, grad, state["exp_avg"], state["exp_avg_sq"], largest_v, *how)
 
 
 class AdamW(Adam):
@@ -125,5 +150,8 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

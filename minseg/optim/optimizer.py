@@ -76,18 +76,21 @@ class Optimizer:
         raise NotImplementedError
 
     def step(self) -> None:
-        """Update each parameter that has a gradient."""
+        """Update each parameter that has a gradient: against it, or along it with `maximize`."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
                     p.data = p.data if p.data.flags.c_contiguous else p.data.copy()
-                    self.update(p, p.grad.data, self.state.setdefault(p, {}), group)
+                    grad = -p.grad.data if group.get("maximize") else p.grad.data
+                    self.update(p, grad, self.state.setdefault(p, {}), group)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for group in self.param_groups:
-            for p in group["params"]:
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients; or set them to 0, by which `step` updates all the same."""
+        for p in self._parameters():
+            if set_to_none:
                 p.grad = None
+            elif p.grad is not None:
+                p.grad.data[...] = 0
 
     def state_dict(self) -> dict[str, Any]:
         """{"state": number of the parameter -> its state, "param_groups": options and numbers}.

@@ -16,10 +16,13 @@ OPTIMIZERS = [
     ("SGD", {"lr": 0.05, "momentum": 0.9}),
     ("SGD", {"lr": 0.05, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
     ("SGD", {"lr": 0.05, "momentum": 0.8, "nesterov": True, "weight_decay": 0.01}),
+    ("SGD", {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.01, "maximize": True}),
     ("Adam", {}),
     ("Adam", {"lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.1}),
+    ("Adam", {"lr": 0.02, "betas": (0.8, 0.5), "weight_decay": 0.1, "amsgrad": True}),
     ("AdamW", {}),
     ("AdamW", {"lr": 0.02, "betas": (0.5, 0.9), "eps": 1e-6, "weight_decay": 0.3}),
+    ("AdamW", {"lr": 0.02, "betas": (0.5, 0.3), "amsgrad": True, "maximize": True}),
 ]
 
 
@@ -81,6 +84,24 @@ def test_groups_have_their_own_options(name):
         o.step()
         t.step()
     assert_same(ours, theirs, np.float64, 0.3)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zero_grad(set_to_none):
+    """Momentum goes on where the gradient is 0, and stands still where there is none."""
+    ours, theirs = start(np.float64)
+    o = optim.SGD(ours, lr=0.1, momentum=0.9)
+    t = torch.optim.SGD(theirs, lr=0.1, momentum=0.9)
+    for step in range(STEPS):
+        for optimizer in (o, t):
+            optimizer.zero_grad(set_to_none)
+            optimizer.step()
+        for p, q in zip(ours, theirs, strict=True):
+            assert (p.grad is None) == (q.grad is None)
+        set_gradients(ours, theirs, step)
+        o.step()
+        t.step()
+    assert_same(ours, theirs, np.float64, 0.1)
 
 
 SCHEDULES = {
