@@ -1,9 +1,8 @@
 # %% [markdown]
 # # 08 · Losses when 99 % is background
 #
-# A network that answers "background" is right in 99 of 100 pixels, and useless. The cures: weigh
-# the classes, focus on hard pixels, train the overlap itself. **The question:** what does each loss
-# pull at, and which finds the one pixel in a hundred?
+# Who answers "background" is right in 99 of 100 pixels. The cures: weigh the classes, focus on hard
+# pixels, train the overlap. **The question:** what does each loss pull at, and which finds the one?
 
 # %%
 from functools import partial
@@ -54,11 +53,8 @@ def lovasz_loops(m: np.ndarray, t: np.ndarray) -> float:
 
 assert np.isclose(lovasz_loops(np.array([0.9, 0.6, 0.2]), np.array([1, 0, 1])), 0.37 / 0.6)
 
-# %% [markdown]
-# ## Vectorised, with their gradients by the score
 
-
-# %%
+# Vectorised, with their gradients by the score.
 def my_focal(z: Tensor, t: np.ndarray, w: float = 1, gamma: float = 0) -> Tensor:
     sign, weight = 2 * t - 1, np.where(t, w, 1) / t.size
     q = 1 / (1 + np.exp(-sign * z.data))
@@ -79,8 +75,7 @@ def my_lovasz(z: Tensor, t: np.ndarray) -> Tensor:
     p = 1 / (1 + np.exp(-z.data))
     m, order = abs(t - p), np.argsort(-abs(t - p), kind="stable")
     iou = (t.sum() - t[order].cumsum()) / (t.sum() + (1 - t[order]).cumsum())
-    steps = np.empty(m.shape)
-    steps[order] = -np.diff(iou, prepend=1)
+    steps = -np.diff(iou, prepend=1)[order.argsort()]  # put back in the order of the pixels
     slope = steps * (1 - 2 * t) * p * (1 - p)
     return record("my_lovasz", (m * steps).sum(), (z,), lambda g: (g * slope,))
 
@@ -116,8 +111,7 @@ except RuntimeError as error:
 # ## The experiment
 #
 # Spots of a few pixels in strong noise, and fainter ones that do not count. Each loss trains three
-# nets, with other scenes and weights. The number: IoU where p > 1/2 says "yes", and where the cut
-# is the best one *for the training images*.
+# nets, with other scenes and weights. IoU: cut at p > 1/2, and where it is best *in training*.
 
 
 # %%
@@ -136,7 +130,7 @@ def scenes(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def answer(model: nn.Module, images: np.ndarray) -> np.ndarray:
     with no_grad():  # (N, 2, 40, 48) -> z, (N, 40, 48)
-        return np.diff(model(Tensor(images).to(lesson.device)).numpy(), axis=1)[:, 0]
+        return np.diff(model.eval()(Tensor(images).to(lesson.device)).numpy(), axis=1)[:, 0]
 
 
 def iou(found: np.ndarray, true: np.ndarray) -> float:
@@ -159,7 +153,6 @@ for seed in range(seeds):
             layers += [nn.Conv2d(c, 8, 3, padding=d, dilation=d), nn.BatchNorm2d(8), nn.ReLU()]
         model = nn.Sequential(*layers, nn.Conv2d(8, 2, 1))
         lesson.fit(model, images, masks, steps, lr=0.02, loss=loss)
-        model.eval()
         seen, drawn[row] = answer(model, images), answer(model, test_images)
         cuts = np.quantile(seen, np.linspace(0.9, 0.999, 100))
         best = max(cuts, key=lambda cut: iou(seen > cut, masks == 1))
@@ -173,9 +166,16 @@ for name, half, best in zip(names, *table.round(2), strict=True):
 # Weights turn p into w p / (w p + 1 - p): the same order of pixels, but "yes" begins at a p of
 # 1 / (1 + w), 1 %, and five findings of six are false. Dice and Lovasz see no more; they say "yes"
 # where the overlap gains by it.
+#
+# In less noise (`minseg study rare-class`, five seeds of U-Nets) 120 steps of plain cross-entropy
+# bring IoU 0.000, of Dice 0.618: *shown*. After 240, Dice (0.742) is still better in each seed, but
+# plain scatters so, from 0 to 0.71, that it counts as *not shown*. Weights and focal loss lose to
+# plain in two seeds or three. So what is sure of Dice is that it needs fewer steps.
 
 # %%
-shares = []
+rare, shares = lesson.study("rare-class"), []
+assert [c.verdict for c in rare.comparisons] == 3 * ["not shown at this size"] + ["shown"]
+assert [round(rare.mean(arm), 3) for arm in ("Dice", "Dice, half the steps")] == [0.742, 0.618]
 for loss in losses:  # an untrained net: p = 1/2 everywhere
     scores = Tensor(0 * images.repeat(2, axis=1), requires_grad=True)
     loss(scores, Tensor(masks)).backward()

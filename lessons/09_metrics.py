@@ -210,8 +210,7 @@ lesson.save(figure, "09_metrics")
 # %%
 alone = np.array([iou(confusion(t, t, 8)) for t in truth])  # (N, 8)
 print(f"the truth: mIoU {np.nanmean(alone):.2f}, or {np.nan_to_num(alone).mean():.2f} with zeros")
-assert np.nanmean(alone) == 1
-assert lesson.fast or np.nan_to_num(alone).mean() < 1
+assert np.nanmean(alone) == 1 > np.nan_to_num(alone).mean()
 for size in (1, 4, len(truth)):
     batches = np.split(np.array([answers["a network"], truth]), len(truth) // size, 1)
     means = [np.nanmean(iou(confusion(*batch, 8))) for batch in batches]
@@ -228,7 +227,8 @@ print(f"19 classes, t K + p of what is right, in uint8: {codes}")
 gone = np.array(classes)[of_class["a network"] < 0.2]
 print(f"the claim: {table['a network'][0]:.2f} of the network's pixels are right; gone: {gone}")
 # --seed 0 to 3, 7: 0.88 to 0.90; no poles 0.99, moved 0.95; person and pole are gone each time.
-assert table["no poles"][0] > table["moved by a pixel"][0] + 0.02, table
+*others, boundary = moved = table["moved by a pixel"]
+assert boundary < min(others) - 0.05 < moved[0] < table["no poles"][0] - 0.02, table
 assert lesson.fast or (table["a network"][0] > 0.8 and len(gone) > 1), of_class
 
 # %% [markdown]

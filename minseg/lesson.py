@@ -5,6 +5,7 @@ steps = 20 if lesson.fast else 300
 lesson.fit(model, images, masks, steps)  # trains; lesson.predict(model, images) gives labels
 figure = lesson.figure(9, 4)             # inches
 lesson.save(figure, "02_convolution")    # out/02_convolution.png; shown, too, in a notebook
+result = lesson.study("crf")             # what a recorded study found; lesson.dots draws its seeds
 """
 
 import argparse
@@ -23,7 +24,10 @@ from minseg.random import manual_seed
 from minseg.tensor import Tensor, no_grad
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from minseg.studies import Result
 
 # Okabe & Ito's colours, which readers with any colour vision can tell apart, the darkest first.
 BLUE, ORANGE, GREEN, PINK, SKY, AMBER = (
@@ -96,6 +100,31 @@ class Lesson:
         with no_grad():
             scores = [model(Tensor(batch).to(self.device)).numpy() for batch in batches]
         return np.concatenate([part.argmax(axis=1) for part in scores])
+
+    def study(self, name: str) -> "Result":
+        """The recorded result of a study, printed: means and spreads over its seeds, the verdicts.
+
+        Raises ValueError for an unknown study.
+        """
+        from minseg.studies import recorded
+        from minseg.studies.report import sentence
+
+        result = recorded(name)
+        direction = ", lower is better" if result.lower_is_better else ""
+        print(f"minseg study {name}, {len(result.seeds)} seeds: {result.measure}{direction}")
+        print(f"    ({result.setting})")
+        wide = max(map(len, result.scores))
+        for arm in result.scores:
+            print(f"    {arm:{wide}}  {result.mean(arm):.3f}, spread {result.spread(arm):.3f}")
+        for comparison in result.comparisons:
+            print(f"    {sentence(comparison)}")
+        return result
+
+    def dots(self, axis: "Axes", result: "Result", arms: Sequence[str] | None = None) -> None:
+        """Draw a dot a seed of these arms (default: all), and a bar and a number for each mean."""
+        from minseg.studies.report import dots
+
+        dots(axis, result, arms or list(result.scores), letters=10)
 
     def figure(self, width: float, height: float) -> "Figure":
         """An empty figure of this size in inches, in the style of the lessons."""

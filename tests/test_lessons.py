@@ -1,7 +1,9 @@
 """The form that all lessons share. That they run, and that their claims hold, CI checks apart."""
 
 import ast
+import json
 import re
+import statistics
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from minseg import lesson, nn
 from minseg.array import has_gpu
+from minseg.studies.results import RECORDED
 from minseg.viz import OKABE_ITO
 
 FOLDER = Path(__file__).parents[1] / "lessons"
@@ -142,6 +145,25 @@ def test_fit_takes_another_loss() -> None:
     losses = lesson.start([]).fit(model, images, masks, 5, loss=lambda x, target: x[:, 1].mean())
     assert np.isclose(losses[0], first, rtol=1e-6)
     assert (np.diff(losses) < 0).all()
+
+
+def test_study_says_and_draws_what_was_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    from matplotlib.figure import Figure
+
+    run = lesson.start([])
+    result = run.study("unpooling")
+    printed = capsys.readouterr().out
+    recorded = json.loads((RECORDED / "unpooling.json").read_text(encoding="utf-8"))["scores"]
+    for arm, scores in recorded.items():
+        mean, spread = statistics.fmean(scores), statistics.stdev(scores)
+        assert re.search(rf"{arm} +{mean:.3f}, spread {spread:.3f}\n", printed)
+    assert "minseg study unpooling, 5 seeds" in printed
+    assert printed.endswith(": the opposite shows\n")
+    axis = Figure().subplots()
+    run.dots(axis, result)
+    drawn = [line.get_ydata() for line in axis.get_lines() if line.get_marker() == "o"]
+    assert [list(heights) for heights in drawn] == list(recorded.values())
+    assert [label.get_text() for label in axis.get_xticklabels()] == list(recorded)
 
 
 def test_save_writes_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

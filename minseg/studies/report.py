@@ -14,6 +14,7 @@ from minseg.studies.study import LEAST_SEEDS, NOT_SHOWN, OPPOSITE, SHOWN, Compar
 from minseg.viz import OKABE_ITO
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BLUE = tuple(OKABE_ITO[5] / 255)
@@ -39,13 +40,11 @@ def sentence(comparison: Comparison) -> str:
     )
 
 
-def figure(result: Result) -> Figure:
-    """A dot a seed, lines between the dots of one seed, a bar for the mean, the verdict on top."""
-    from matplotlib.figure import Figure
+def dots(axis: Axes, result: Result, arms: Sequence[str], letters: int) -> None:
+    """Draw a dot a seed, lines between the dots of one seed, a bar and a number for each mean.
 
-    arms = list(result.scores)
-    drawn = Figure(figsize=(max(6.5, 1.9 * len(arms) + 1.5), 5.2), layout="constrained")
-    axis = drawn.subplots()
+    letters: of an arm's name, on a line.
+    """
     scores = np.array([result.scores[arm] for arm in arms])  # (arms, seeds)
     where = np.arange(len(arms))
     axis.plot(where, scores, color="0.8", linewidth=1, zorder=1)
@@ -53,18 +52,29 @@ def figure(result: Result) -> Figure:
         mean = result.mean(arm)
         axis.plot([x - 0.22, x + 0.22], [mean, mean], color="black", linewidth=3, zorder=2)
         axis.plot(np.full(scores.shape[1], x), scores[x], "o", color=_BLUE, markersize=8, zorder=3)
-        axis.annotate(
-            f"{mean:.3f}", (x + 0.24, mean), fontsize=12, va="center", annotation_clip=False
+        number = axis.annotate(
+            f"{mean:.3f}", (x + 0.26, mean), fontsize=12, va="center", annotation_clip=False
         )
-    direction = " (lower is better)" if result.lower_is_better else ""
-    axis.set_ylabel(result.measure + direction, fontsize=13)
-    axis.set_xticks(where, [textwrap.fill(arm, 14) for arm in arms], fontsize=12)
+        number.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+    axis.set_xticks(where, [textwrap.fill(arm, letters) for arm in arms], fontsize=12)
     axis.set_xlim(-0.5, len(arms) - 0.3)
     # At least a twentieth of the scale: what differs less shall not look large.
     middle, half = (scores.max() + scores.min()) / 2, 0.6 * max(np.ptp(scores), 0.05)
     axis.set_ylim(middle - half, middle + half)
     axis.tick_params(axis="y", labelsize=11)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def figure(result: Result) -> Figure:
+    """The dots of all arms, with the verdict on top."""
+    from matplotlib.figure import Figure
+
+    arms = list(result.scores)
+    drawn = Figure(figsize=(max(6.5, 1.9 * len(arms) + 1.5), 5.2), layout="constrained")
+    axis = drawn.subplots()
+    dots(axis, result, arms, letters=14)
+    direction = " (lower is better)" if result.lower_is_better else ""
+    axis.set_ylabel(result.measure + direction, fontsize=13)
     letters = int(8.5 * drawn.get_figwidth())  # of bold type
     if len(result.comparisons) > 1:
         lines = [f"{c.better} against {c.worse}: {c.verdict}" for c in result.comparisons]
