@@ -1,4 +1,4 @@
-"""Keep freed memory for the next array instead of handing it back to the system.
+"""The machine's memory: how much it has; and how what is freed is kept for the next array.
 
 A training step allocates the same arrays as the step before. By default the C library maps each
 large array anew, and the kernel then fills in its pages one by one, 4 KiB at a time, as they are
@@ -8,6 +8,8 @@ price is that the process holds on to its peak memory until it ends.
 """
 
 import ctypes
+import math
+import os
 import sys
 
 # malloc.h of the GNU C library
@@ -23,3 +25,11 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 2**30) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def total_memory() -> float:
+    """The machine's memory in bytes; infinite where the system does not say (Windows)."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError):
+        return math.inf

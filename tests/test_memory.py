@@ -1,7 +1,10 @@
+import os
 import subprocess
 import sys
 
 import pytest
+
+from minseg.memory import total_memory
 
 SCRIPT = """
 import resource
@@ -23,3 +26,10 @@ def test_freed_arrays_are_recycled_without_page_faults():
     out = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     _, second = map(int, out.stdout.split())
     assert second < 4 * 20_000_000 / 4096 / 10
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/meminfo"), reason="Linux lists its memory there")
+def test_total_memory_is_what_the_system_lists():
+    with open("/proc/meminfo") as lines:
+        listed = next(int(line.split()[1]) for line in lines if line.startswith("MemTotal:"))
+    assert total_memory() == listed * 1024

@@ -21,7 +21,7 @@ import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.models.fcn_resnet import resize
-from minseg.models.unet import double_conv
+from minseg.models.unet import double_conv, levels
 from minseg.tensor import Tensor, cat
 
 
@@ -64,7 +64,7 @@ class AttentionUNet(nn.Module):
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W. The first level's skip has no
     gate: its features say too little for that (section 2.3).
-    Raises ValueError for an unknown norm, or a width or depth below 1.
+    Raises ValueError for an unknown norm, or a width or depth below 1 or too large for memory.
     """
 
     def __init__(
@@ -78,9 +78,7 @@ class AttentionUNet(nn.Module):
         super().__init__()
         if norm not in (None, "batch"):
             raise ValueError(f'AttentionUNet: norm is {norm!r}, needs None or "batch"')
-        if width < 1 or depth < 1:
-            raise ValueError(f"AttentionUNet: width {width}, depth {depth}: both need at least 1")
-        channels = [width * 2**level for level in range(depth + 1)]
+        channels = levels("AttentionUNet", width, depth)
 
         self.contract = nn.ModuleList(
             double_conv(c_in, c_out, "same", norm)
@@ -139,7 +137,7 @@ class AttentionUNetMONAI(nn.Module):
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W; MONAI's needs multiples of
     2^depth.
-    Raises ValueError for another backbone, or a width or depth below 1.
+    Raises ValueError for another backbone, or a width or depth below 1 or too large for memory.
     """
 
     def __init__(
@@ -153,9 +151,7 @@ class AttentionUNetMONAI(nn.Module):
         super().__init__()
         if backbone != "monai":
             raise ValueError(f'AttentionUNet: backbone is {backbone!r}, needs "monai"')
-        if width < 1 or depth < 1:
-            raise ValueError(f"AttentionUNet: width {width}, depth {depth}: both need at least 1")
-        channels = [width * 2**level for level in range(depth + 1)]
+        channels = levels("AttentionUNet", width, depth)
         self.contract = nn.ModuleList(
             strided_conv(c_in, c_out, stride=2 if level else 1)
             for level, (c_in, c_out) in enumerate(

@@ -8,8 +8,11 @@ Source: Ronneberger, Fischer, Brox 2015, "U-Net: Convolutional Networks for Biom
         Segmentation", arXiv:1505.04597, figure 1 and section 2.
 """
 
+import math
+
 from minseg import nn
 from minseg.backbones.initial import he
+from minseg.memory import total_memory
 from minseg.tensor import Tensor, cat
 
 
@@ -25,6 +28,24 @@ def double_conv(
             layers.append(nn.BatchNorm2d(out_channels))
         layers.append(nn.ReLU())
     return nn.Sequential(*layers)
+
+
+def levels(network: str, width: int, depth: int) -> list[int]:
+    """The channels of each level of a U, from the top down: each has twice as many.
+
+    Raises ValueError for a width or depth below 1, and for so many channels on the last level that
+    not even the contracting path's weights would fit into this machine's memory.
+    """
+    if width < 1 or depth < 1:
+        raise ValueError(f"{network}: width {width}, depth {depth}: both need at least 1")
+    # A level of c channels has 9 (c / 2 + c) c weights, those above it a third of them: 18 c^2.
+    most = math.sqrt(total_memory() / (4 * 18))  # of 4 bytes each
+    if width * 2**depth > most:
+        raise ValueError(
+            f"{network}: width {width}, depth {depth}: the last level would have {width} * "
+            f"2^{depth} channels; the weights of at most {most:,.0f} fit into this machine's memory"
+        )
+    return [width * 2**level for level in range(depth + 1)]
 
 
 class UNet(nn.Module):
@@ -48,7 +69,8 @@ class UNet(nn.Module):
     then gives a row or column more than the skip has; it is cut off. With "valid", the skip is the
     larger one, and its centre is taken (figure 1, "copy and crop").
 
-    Raises ValueError for an unknown padding or norm, and for an image too small for "valid".
+    Raises ValueError for an unknown padding or norm, a width or depth below 1 or too large for this
+    machine, and for an image too small for "valid".
     """
 
     def __init__(
@@ -66,10 +88,8 @@ class UNet(nn.Module):
             raise ValueError(f'UNet: padding is {padding!r}, needs "same" or "valid"')
         if norm not in (None, "batch"):
             raise ValueError(f'UNet: norm is {norm!r}, needs None or "batch"')
-        if width < 1 or depth < 1:
-            raise ValueError(f"UNet: width {width}, depth {depth}: both need at least 1")
         self.padding = padding
-        channels = [width * 2**level for level in range(depth + 1)]
+        channels = levels("UNet", width, depth)
 
         self.contract = nn.ModuleList(
             double_conv(c_in, c_out, padding, norm)

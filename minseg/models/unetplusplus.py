@@ -20,7 +20,7 @@ Source: Zhou, Siddiquee, Tajbakhsh, Liang 2018, "UNet++: A Nested U-Net Architec
 import minseg.functional as F
 from minseg import nn
 from minseg.backbones.resnet import ResNet, depth_of
-from minseg.models.unet import double_conv
+from minseg.models.unet import double_conv, levels
 from minseg.tensor import Tensor, cat
 
 Grid = dict[tuple[int, int], Tensor]
@@ -63,7 +63,7 @@ class UNetPlusPlus(nn.Module):
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W (odd sizes as in the U-Net). With
     deep supervision a dict: under "out" the average over the heads (the paper's accurate mode), and
     then those of each, "head_1", ...: training adds up their losses (section 3.2).
-    Raises ValueError for an unknown norm, or a width or depth below 1.
+    Raises ValueError for an unknown norm, or a width or depth below 1 or too large for memory.
     """
 
     def __init__(
@@ -78,12 +78,10 @@ class UNetPlusPlus(nn.Module):
         super().__init__()
         if norm not in (None, "batch"):
             raise ValueError(f'UNetPlusPlus: norm is {norm!r}, needs None or "batch"')
-        if width < 1 or depth < 1:
-            raise ValueError(f"UNetPlusPlus: width {width}, depth {depth}: both need at least 1")
         self.num_classes, self.in_channels = num_classes, in_channels
         self.width, self.depth, self.norm = width, depth, norm
         self.deep_supervision = deep_supervision
-        channels = [width * 2**level for level in range(depth + 1)]
+        channels = levels("UNetPlusPlus", width, depth)
 
         self.contract = nn.ModuleList(
             double_conv(c_in, c_out, "same", norm)

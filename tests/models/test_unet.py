@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from minseg import Tensor, nn, no_grad
-from minseg.models import UNet
+from minseg.models import UNet, build
 from minseg.models.unet import join
 
 
@@ -20,6 +20,34 @@ def test_valid_convolutions_give_the_size_that_is_announced(height, width):
     with no_grad():
         output = network(Tensor(np.zeros((1, 1, height, width), np.float32)))
     assert output.shape[2:] == network.output_size(height, width)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("unet", {}),
+        ("unetplusplus", {}),
+        ("attention_unet", {}),
+        ("attention_unet", {"backbone": "monai"}),
+    ],
+)
+def test_a_network_that_no_memory_holds_is_refused_before_it_is_made(name, options, monkeypatch):
+    # Weights down to a last level of 1024 channels: 18 * 1024^2 numbers of 4 bytes.
+    monkeypatch.setattr("minseg.models.unet.total_memory", lambda: 4 * 18 * 1024**2)
+    message = r"width 64, depth 5: .* 64 \* 2\^5 channels; the weights of at most 1,024 fit"
+    with pytest.raises(ValueError, match=message):
+        build(name, 2, width=64, depth=5, **options)
+    with pytest.raises(ValueError, match="width 1, depth 100000: "):
+        build(name, 2, width=1, depth=100_000, **options)
+
+
+def test_the_memory_asked_for_is_that_of_the_weights():
+    """What `levels` reckons, against the weights of the path that is made."""
+    network = UNet(2, width=8, depth=5)
+    made = sum(
+        m.weight.numel() for convs in network.contract for m in convs if hasattr(m, "weight")
+    )
+    np.testing.assert_allclose(made, 18 * (8 * 2**5) ** 2, rtol=1e-3)
 
 
 def test_an_image_too_small_for_valid_convolutions():
