@@ -62,7 +62,6 @@ def taps_read(side: int, rate: int) -> float:
 
 _, reads = aspp_loops(np.zeros((1, 41, 41)), [np.zeros((1, 1, 3, 3))], (24,))
 assert np.isclose(reads / 41**2, taps_read(41, 24))
-print("on 41x41, taps that read data:", {rate: f"{taps_read(41, rate):.1f}" for rate in V2})
 
 # %% [markdown]
 # ## All pixels at once, and the gradient
@@ -146,10 +145,7 @@ train_set, test_set = wheels(count), wheels(count)
 
 
 def train(rates: tuple, power: float = 0.9, wrong: float = 0) -> dict[int, float]:
-    """The share of right hubs, by radius. The learning rate falls as (1 - step / steps)^power.
-
-    wrong: so large a share of the training hubs has the other kind.
-    """
+    """Right hubs, by radius; a share of labels is wrong. lr falls as (1 - step / steps)^power."""
     images, kinds, _ = train_set
     flipped = np.random.default_rng(lesson.seed + 1).random(kinds.shape) < wrong
     kinds = np.where(flipped & (kinds >= 0), 1 - kinds, kinds)
@@ -181,14 +177,22 @@ for name, power in (("poly", 0.9), ("constant", 0)):
     print(f"three labels of ten wrong, {name} learning rate: right {mislabelled[name]:.3f}")
 
 # %% [markdown]
-# One rate sees its own wheels and guesses at the others; three see all, with as many weights. (On
-# photos: `minseg study aspp`.) *Poly*, v2's other part, lets the learning rate fall to 0 as
-# (1 - step / steps)^0.9. A constant one cannot settle: each batch, here with three labels of ten
-# wrong, moves the weights as far as the first did.
+# One rate sees its own wheels and guesses at the others; three see all, with as many weights.
+# *Poly*, v2's other part, lets the learning rate fall to 0 as (1 - step / steps)^0.9. A constant
+# one cannot settle: each batch, with wrong labels in it, moves the weights as far as the first did.
+#
+# But wheels are drawn so that one rate must fail. On CamVid's photos (`minseg study aspp`, five
+# seeds), mean IoU is 0.271 with rates 1, 2, 4, 6 and 0.282 with four times 3, each ahead in some
+# seeds: *not shown* at this size. Whether more than those 120 steps would show it is not known.
 
 # %%
-figure = lesson.figure(12, 7)
-reach, picture, table, bars = figure.subplots(2, 2).ravel()
+photos = lesson.study("aspp")
+assert [round(photos.mean(arm), 3) for arm in ("ASPP", "one rate")] == [0.271, 0.282]
+assert photos.verdict == "not shown at this size"
+figure = lesson.figure(14, 7)
+reach, picture, dots, table, bars = figure.subplot_mosaic("abe;cde").values()
+lesson.dots(dots, photos, ["one rate", "ASPP"])
+dots.set_title("mean IoU on photos,\n5 seeds")
 for side, style, colour in ((8, ":", ORANGE), (16, "--", GREEN), (41, "-", BLUE)):
     curve = [taps_read(side, rate) for rate in range(1, 31)]
     reach.plot(range(1, 31), curve, style, color=colour, label=f"{side}x{side}")
@@ -199,14 +203,11 @@ picture.set(title="wheels: which kind is each hub?", xticks=[], yticks=[])
 shares = np.array([[*row.values()] for row in right.values()])
 table.imshow(shares, vmin=0, vmax=1, aspect="auto")
 for (row, column), share in np.ndenumerate(shares):
-    colour = "black" if share > 0.7 else "white"
-    table.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour)
+    table.text(column, row, f"{share:.2f}", ha="center", va="center", color="wk"[int(share > 0.7)])
 table.set(title="hubs that are right, by rates", xlabel="radius of the wheel", xticks=range(3))
 table.set(xticklabels=RADII, yticks=range(4), yticklabels=map(str, right))
 bars.bar_label(bars.bar([*mislabelled], [*mislabelled.values()], color=[BLUE, ORANGE]), fmt="%.2f")
-bars.set(
-    title="the same, by learning rate,\n3 labels of 10 wrong", ylim=(0, 1.1), yticks=(0, 0.5, 1)
-)
+bars.set(title="the same, 3 labels of 10 wrong", ylim=(0, 1.1), yticks=(0, 0.5, 1))
 lesson.save(figure, "17_aspp")
 
 # %% [markdown]
@@ -224,8 +225,7 @@ middle = Tensor(sum(w.numpy()[:, :, 1:2, 1:2] for w in ws))
 assert np.allclose(far, F.conv2d(features, middle).numpy(), rtol=0, atol=1e-13)
 ours, diagonal = shares[3].min(), np.eye(3, dtype=bool)
 own, others = shares[:3][diagonal].min(), shares[:3][~diagonal].max()
-print(f"the claim: at the worst radius several rates are right in {ours:.2f} of all cases; one")
-print(f"rate in {own:.2f} or more at its own radius, in {others:.2f} or less at others")
+print(f"the claim: at the worst radius several rates are right in {ours:.2f}, one in {others:.2f}")
 # Over three seeds: 1.00, 1.00, 0.52 to 0.56; mislabelled 0.81 to 0.82 (poly), 0.72 to 0.76.
 if not lesson.fast:
     assert others < 0.65 < 0.9 < min(ours, own), shares

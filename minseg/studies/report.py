@@ -56,7 +56,8 @@ def dots(axis: Axes, result: Result, arms: Sequence[str], letters: int) -> None:
             f"{mean:.3f}", (x + 0.26, mean), fontsize=12, va="center", annotation_clip=False
         )
         number.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
-    axis.set_xticks(where, [textwrap.fill(arm, letters) for arm in arms], fontsize=12)
+    names = [textwrap.fill(arm, letters, break_long_words=False) for arm in arms]
+    axis.set_xticks(where, names, fontsize=12)
     axis.set_xlim(-0.5, len(arms) - 0.3)
     # At least a twentieth of the scale: what differs less shall not look large.
     middle, half = (scores.max() + scores.min()) / 2, 0.6 * max(np.ptp(scores), 0.05)
