@@ -6,7 +6,8 @@ from minseg.memory import keep_freed_memory
 from minseg.ops.op import override, use_kernels
 from minseg.parallel import get_num_threads, set_num_threads
 from minseg.random import manual_seed
-from minseg.tensor import Tensor, cat, no_grad, split, stack
+from minseg.tape import no_grad
+from minseg.tensor import Tensor, cat, split, stack
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,8 @@ from minseg.crf import dense_crf
 from minseg.data import Batch, Dataset, Sample, collate
 from minseg.data.dataset import check_sample
 from minseg.metrics import BoundaryF, BoundaryIoU, ConfusionMatrix, PerClass
-from minseg.tensor import Tensor, no_grad
+from minseg.tape import no_grad
+from minseg.tensor import Tensor
 
 LossFunction = Callable[..., Tensor]  # of logits, masks, and the instances or None
 

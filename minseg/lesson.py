@@ -21,7 +21,8 @@ import minseg.functional as F
 from minseg import nn, optim, viz
 from minseg.array import to_device
 from minseg.random import manual_seed
-from minseg.tensor import Tensor, no_grad
+from minseg.tape import no_grad
+from minseg.tensor import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,8 @@ import numpy as np
 from minseg import nn
 from minseg.array import FLOATS
 from minseg.receptive_field import ATTENTION, ReceptiveFields
-from minseg.tensor import Tensor, _recording, _topological_order
+from minseg.tape import recording, topological_order
+from minseg.tensor import Tensor
 
 
 @dataclass
@@ -116,11 +117,11 @@ def summary(model: nn.Module, input_shape: Sequence[int]) -> Summary:
         for name, module in model.named_modules()
         if not module._modules or list(module.parameters(recurse=False))
     ]
-    token = _recording.set(True)
+    token = recording.set(True)
     try:
         trace.outside(model.eval()(image))
     finally:
-        _recording.reset(token)
+        recording.reset(token)
         for handle in hooks:
             handle.remove()
         for module, training in modes:
@@ -165,7 +166,7 @@ class _Trace:
 
     def follow(self, tensor: Tensor, module: nn.Module | None) -> list[tuple[Tensor, int]]:
         """Note all that is new on the tape; what it is and how many multiply-adds it takes."""
-        new = [node for node in _topological_order(tensor) if not self.fields.knows(node)]
+        new = [node for node in topological_order(tensor) if not self.fields.knows(node)]
         costs = [_multiply_adds(node) for node in new]
         for node in new:
             self.fields.add(node, module)

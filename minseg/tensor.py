@@ -1,21 +1,18 @@
-"""Tensor and the tape: the whole autograd engine.
+"""Tensor: an array on the tape, with the operations that everything else is made of.
 
-A Tensor is an array that remembers how it was made: its parents, and a function that turns the
-gradient of the result into the gradients of the parents. `backward` walks this record from the end
-to the start, each tensor once, after everything that uses it. That is all of reverse-mode automatic
-differentiation. Every operation has the same form: compute the result, write its backward function
-beneath, `record` both. Results and gradients keep the dtype of the inputs.
+The tape itself is tape.py, the whole autograd engine. Every operation has the same form: compute
+the result, write its backward function beneath, `record` both. Results and gradients keep the dtype
+of the inputs.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
+from minseg import tape
 from minseg.array import (
     FLOATS,
     Array,
@@ -27,16 +24,12 @@ from minseg.array import (
     unbroadcast,
 )
 from minseg.ops.matmul import op as matmul
+from minseg.tape import Backward, Node
 
-# Given the gradient of a result: the gradients of its parents, in their order (None: has none).
-# They are new arrays, or the given one, or views of it; nothing that is used elsewhere.
-Backward = Callable[[Array], Sequence[Array | None]]
 Dim = int | Sequence[int] | None
 
-_recording: ContextVar[bool] = ContextVar("_recording", default=True)
 
-
-class Tensor:
+class Tensor(Node):
     """An n-dimensional array with a gradient.
 
     Args:
@@ -47,16 +40,12 @@ class Tensor:
     Raises TypeError for a dtype other than float32, float64, an integer or bool.
     """
 
-    __slots__ = ("__weakref__", "_backward", "_op", "_parents", "data", "grad", "requires_grad")
+    __slots__ = ("grad",)
     __array_ufunc__ = None  # so that `array * tensor` asks Tensor.__rmul__
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self.data: Array = as_array(_unwrap(data))
+        super().__init__(as_array(_unwrap(data)))
         self.grad: Tensor | None = None
-        self.requires_grad = False
-        self._op = ""  # "" for a leaf: a tensor that no operation made
-        self._parents: tuple[Tensor | None, ...] = ()
-        self._backward: Backward | None = None
         self.requires_grad_(requires_grad)
 
     # -- what it is --------------------------------------------------------------------------------
@@ -115,24 +104,10 @@ class Tensor:
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, needs {self.shape}")
 
-        gradients = {id(self): gradient.astype(self.dtype, copy=not self._op)}
-        order = _topological_order(self)
-        while order:
-            node = order.pop()  # popped, so that its array is released once it has been used
-            gradient = gradients.pop(id(node), None)
-            if gradient is None:
-                continue  # every operation that uses it gave it no gradient
-            if not node._op:
-                node.grad = Tensor(gradient if node.grad is None else node.grad.data + gradient)
-                continue
-            if node._backward is None:
-                raise RuntimeError(
-                    f"backward: the record of {node._op} was released by an earlier backward; "
-                    "pass retain_graph=True there to go through it twice"
-                )
-            _pass_on(node, gradient, gradients)
-            if not retain_graph:
-                node._parents, node._backward = (), None
+        # A leaf is its own result, and is to keep an array of its own.
+        gradient = gradient.astype(self.dtype, copy=not self._op)
+        for leaf, found in tape.backward(self, gradient, retain_graph):
+            leaf.grad = Tensor(found if leaf.grad is None else leaf.grad.data + found)
 
     def to(self, target: Any) -> "Tensor":
         """This tensor on a device ("cpu", "cuda", "cuda:1") or as a dtype; itself if it is so."""
@@ -180,7 +155,6 @@ class Tensor:
         a, b = _operands("matmul", self, other)
         if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2:][0]:
             raise ValueError(f"matmul: {a.shape} @ {b.shape}, needs (.., n, k) @ (.., k, m)")
-        _check_broadcast("matmul", a.shape[:-2], b.shape[:-2])
 
         def backward(grad: Array) -> tuple[Array, Array]:
             # A vector is a matrix of one row (left) or one column (right), which the result lacks.
@@ -390,84 +364,13 @@ def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
 def record(op: str, data: Array, parents: tuple[Tensor | None, ...], backward: Backward) -> Tensor:
     """The result of an operation; with its record where a parent requires a gradient."""
     out = Tensor(data)
-    if _recording.get() and any(p is not None and p.requires_grad for p in parents):
-        out.requires_grad, out._op, out._parents, out._backward = True, op, parents, backward
+    out._record(op, parents, backward)
     return out
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Inside, nothing is recorded: less memory where no gradient is wanted. Also a decorator."""
-    token = _recording.set(False)
-    try:
-        yield
-    finally:
-        _recording.reset(token)
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are recorded: not inside `no_grad`."""
-    return _recording.get()
-
-
-def _topological_order(root: Tensor) -> list[Tensor]:
-    """Every tensor that `root` was made from, each after all that it was made from itself.
-
-    With a stack of its own: a graph of 10,000 operations is deeper than Python may recurse.
-    """
-    order: list[Tensor] = []
-    seen: set[int] = set()
-    stack: list[tuple[Tensor, bool]] = [(root, False)]
-    while stack:
-        node, parents_are_done = stack.pop()
-        if parents_are_done:
-            order.append(node)
-        elif id(node) not in seen:
-            seen.add(id(node))
-            stack.append((node, True))
-            stack.extend((p, False) for p in node._parents if p is not None and p.requires_grad)
-    return order
-
-
-def _pass_on(node: Tensor, gradient: Array, gradients: dict[int, Array]) -> None:
-    """Add to `gradients`, for each parent of `node`, what it gets of the node's own.
-
-    An operation may pass on the array that it got (a sum does), to several parents. Between
-    operations nobody writes to it; but a leaf is to keep an array of its own.
-    """
-    assert node._backward is not None
-    seen = [gradient]
-    for parent, part in zip(node._parents, node._backward(gradient), strict=True):
-        if parent is not None and part is not None and parent.requires_grad:
-            _check_gradient(node._op, part, parent)
-            known = gradients.get(id(parent))
-            if known is not None:
-                part = known + part
-            elif not parent._op and _is_shared(part, seen):
-                part = part.copy()
-            gradients[id(parent)] = part
-            seen.append(part)
-
-
-def _is_shared(array: Array, others: list[Array]) -> bool:
-    shares = array_module(array).may_share_memory
-    return not array.flags.c_contiguous or any(shares(array, other) for other in others)
-
-
-def _check_gradient(op: str, grad: Array, parent: Tensor) -> None:
-    if grad.shape != parent.data.shape or grad.dtype != parent.dtype:
-        raise ValueError(
-            f"{op}: its backward gave a gradient of shape {grad.shape}, {grad.dtype}, "
-            f"for an input of shape {parent.shape}, {parent.dtype}"
-        )
-
-
-def _broadcast(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    return all(m == n or m == 1 or n == 1 for m, n in zip(a[::-1], b[::-1], strict=False))
-
-
-def _check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...]) -> None:
-    for m, n in zip(reversed(a), reversed(b), strict=False):
+def _check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...], trailing: int = 0) -> None:
+    """Raises ValueError if the shapes, without so many trailing axes, do not broadcast."""
+    for m, n in zip(a[::-1][trailing:], b[::-1][trailing:], strict=False):
         if m != n and m != 1 and n != 1:
             raise ValueError(f"{op}: shapes {a} and {b} do not broadcast: {m} is not {n}")
 
@@ -495,11 +398,8 @@ def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
         other = Tensor(xp.full((), other, a.dtype) if fits else other)
     if a.device != other.device:
         raise ValueError(f"{op}: one operand is on {a.device}, the other on {other.device}")
-    if op != "matmul" and a.shape != other.shape:
-        _check_broadcast(op, a.shape, other.shape)
-    matrix = 2 if op == "matmul" else 0  # trailing axes that do not broadcast
-    if not _broadcast(a.shape[: a.ndim - matrix], other.shape[: other.ndim - matrix]):
-        raise ValueError(f"{op}: shapes {a.shape} and {other.shape} do not broadcast")
+    if a.shape != other.shape:
+        _check_broadcast(op, a.shape, other.shape, trailing=2 if op == "matmul" else 0)
     if a.dtype != other.dtype and a.dtype in FLOATS and other.dtype in FLOATS:
         if other.ndim and a.ndim:
             raise TypeError(f"{op}: {a.dtype} and {other.dtype}: convert one with .to(dtype)")

@@ -16,7 +16,8 @@ from minseg.config import configure
 from minseg.ops.columns import Window
 from minseg.ops.conv2d import explain
 from minseg.ops.op import get_op, override
-from minseg.tensor import Tensor, no_grad
+from minseg.tape import no_grad
+from minseg.tensor import Tensor
 
 CLASSES = 11
 

@@ -25,7 +25,8 @@ from minseg.ops import conv2d as conv
 from minseg.ops.activation import relu_op
 from minseg.ops.norm import batch_norm_op
 from minseg.ops.normalization import inverse_deviation
-from minseg.tensor import Tensor, is_grad_enabled
+from minseg.tape import is_grad_enabled
+from minseg.tensor import Tensor
 
 
 def serves(input: Tensor, relu: bool) -> bool:
