@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.fast.exponential import POWER, UNIT
 from minseg.parallel import BLOCK, cut, in_blocks, parallel_for
 
 _ZEROS = np.zeros(BLOCK, np.float32)
@@ -51,13 +52,12 @@ def leaky_relu(out: Array, x: Array, negative_slope: float) -> None:
 
 
 def leaky_relu_grad(out: Array, grad: Array, x: Array, negative_slope: float) -> None:
-    positive, a = x > 0, np.float32(negative_slope)
-    if 0 <= a <= 1:
-        np.multiply(positive, 1 - a, out=out)
-        out += a  # (1 - a) + a rounds to 1 for all of these
+    positive = x > 0
+    np.copyto(out, positive)
+    if 0 <= negative_slope <= 1:
+        np.clip(out, negative_slope, 1, out=out)
     else:
-        np.multiply(~positive, a, out=out)
-        out += positive
+        out += np.multiply(~positive, np.float32(negative_slope))
     out *= grad
 
 
@@ -78,10 +78,15 @@ def elu(out: Array, x: Array, alpha: float, slope: Array | None = None) -> None:
     out += np.maximum(x, _zeros(x), out=t)
 
 
-def sigmoid(out: Array, x: Array) -> None:
-    with np.errstate(over="ignore"):  # an infinite e^-x: the result is 0, as it should be
-        np.exp(np.negative(x, out=out), out=out)
+def one_plus_power(out: Array, x: Array) -> None:
+    """1 + e^-x"""
+    with np.errstate(over="ignore"):  # an infinite e^-x: what is divided by it is 0, as it should be
+        POWER(np.multiply(x, -UNIT, out=out), out=out)
     out += 1
+
+
+def sigmoid(out: Array, x: Array) -> None:
+    one_plus_power(out, x)
     np.divide(1, out, out=out)
 
 
@@ -102,14 +107,14 @@ def tanh_grad(out: Array, grad: Array, y: Array) -> None:
 
 
 def silu(out: Array, x: Array, slope: Array | None = None) -> None:
-    """y = x s; dy/dx = s + y (1 - s)."""
-    s = np.empty_like(x) if slope is None else slope
-    sigmoid(s, x)
-    np.multiply(x, s, out=out)
+    """y = x / u, u = 1 + e^-x; dy/dx = (x - y + 1) / u, summed in this order: x - y may be 0."""
+    u = np.empty_like(x) if slope is None else slope
+    one_plus_power(u, x)
+    np.divide(x, u, out=out)
     if slope is not None:
-        rest = 1 - s
-        rest *= out
-        slope += rest
+        rest = x - out
+        rest += 1
+        np.divide(rest, u, out=slope)
 
 
 def hardswish(out: Array, x: Array, slope: Array | None = None) -> None:

@@ -1,0 +1,25 @@
+"""e^x by the quicker of two ways: as itself, or as a power of 2.
+
+With AVX-512, NumPy computes 2^x in half the time of e^x; without, e^x is SIMD and 2^x a call of the
+C library an element. So e^x = POWER(UNIT * x), and where x is a number times something, that number
+takes UNIT up at no cost. UNIT x is rounded once more than x: the result is off by up to
+|x| eps / 2, as much as if the last bit of x were wrong.
+"""
+
+import math
+
+import numpy as np
+
+
+def _two_is_quicker() -> bool:
+    try:
+        from numpy.lib.introspect import opt_func_info  # of NumPy 2.1 and later
+    except ImportError:
+        return False
+    found = opt_func_info(func_name="^exp2$", signature="float32")
+    return not found.get("exp2", {}).get("ff", {"current": "baseline"})["current"].startswith(
+        "baseline"
+    )
+
+
+POWER, UNIT = (np.exp2, math.log2(math.e)) if _two_is_quicker() else (np.exp, 1.0)
