@@ -17,8 +17,8 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import softmax as fast
 from minseg.ops.op import Op, launch
-from minseg.parallel import SMALL, get_num_threads, parallel_for
 from minseg.tensor import Tensor, record
 
 
@@ -82,35 +82,12 @@ def log_softmax_of(x: Array, axis: int) -> Array:
     return z
 
 
-def _log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
+def log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
     """dy_j / dx_i = [i = j] - softmax(x)_i, times grad_j, summed over j."""
     dx = array_module(y).exp(y)
     dx *= -grad.sum(axis=axis, keepdims=True)
     dx += grad
     return dx
-
-
-def _on_all_cores(formula: Callable[..., Array]) -> Callable[..., Array]:
-    """A formula of arrays and an axis, computed on a share of the first axis by each thread.
-
-    A line along another axis is never cut, so its sum does not depend on the number of threads.
-    """
-
-    def shared(*arguments: Any) -> Array:
-        *arrays, axis = arguments
-        if axis == 0 or arrays[0].size <= SMALL:
-            return formula(*arguments)
-        y = np.empty(arrays[0].shape, arrays[0].dtype)
-        step = -(-len(y) // get_num_threads())
-
-        def one_share(index: int) -> None:
-            share = slice(index * step, (index + 1) * step)
-            y[share] = formula(*(a[share] for a in arrays), axis)
-
-        parallel_for(one_share, -(-len(y) // step))
-        return y
-
-    return shared
 
 
 def _cuda(logarithm: bool) -> dict[str, Callable[..., Array]]:
@@ -141,15 +118,18 @@ def _shape_and_lanes(x: Array, axis: int) -> tuple[int, int, int, int]:
 softmax_op = Op(
     "softmax",
     definition=softmax_definition,
-    numpy={"forward": _on_all_cores(softmax_of), "grad_input": _on_all_cores(softmax_grad)},
+    numpy={
+        "forward": fast.by_blocks(softmax_of, fast.softmax),
+        "grad_input": fast.by_blocks(softmax_grad, fast.softmax_grad),
+    },
     cuda=_cuda(logarithm=False),
 )
 log_softmax_op = Op(
     "log_softmax",
     definition=log_softmax_definition,
     numpy={
-        "forward": _on_all_cores(log_softmax_of),
-        "grad_input": _on_all_cores(_log_softmax_grad),
+        "forward": fast.by_blocks(log_softmax_of, fast.log_softmax),
+        "grad_input": fast.by_blocks(log_softmax_grad, fast.log_softmax_grad),
     },
     cuda=_cuda(logarithm=True),
 )

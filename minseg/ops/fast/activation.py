@@ -80,7 +80,9 @@ def elu(out: Array, x: Array, alpha: float, slope: Array | None = None) -> None:
 
 def one_plus_power(out: Array, x: Array) -> None:
     """1 + e^-x"""
-    with np.errstate(over="ignore"):  # an infinite e^-x: what is divided by it is 0, as it should be
+    with np.errstate(
+        over="ignore"
+    ):  # an infinite e^-x: what is divided by it is 0, as it should be
         POWER(np.multiply(x, -UNIT, out=out), out=out)
     out += 1
 
