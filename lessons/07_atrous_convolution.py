@@ -147,8 +147,8 @@ assert share[2, 2, 2] == 49 / 169 < share[1, 2, 5] == 1
 assert abs(together[2, 2, 2]) < 0.16 < 0.6 < together[1, 2, 5]  # 0.16: 4 times its spread
 
 # %% [markdown]
-# 1, 2 see 7 pixels in a row; 5 lays three such rows side by side, overlapping: 17. 9 leaves gaps. A
-# rate must not outgrow what those before it fill (Wang et al. 2018, hybrid dilated convolution).
+# 1, 2 see 7 pixels in a row; 5 lays three such rows side by side: 17. 9 leaves gaps. A rate must
+# not outgrow what those before fill (Wang et al. 2018). Whether holes beat pooling: see lesson 18.
 #
 # ## The experiment: context decides
 #

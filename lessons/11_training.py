@@ -29,8 +29,8 @@ CLASSES = ("ground", "solid", "hollow")
 #
 # A *step*: a batch of B of the N images goes forward, (B, 1, H, W) -> scores (B, K, H, W); the loss
 # compares them with masks (B, H, W); backward finds the slope of each weight, and the optimizer
-# takes a small step down. N / B steps are an *epoch*. Gradients add up, so they are set to zero
-# first. The task: tell solid cells from hollow ones, in noise.
+# takes a small step down. N / B steps are an *epoch*. Gradients add up, so they are set to zero.
+# The task: tell solid cells from hollow ones, in noise.
 
 
 # %%
@@ -117,7 +117,6 @@ def bend(image: np.ndarray, labels: np.ndarray, move: np.ndarray) -> Sample:
 move = my_field(SIGMA, ALPHA, np.random.default_rng(1))
 assert np.allclose(move, simard_field((40, 48), SIGMA, ALPHA, np.random.default_rng(1)), atol=1e-12)
 far = np.sqrt(np.mean([my_field(SIGMA, ALPHA, rng) ** 2 for _ in range(40)]))
-print(f"moved by {far:.2f} pixels, by hand {ALPHA / np.sqrt(12 * np.pi) / SIGMA:.2f}")
 assert abs(far - ALPHA / np.sqrt(12 * np.pi) / SIGMA) < 0.3  # 4 deviations
 bent, (image, labels) = bend(few[0], few_masks[0], move), bend_loops(few[0, 0], few_masks[0], move)
 assert np.allclose(bent.image[:, :, 0], image, rtol=0, atol=1e-5)
@@ -127,8 +126,7 @@ assert (bent.mask == labels).all()
 # ## The experiment
 #
 # Four images as they are, and with 24 bent copies of each; the same net, as many steps. Then 60
-# images, all masks right, or a share of them those of *another* image. Scored on images that no
-# net has seen. (On microscope images and streets: `minseg study elastic`, `noisy-masks`.)
+# images, all masks right, or a share of them those of *another* image. Scored on unseen images.
 
 
 # %%
@@ -149,20 +147,28 @@ for wrong in (0, 20, 40):
     handed = large_masks.copy()
     handed[: wrong * 60 // 100] = np.roll(handed[: wrong * 60 // 100], 1, axis=0)
     sets[f"60, {wrong} % wrong"] = large, handed
-seen, unseen, nets = {}, {}, {}
+seen, unseen = {}, {}
 for name, (images, masks) in sets.items():
-    nets[name] = network()
-    lesson.fit(nets[name], images, masks, steps, 4, loss=skip_void)
-    seen[name], unseen[name] = score(nets[name], images, masks), score(nets[name], test, test_masks)
+    lesson.fit(net := network(), images, masks, steps, 4, loss=skip_void)
+    seen[name], unseen[name] = score(net, images, masks), score(net, test, test_masks)
     print(f"{name:14}: mean IoU {seen[name]:.2f} on its own images, {unseen[name]:.2f} on others")
 
 # %% [markdown]
-# Four images are learnt by heart: 1.00 on themselves says nothing. Bent copies cannot be learnt by
-# heart, and bring most of what 60 labelled images would. Wrong masks contradict each other, so the
-# net learns what most of them say: with a fifth of them wrong it loses little, and scores *better*
-# on unseen, right masks than on its own. Of two fifths, too many agree.
+# Four images are learnt by heart: 1.00 on themselves says nothing. Bent copies cannot be, and bring
+# much of what 60 images would. Wrong masks contradict each other: with a fifth wrong, the net loses
+# little, and scores *better* on unseen, right masks than on its own; of two fifths, too many agree.
+#
+# Five seeds (`minseg study elastic`, `noisy-masks`): of ten microscope images, bending lowers the
+# pixel error from 0.148 to 0.122, *shown*. 64 drawn streets bring mean IoU 0.617; with 10 and 30 %
+# of their masks wrong 0.605, 0.557. That these teach more than half as many right ones is not so:
+# 32 have 0.625, and beat 30 % wrong in every seed, *the opposite*. But then, 64 right ones are no
+# better than 32: there, more images were worth nothing in the first place.
 
 # %%
+elastic, noisy = lesson.study("elastic"), lesson.study("noisy-masks")
+assert [round(elastic.mean(arm), 3) for arm in elastic.scores] == [0.148, 0.122]
+assert [round(noisy.mean(arm), 3) for arm in noisy.scores] == [0.617, 0.605, 0.557, 0.625]
+assert [elastic.verdict, noisy.comparisons[1].verdict] == ["shown", "the opposite shows"]
 figure = lesson.figure(13, 6.6)
 top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.15])
 scene = np.argmax([(mask == 2).sum() for mask in few_masks])
@@ -170,9 +176,8 @@ first = bend(few[scene], few_masks[scene], move)
 as_numbers = bend(few_masks[scene][None].astype(np.float32), few_masks[scene], move)
 melted = (as_numbers.image[:, :, 0] + 0.5).astype(int)
 invented = (melted == 1) & (first.mask != 1) & (first.mask != 255)
-pictures = {"image": few[scene, 0], "mask": few_masks[scene],
-            "bent, bilinear": first.image[:, :, 0],
-            "bent, nearest": first.mask % 255, "labels, bilinear": melted}  # fmt: skip
+pictures = {"image": few[scene, 0], "mask": few_masks[scene], "bent, bilinear": first.image[..., 0]}
+pictures |= {"bent, nearest": first.mask % 255, "labels, bilinear": melted}
 for axis, (name, picture) in zip(top.subplots(1, 5), pictures.items(), strict=True):
     colours = np.array([[230, 230, 230], viz.OKABE_ITO[5], viz.OKABE_ITO[1]], np.uint8)
     axis.imshow(colours[picture] if picture.dtype.kind == "i" else picture, cmap="gray")
@@ -221,7 +226,7 @@ assert invented.any()
 assert abs(hits - 1 / 3) < 0.02
 gain, gap = unseen["4, bent"] - unseen["4"], seen["4"] - unseen["4"]
 print(f"the claim: bending is worth {gain:.2f} of IoU; a test on a training image hides {gap:.2f}")
-# Over three seeds: 0.08 to 0.33, and 0.21 to 0.47.
+# Over three seeds: 0.07 to 0.33, and 0.21 to 0.47.
 assert lesson.fast or (gain > 0.03 and gap > 0.1), (seen, unseen)
 assert lesson.fast or unseen["60, 20 % wrong"] > seen["60, 20 % wrong"] + 0.03
 
