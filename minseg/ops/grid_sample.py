@@ -28,9 +28,9 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import grid_sample as fast
-from minseg.ops.interpolate import cubic_kernel, linear_kernel
+from minseg.ops.grid_sample_taps import find_taps, samples, weight_of
+from minseg.ops.interpolate_taps import cubic_kernel, linear_kernel
 from minseg.ops.op import Op, launch
-from minseg.ops.taps import find_taps, samples, weight_of
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 

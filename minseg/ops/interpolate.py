@@ -25,9 +25,8 @@ Source: Keys, "Cubic convolution interpolation for digital image processing", 19
 
 import math
 import numbers
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,14 @@ import numpy as np
 from minseg.array import Array, array_module, device_of, to_device
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import repeat
+from minseg.ops.interpolate_taps import (
+    ANTIALIASED,
+    Taps,
+    cubic_kernel,
+    linear_kernel,
+    taps_of,
+    turned_round,
+)
 from minseg.ops.op import Op, launch
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
@@ -53,25 +60,6 @@ MODES = {
     "trilinear": ((3,), "linear"),
     "bicubic": ((2,), "cubic"),
     "area": ((1, 2, 3), "area"),
-}
-
-
-def linear_kernel(s: Array) -> Array:
-    """k(s) of linear interpolation, 0 <= s < 1 from a tap on either side."""
-    return np.maximum(1 - s, 0)
-
-
-def cubic_kernel(s: Array, a: float = -0.75) -> Array:
-    """k(s) of cubic convolution, two taps to either side."""
-    near = ((a + 2) * s - (a + 3)) * s * s + 1
-    far = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
-    return np.where(s <= 1, near, np.where(s >= 2, 0, far))
-
-
-# how an axis is treated with antialias -> the kernel, and how many taps it reaches to either side
-ANTIALIASED: dict[str, tuple[Callable[[Array], Array], int]] = {
-    "linear antialias": (linear_kernel, 1),
-    "cubic antialias": (partial(cubic_kernel, a=-0.5), 2),
 }
 
 
@@ -116,89 +104,6 @@ def _weights_by_definition(
     return [(min(max(i, 0), size - 1), float(kernel(abs(place - i)))) for i in near]
 
 
-@dataclass(frozen=True)
-class Taps:
-    """What one axis does: y[o] = sum over t of weight[t, o] * x[index[t, o]]."""
-
-    index: np.ndarray  # (T, out)
-    weight: np.ndarray  # (T, out)
-
-
-def _taps(
-    size: int, out: int, scale: float | None, how: str, align_corners: bool, dtype: np.dtype
-) -> Taps:
-    o = np.arange(out)
-    if how == "area":
-        return _area_taps(size, out, dtype)
-    if how in ("nearest", "linear") and out == size:  # whatever the scale, as PyTorch has it
-        return Taps(o[None], np.ones((1, out), dtype))
-    if how in ("nearest", "nearest-exact"):
-        # Rounding decides which pixel is taken. PyTorch's float32, so that the same one is.
-        step = np.float32(1 / scale) if scale else np.float32(size) / np.float32(out)
-        place = (o + (how == "nearest-exact") / 2).astype(np.float32) * step
-        return Taps(place.astype(np.intp).clip(0, size - 1)[None], np.ones((1, out), dtype))
-
-    if align_corners:
-        step = (size - 1) / (out - 1) if out > 1 else 0.0
-    else:
-        step = 1 / scale if scale else size / out
-    if how in ANTIALIASED:
-        return _antialias_taps(size, out, step, how, dtype)
-    place = o * step if align_corners else (o + 0.5) * step - 0.5
-    if how == "linear":
-        place = place.clip(0, size - 1)
-        tap = np.floor(place) + np.arange(2)[:, None]
-        weight = linear_kernel(abs(place - tap))
-    else:
-        tap = np.floor(place) + np.arange(-1, 3)[:, None]
-        weight = cubic_kernel(abs(place - tap))
-    return Taps(tap.astype(np.intp).clip(0, size - 1), weight.astype(dtype))
-
-
-def _area_taps(size: int, out: int, dtype: np.dtype) -> Taps:
-    start = np.arange(out) * size // out
-    length = -(-np.arange(1, out + 1) * size // out) - start
-    index, parts = _windows(start, length)
-    return Taps(index, (1 / (length * parts)).astype(dtype))
-
-
-def _antialias_taps(size: int, out: int, step: float, how: str, dtype: np.dtype) -> Taps:
-    kernel, reach = ANTIALIASED[how]
-    stretch = max(step, 1.0)
-    place = (np.arange(out) + 0.5) * step - 0.5
-    start = np.maximum(np.floor(place - reach * stretch).astype(np.intp) + 1, 0)
-    stop = np.minimum(np.ceil(place + reach * stretch).astype(np.intp), size)
-    index, parts = _windows(start, stop - start)
-    weight = kernel(abs(place - index) / stretch) / parts
-    return Taps(index, (weight / weight.sum(axis=0)).astype(dtype))
-
-
-def _windows(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(T, out) each: what windows of different lengths read, and in how many parts they read it.
-
-    A shorter window reads its last element in several equal parts. (With weights of zero instead,
-    an infinite element would give 0 * inf = NaN.)
-    """
-    t = np.arange(length.max())[:, None]
-    parts = np.where(t < length - 1, 1, len(t) - length + 1)
-    return start + np.minimum(t, length - 1), parts
-
-
-def _turned(taps: Taps, size: int) -> Taps:
-    """The transposed table, of an axis with `size` inputs: which outputs did each input reach?"""
-    used = taps.weight != 0
-    source = taps.index[used]
-    order = np.argsort(source, kind="stable")
-    source, output = source[order], np.nonzero(used)[1][order]
-    count = np.bincount(source, minlength=size)
-    rank = np.arange(len(source)) - (np.cumsum(count) - count)[source]
-    index = np.zeros((count.max(), size), np.intp)  # where fewer outputs were reached: weight 0
-    weight = np.zeros((count.max(), size), taps.weight.dtype)
-    index[rank, source] = output
-    weight[rank, source] = taps.weight[used][order]
-    return Taps(index, weight)
-
-
 def _apply(x: Array, axes: list[Taps]) -> Array:
     """Resize x (N, C, *size) along each axis of size."""
     out = tuple(taps.index.shape[1] for taps in axes)
@@ -233,7 +138,7 @@ def _apply_to_axis(x: Array, taps: Taps, axis: int) -> Array:
 
 def _forward_numpy(x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool) -> Array:
     lines = zip(x.shape[2:], out, scales, strict=True)
-    axes = [_taps(*line, how, align_corners, x.dtype) for line in lines]
+    axes = [taps_of(*line, how, align_corners, x.dtype) for line in lines]
     if repeat.serves(x.shape[2:], [taps.index for taps in axes]):
         return repeat.forward(x, out)
     return _apply(x, axes)
@@ -243,10 +148,10 @@ def _grad_input_numpy(
     grad: Array, size: Sizes, scales: Scales, how: str, align_corners: bool
 ) -> Array:
     lines = zip(size, grad.shape[2:], scales, strict=True)
-    axes = [_taps(*line, how, align_corners, grad.dtype) for line in lines]
+    axes = [taps_of(*line, how, align_corners, grad.dtype) for line in lines]
     if repeat.serves(size, [taps.index for taps in axes]):
         return repeat.grad_input(grad, size)
-    return _apply(grad, [_turned(taps, n) for taps, n in zip(axes, size, strict=True)])
+    return _apply(grad, [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)])
 
 
 Table = tuple[Array, Array]  # taps on a device: index (int32) and weight, each (T, out)
@@ -264,8 +169,8 @@ def _table(
     turned: bool,
 ) -> Table:
     """Kept, so that only the first of many training steps copies anything to a GPU."""
-    taps = _taps(size, out, scale, how, align_corners, dtype)
-    taps = _turned(taps, size) if turned else taps
+    taps = taps_of(size, out, scale, how, align_corners, dtype)
+    taps = turned_round(taps, size) if turned else taps
     index, weight = taps.index.astype(np.int32), np.ascontiguousarray(taps.weight)
     return to_device(index, device), to_device(weight, device)
 

@@ -5,7 +5,8 @@ import pytest
 
 from minseg.ops import interpolate
 from minseg.ops.fast import repeat
-from minseg.ops.interpolate import _apply, _taps, _turned
+from minseg.ops.interpolate import _apply
+from minseg.ops.interpolate_taps import taps_of, turned_round
 from tests.witness import assert_adjoint
 
 CASES = {
@@ -23,7 +24,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_it_equals_the_table(case, how, dtype):
     shape, out, scales = case
-    axes = [_taps(*axis, how, False, dtype) for axis in zip(shape[2:], out, scales, strict=True)]
+    axes = [taps_of(*axis, how, False, dtype) for axis in zip(shape[2:], out, scales, strict=True)]
     assert repeat.serves(shape[2:], [taps.index for taps in axes])
     rng = np.random.default_rng(0)
     x = rng.integers(-9, 9, shape).astype(dtype)  # integers: their sums are exact in any order
@@ -33,7 +34,7 @@ def test_it_equals_the_table(case, how, dtype):
         dx = interpolate.op.grad_input(view(grad), shape[2:], scales, how, False)
         assert y.dtype == dx.dtype == dtype
         np.testing.assert_array_equal(y, _apply(x, axes))
-        turned = [_turned(taps, n) for taps, n in zip(axes, shape[2:], strict=True)]
+        turned = [turned_round(taps, n) for taps, n in zip(axes, shape[2:], strict=True)]
         if shape[0]:
             np.testing.assert_array_equal(dx, _apply(grad, turned))
     if dtype == np.float64:
@@ -53,5 +54,5 @@ def test_it_equals_the_table(case, how, dtype):
     ],
 )
 def test_it_does_not_serve_other_sizes(size, out, scales, how):
-    axes = [_taps(*a, how, False, np.float64) for a in zip(size, out, scales, strict=True)]
+    axes = [taps_of(*a, how, False, np.float64) for a in zip(size, out, scales, strict=True)]
     assert not repeat.serves(size, [taps.index for taps in axes])

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.interpolate import cubic_kernel
+from minseg.ops.interpolate_taps import cubic_kernel
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,114 @@
+"""What interpolation does along one axis: which inputs each output reads, with which weights.
+
+The formulas of the places and kernels are those at the top of interpolate.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from minseg.array import Array
+
+
+def linear_kernel(s: Array) -> Array:
+    """k(s) of linear interpolation, 0 <= s < 1 from a tap on either side."""
+    return np.maximum(1 - s, 0)
+
+
+def cubic_kernel(s: Array, a: float = -0.75) -> Array:
+    """k(s) of cubic convolution, two taps to either side."""
+    near = ((a + 2) * s - (a + 3)) * s * s + 1
+    far = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
+    return np.where(s <= 1, near, np.where(s >= 2, 0, far))
+
+
+# how an axis is treated with antialias -> the kernel, and how many taps it reaches to either side
+ANTIALIASED: dict[str, tuple[Callable[[Array], Array], int]] = {
+    "linear antialias": (linear_kernel, 1),
+    "cubic antialias": (partial(cubic_kernel, a=-0.5), 2),
+}
+
+
+@dataclass(frozen=True)
+class Taps:
+    """What one axis does: y[o] = sum over t of weight[t, o] * x[index[t, o]]."""
+
+    index: np.ndarray  # (T, out)
+    weight: np.ndarray  # (T, out)
+
+
+def taps_of(
+    size: int, out: int, scale: float | None, how: str, align_corners: bool, dtype: np.dtype
+) -> Taps:
+    o = np.arange(out)
+    if how == "area":
+        return _area_taps(size, out, dtype)
+    if how in ("nearest", "linear") and out == size:  # whatever the scale, as PyTorch has it
+        return Taps(o[None], np.ones((1, out), dtype))
+    if how in ("nearest", "nearest-exact"):
+        # Rounding decides which pixel is taken. PyTorch's float32, so that the same one is.
+        step = np.float32(1 / scale) if scale else np.float32(size) / np.float32(out)
+        place = (o + (how == "nearest-exact") / 2).astype(np.float32) * step
+        return Taps(place.astype(np.intp).clip(0, size - 1)[None], np.ones((1, out), dtype))
+
+    if align_corners:
+        step = (size - 1) / (out - 1) if out > 1 else 0.0
+    else:
+        step = 1 / scale if scale else size / out
+    if how in ANTIALIASED:
+        return _antialias_taps(size, out, step, how, dtype)
+    place = o * step if align_corners else (o + 0.5) * step - 0.5
+    if how == "linear":
+        place = place.clip(0, size - 1)
+        tap = np.floor(place) + np.arange(2)[:, None]
+        weight = linear_kernel(abs(place - tap))
+    else:
+        tap = np.floor(place) + np.arange(-1, 3)[:, None]
+        weight = cubic_kernel(abs(place - tap))
+    return Taps(tap.astype(np.intp).clip(0, size - 1), weight.astype(dtype))
+
+
+def _area_taps(size: int, out: int, dtype: np.dtype) -> Taps:
+    start = np.arange(out) * size // out
+    length = -(-np.arange(1, out + 1) * size // out) - start
+    index, parts = _windows(start, length)
+    return Taps(index, (1 / (length * parts)).astype(dtype))
+
+
+def _antialias_taps(size: int, out: int, step: float, how: str, dtype: np.dtype) -> Taps:
+    kernel, reach = ANTIALIASED[how]
+    stretch = max(step, 1.0)
+    place = (np.arange(out) + 0.5) * step - 0.5
+    start = np.maximum(np.floor(place - reach * stretch).astype(np.intp) + 1, 0)
+    stop = np.minimum(np.ceil(place + reach * stretch).astype(np.intp), size)
+    index, parts = _windows(start, stop - start)
+    weight = kernel(abs(place - index) / stretch) / parts
+    return Taps(index, (weight / weight.sum(axis=0)).astype(dtype))
+
+
+def _windows(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T, out) each: what windows of different lengths read, and in how many parts they read it.
+
+    A shorter window reads its last element in several equal parts. (With weights of zero instead,
+    an infinite element would give 0 * inf = NaN.)
+    """
+    t = np.arange(length.max())[:, None]
+    parts = np.where(t < length - 1, 1, len(t) - length + 1)
+    return start + np.minimum(t, length - 1), parts
+
+
+def turned_round(taps: Taps, size: int) -> Taps:
+    """The transposed table, of an axis with `size` inputs: which outputs did each input reach?"""
+    used = taps.weight != 0
+    source = taps.index[used]
+    order = np.argsort(source, kind="stable")
+    source, output = source[order], np.nonzero(used)[1][order]
+    count = np.bincount(source, minlength=size)
+    rank = np.arange(len(source)) - (np.cumsum(count) - count)[source]
+    index = np.zeros((count.max(), size), np.intp)  # where fewer outputs were reached: weight 0
+    weight = np.zeros((count.max(), size), taps.weight.dtype)
+    index[rank, source] = output
+    weight[rank, source] = taps.weight[used][order]
+    return Taps(index, weight)
