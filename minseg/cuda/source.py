@@ -129,7 +129,16 @@ def closing(code: str, start: int) -> int:
             depth -= 1
             if depth == 0:
                 return i
-    raise ValueError(f"unbalanced {code[start]!r}")
+    raise ValueError(f"a {code[start]} that is never closed")
+
+
+def _closing(source: Source, start: int) -> int:
+    """The same, in a file; the error says where."""
+    try:
+        return closing(source.code, start)
+    except ValueError as error:
+        file, line = place(source, start)
+        raise ValueError(f"{file}:{line}: {error}") from None
 
 
 def split_commas(text: str) -> list[str]:
@@ -182,7 +191,7 @@ def _read_bodies(source: Source) -> None:
         source.bodies[match[1]] = set(re.findall(r"[A-Za-z_]\w*", match[2]))
     position = 0
     while (start := code.find("{", position)) >= 0:
-        end = closing(code, start)
+        end = _closing(source, start)
         head = code[position:start].rsplit(";", 1)[-1]
         if re.match(r"\s*(namespace\b|extern\s*)", head) and "(" not in head:
             position = start + 1  # read what is inside
@@ -203,12 +212,12 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
     max_threads = ""
     head_end = start
     if bounds:
-        head_end = closing(code, bounds.start(1))
+        head_end = _closing(source, bounds.start(1))
         max_threads = split_commas(code[bounds.start(1) + 1 : head_end])[0]
     name = re.compile(r"([A-Za-z_]\w*)\s*(\()").search(code, head_end)
     if name is None:
         raise ValueError(f"{file}:{line}: __global__ without a function")
-    end = closing(code, name.start(2))
+    end = _closing(source, name.start(2))
     if not code[end + 1 :].lstrip().startswith("{"):
         return None
     where = f"{file}:{line}: kernel {name[1]}"
@@ -259,7 +268,10 @@ def _launch_line(text: str, where: str) -> dict[str, str]:
 
 
 def _tuple_of(text: str, where: str) -> tuple[str, ...]:
-    inner = text[1:-1] if text.startswith("(") and closing(text, 0) == len(text) - 1 else text
+    try:
+        inner = text[1:-1] if text.startswith("(") and closing(text, 0) == len(text) - 1 else text
+    except ValueError as error:
+        raise ValueError(f"{where}: {text!r} in the launch line has {error}") from None
     parts = split_commas(inner)
     if not 1 <= len(parts) <= 3:
         raise ValueError(f"{where}: {text!r} must have 1 to 3 dimensions")

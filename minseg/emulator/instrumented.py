@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minseg import capture
 from minseg.cuda.source import Source
 from minseg.emulator import compiler, program
 from minseg.kernels import Launch
@@ -45,20 +46,17 @@ def run(launch: Launch, order: str, seconds: int, profile: bool = False) -> Outc
         request, report, arrays = (Path(folder) / n for n in ("request", "report", "arrays"))
         request.write_bytes(_request(launch, ORDERS.index(order), profile))
         words = [str(executable), str(request), str(report), str(arrays), str(seconds)]
-        try:
-            answer = subprocess.run(
-                words, capture_output=True, text=True, timeout=60 + 10 * seconds
-            )
-        except subprocess.TimeoutExpired:
+        answer = capture.run(words, 60 + 10 * seconds)
+        sys.stdout.write(answer.printed)
+        if answer.status is None:
             return Outcome([{"what": "finding", "kind": "timeout"}], None, "", executable)
-        sys.stdout.write(answer.stdout)
         records = []
         if report.exists():
             records = [json.loads(line) for line in report.read_text("utf-8").splitlines()]
         if not records or records[-1] != {"what": "end"}:
-            records.append({"what": "finding", "kind": "crash", "status": answer.returncode})
-        left = _read_arrays(launch, arrays) if answer.returncode == 0 and arrays.exists() else None
-        return Outcome(records, left, answer.stderr.strip(), executable)
+            records.append({"what": "finding", "kind": "crash", "status": answer.status})
+        left = _read_arrays(launch, arrays) if answer.status == 0 and arrays.exists() else None
+        return Outcome(records, left, answer.errors.strip(), executable)
 
 
 def _request(launch: Launch, order: int, profile: bool) -> bytes:

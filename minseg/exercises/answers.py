@@ -7,7 +7,7 @@ import numpy as np
 
 from minseg.exercises.diagnose import recognise
 from minseg.exercises.task import Case, Exercise
-from minseg.exercises.verdict import Failed, bound_of, different, whole, worst
+from minseg.exercises.verdict import Failed, bound_of, brief, different, whole, worst
 
 
 class Answers:
@@ -28,20 +28,22 @@ class Answers:
         if reply is None:
             raise Failed(stage, f"{case.name}: no answer within {self.seconds:g} seconds, or the "
                          "process died: an endless loop?", "no answer")  # fmt: skip
-        if reply.get("raised") == "NotImplementedError":
+        if all(r.get("raised") == "NotImplementedError" for r in self.replies.values()):
             raise Failed(
                 stage,
                 f"nothing is written yet. Replace `raise NotImplementedError` in {self._file()}.",
                 "not written",
             )
         if "raised" in reply:
-            given = ", ".join(_brief(n, v) for n, v in self._given(case).items())
+            given = ", ".join(brief(n, v) for n, v in self._given(case).items())
             raise Failed(stage, f"{case.name}: {_raised(reply)}\n  called with {given}")
         names, types = self.task.outputs, reply["types"]
         if types == ["NoneType"]:
             raise Failed(stage, "the function returns nothing: is a `return` missing?", "no return")
         if len(types) != len(names) or any(output is None for output in reply["outputs"]):
-            wanted = "y, a Tensor" if self.task.on_tape else ", ".join(names)
+            wanted = ", ".join(names)
+            if len(names) == 1 or self.task.on_tape:
+                wanted = "y, a Tensor" if self.task.on_tape else f"{names[0]}, an array"
             raise Failed(stage, f"{case.name}: has to return {wanted}; "
                          f"yours returns {', '.join(types)}")  # fmt: skip
         return reply["outputs"]
@@ -55,7 +57,7 @@ class Answers:
         for i, (name, got, want) in enumerate(pairs):
             if got.shape != want.shape:
                 pattern, advice = recognise(self.task, case.arguments, answers, i, want)
-                given = ", ".join(_brief(n, v) for n, v in self._given(case).items())
+                given = ", ".join(brief(n, v) for n, v in self._given(case).items())
                 raise Failed(
                     stage,
                     f"{case.name}: {name} has shape {got.shape}, needs {want.shape}"
@@ -128,9 +130,3 @@ def _raised(failure: Mapping[str, Any]) -> str:
 
 def _advice(advice: str) -> str:
     return f"\n  {advice}" if advice else ""
-
-
-def _brief(name: str, value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"{name}: {'x'.join(map(str, value.shape)) or 'a number'}"
-    return f"{name}={value}"

@@ -5,15 +5,15 @@ hardest), gradient, inputs untouched, edge cases. (`check_kernel.py` has the sta
 """
 
 import pickle
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minseg import capture
 from minseg.exercises import source, worker
 from minseg.exercises.answers import Answers
 from minseg.exercises.task import Case, Exercise
@@ -37,8 +37,10 @@ def check(exercise: Exercise, path: Path, seconds: float = SECONDS) -> Verdict:
         for stage in stages(exercise, path, text, seconds, printed):
             passed.append(stage)
     except Failed as failed:
-        return Verdict(failed.stage, failed.message, failed.pattern, tuple(passed), *printed)
-    return Verdict("", "", "", tuple(passed), *printed)
+        return Verdict(
+            failed.stage, failed.message, failed.pattern, tuple(passed), "".join(printed)
+        )
+    return Verdict("", "", "", tuple(passed), "".join(printed))
 
 
 def _stages(
@@ -55,7 +57,7 @@ def _stages(
 
     first, single = task.cases[0], _single(task.cases[0])
     cases = [*task.cases, single, *task.edge_cases]
-    replies, output = _run(exercise, path, [case.arguments for case in cases], seconds)
+    replies, output = _run(exercise, path, cases, seconds)
     printed.append(output)
     answers = Answers(exercise, cases, replies, seconds)
     answers.of(first, "first run")
@@ -93,21 +95,16 @@ def _is_float(value: Any) -> bool:
 
 
 def _run(
-    exercise: Exercise, path: Path, calls: Sequence[Mapping[str, Any]], seconds: float
+    exercise: Exercise, path: Path, cases: Sequence[Case], seconds: float
 ) -> tuple[list[dict[str, Any]], str]:
     """The worker's replies, as many as there were in time, and what was printed."""
     with tempfile.TemporaryDirectory(prefix="minseg-") as folder:
         request, replies = Path(folder) / "request", Path(folder) / "replies"
-        request.write_bytes(pickle.dumps([dict(arguments) for arguments in calls]))
+        request.write_bytes(pickle.dumps([(c.name, dict(c.arguments)) for c in cases]))
         replies.touch()
         words = [sys.executable, worker.__file__, str(path), exercise.name, str(request)]
         words += [str(replies), *(["tape"] if exercise.task.on_tape else [])]
-        try:
-            # No input: a breakpoint() would wait for words that the terminal is to get.
-            output = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                    stderr=subprocess.DEVNULL, timeout=seconds).stdout  # fmt: skip
-        except subprocess.TimeoutExpired as late:
-            output = late.stdout or b""
+        output = capture.run(words, seconds).printed
         found = []
         with replies.open("rb") as file:
             try:
@@ -115,4 +112,4 @@ def _run(
                     found.append(pickle.load(file))
             except (EOFError, pickle.UnpicklingError):  # the end, or an answer cut off
                 pass
-    return found, output.decode(errors="replace")
+    return found, output

@@ -6,6 +6,8 @@ an array, or an endless loop, harms nobody.
 
 import re
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from minseg import kernels
 from minseg.cuda.source import Kernel
 from minseg.emulator import instrumented
 from minseg.emulator.compiler import CompileError, compiler
+from minseg.emulator.findings import Finding
 from minseg.emulator.profile import profile
 from minseg.emulator.sanitize import sanitize_launch
 from minseg.exercises.causes import explain
 from minseg.exercises.diagnose import recognise
 from minseg.exercises.task import KERNEL_TODO, Case, Exercise
 from minseg.exercises.verdict import Failed, bound_of, different, whole, worst
+
+WHERE = 2  # seconds of an endless loop that are enough to see where it is
 
 
 def stages(
@@ -40,14 +45,15 @@ def stages(
         raise Failed("written", f"nothing is written yet. Fill in the kernel in {path.name}, and "
                      f"remove the line `{KERNEL_TODO.strip()}`.", "not written")  # fmt: skip
     for case in exercise.task.cases:
-        _check_values(exercise, kernel, case, int(seconds))
+        _check_values(exercise, kernel, case, int(seconds), printed)
     yield "values"
     for case in exercise.task.cases:
-        if findings := sanitize_launch(_launch(kernel, case), int(seconds)):
+        if findings := _findings(_launch(kernel, case), int(seconds)):
             pattern, advice = explain(findings, path)
             raise Failed("sanitizer", f"{case.name}: {advice}", pattern)
     yield "sanitizer"
-    _check_goals(exercise, kernel)
+    with redirect_stdout(StringIO()):
+        _check_goals(exercise, kernel)
     if exercise.task.goals:
         yield "profiler"
 
@@ -74,17 +80,22 @@ def _launch(kernel: Kernel, case: Case) -> kernels.Launch:
     try:
         return kernels.check(f"{kernel.path}:{kernel.name}", *case.arguments.values())
     except (ValueError, TypeError) as error:
-        raise Failed("signature", str(error)) from None
+        raise Failed("launch", str(error)) from None
 
 
-def _check_values(exercise: Exercise, kernel: Kernel, case: Case, seconds: int) -> None:
+def _check_values(
+    exercise: Exercise, kernel: Kernel, case: Case, seconds: int, printed: list[str]
+) -> None:
     launch = _launch(kernel, case)
     try:
-        arrays = instrumented.run(launch, "counted", seconds).arrays
+        with redirect_stdout(StringIO()) as said:
+            arrays = instrumented.run(launch, "counted", seconds).arrays
+        if text := said.getvalue():
+            printed.append(f"{case.name}:\n{text}")
     except (CompileError, ValueError) as error:  # of the emulator's own reading
         raise Failed("values", f"it does not compile:\n{_brief(str(error))}", "compiler") from None
     if arrays is None:
-        pattern, advice = explain(sanitize_launch(launch, seconds), kernel.path)
+        pattern, advice = explain(_findings(launch, WHERE), kernel.path)
         raise Failed("values", f"{case.name}: no result. {advice}", pattern)
     task, names = exercise.task, exercise.task.outputs
     given: dict[str, Any] = dict(case.arguments)
@@ -97,13 +108,20 @@ def _check_values(exercise: Exercise, kernel: Kernel, case: Case, seconds: int) 
             continue
         pattern, advice = recognise(task, given, results, i, want)
         known = pattern in {slip.name for slip in task.slips}
-        findings = sanitize_launch(launch, seconds)
+        findings = _findings(launch, seconds)
         if findings and (not known or any(f.kind == "racecheck" for f in findings)):
             pattern, advice = explain(findings, kernel.path)  # a race may look like anything
-        inputs = {n: v for n, v in given.items() if n not in names}
+        before = {p.name: f"{p.name} before" for p in kernel.parameters if p.role == "inout"}
+        inputs = {before.get(n, n): v for n, v in given.items() if n in before or n not in names}
         raise Failed("values", f"{case.name}: {worst(name, got, want, wrong)}\n  {advice}\n"
                      "The smallest case that fails:\n" + whole(inputs, {name: got}, {name: want}),
                      pattern)  # fmt: skip
+
+
+def _findings(launch: kernels.Launch, seconds: int) -> list[Finding]:
+    """The sanitizer's, of runs in several orders: what they print was printed before."""
+    with redirect_stdout(StringIO()):
+        return sanitize_launch(launch, seconds)
 
 
 def _check_goals(exercise: Exercise, kernel: Kernel) -> None:

@@ -28,10 +28,10 @@ def run(console: Console, action: str, name: str | None) -> int:
         return init(console, Path(name or workspaces.DEFAULT))
     if action == "verify":
         return verify(console)
-    name = name and Path(name).stem  # of exercises/conv2d.py, which a shell completes
+    file, name = Path(name or ""), name and Path(name).stem  # a shell completes exercises/conv2d.py
     if action == "solution":
         return solution(console, get_exercise(str(name)))
-    workspace = workspaces.find()
+    workspace = workspaces.of(file) if file.suffix else workspaces.find()
     if action == "list":
         return show_list(console, workspace)
     if action == "watch":

@@ -5,6 +5,7 @@ flipped. Then patterns that need no knowledge of the task: signs, factors, axes,
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,10 @@ def recognise(
         return _where(different(got, want, bound_of(want, got.dtype, task.terms)))
     if want.ndim >= 2 and got.shape == (*want.shape[:-2], *want.shape[:-3:-1]):
         return "transposed", "Height and width have changed places."
+    for axes in permutations(range(want.ndim)) if got.ndim == want.ndim else ():
+        if _same(got.transpose(axes), want, task.terms):
+            return "order of axes", "The numbers are right, but the axes stand in another order: " \
+                f"{task.outputs[output]}.transpose{axes} has them right."  # fmt: skip
     return "", ""
 
 

@@ -68,7 +68,12 @@ def _number(value: Any) -> str:
 
 
 def whole(arguments: Mapping[str, Any], got: Mapping[str, Any], want: Mapping[str, Any]) -> str:
-    """A case printed whole: what went in, what came out, and what should have."""
+    """A case printed whole: what went in, what came out, and what should have.
+
+    Of a case whose answer is too large for that, what went in, in brief.
+    """
+    if all(np.size(value) > PRINTED for value in want.values()):
+        return "  called with " + ", ".join(brief(n, v) for n, v in arguments.items())
     rows = [_named(name, value) for name, value in arguments.items()]
     for name in want:
         rows += [_named(f"your {name}", got[name]), _named(f"right {name}", want[name])]
@@ -86,3 +91,10 @@ def _named(name: str, value: Any) -> str:
     return f"  {name} ({shape}) =\n" + "\n".join(
         "    " + line for line in text.splitlines() if line
     )
+
+
+def brief(name: str, value: Any) -> str:
+    """An array's shape, or the value."""
+    if isinstance(value, np.ndarray):
+        return f"{name}: {'x'.join(map(str, value.shape)) or 'a number'}"
+    return f"{name}={value}"

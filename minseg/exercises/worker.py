@@ -1,18 +1,19 @@
 """Runs a learner's function in a process of its own: python worker.py FILE NAME REQUEST REPLIES.
 
 A script that imports nothing of minseg, so that it starts quickly; unless "tape" comes last, for a
-part of a network, which is a function on Tensors. REQUEST holds the arguments of
-every call, REPLIES gets one answer a call, at once: an endless loop or a crash loses only the rest.
+part of a network, which is a function on Tensors. REQUEST holds the name and the arguments of every
+case, REPLIES gets one answer a call, at once: an endless loop or a crash loses only the rest.
 """
 
 import copy
+import io
 import pickle
 import runpy
 import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -20,6 +21,24 @@ READY_MADE = (
     "minseg", "torch", "torchvision", "scipy", "skimage", "sklearn", "cv2", "PIL", "jax", "cupy",
     "tensorflow", "keras",
 )  # fmt: skip
+
+
+class Told(io.TextIOBase):
+    """Standard output, where what a call prints stands below the name of its case.
+
+    Written at once: the call may be an endless loop, which is ended from outside.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream, self.case = stream, ""
+
+    def write(self, text: str) -> int:
+        if self.case:
+            self.stream.write(f"{self.case}:\n")
+            self.case = ""
+        self.stream.write(text)
+        self.stream.flush()
+        return len(text)
 
 
 class Refuse:
@@ -64,6 +83,7 @@ def main(path: str, name: str, request: str, replies: str, tape: str = "") -> No
         from minseg.exercises.tape import on_tape
     sys.meta_path.insert(0, Refuse())  # type: ignore[arg-type]
     warnings.simplefilter("ignore")
+    sys.stdout = told = Told(sys.stdout)
     with open(request, "rb") as file:
         calls = pickle.load(file)
     with open(replies, "wb", buffering=0) as file:
@@ -73,7 +93,8 @@ def main(path: str, name: str, request: str, replies: str, tape: str = "") -> No
             pickle.dump({"import": _failure(error, path)}, file)
             return
         function = on_tape(function) if tape else function
-        for arguments in calls:
+        for case, arguments in calls:
+            told.case = case
             pickle.dump(call(function, arguments, path), file)
 
 

@@ -63,6 +63,17 @@ def find() -> Workspace:
     )
 
 
+def of(file: Path) -> Workspace:
+    """The workspace that the file lies in, or would. ValueError for a file beside the exercises."""
+    folder = file.absolute().parent
+    if (folder / PROGRESS).is_file():
+        return read(folder)
+    workspace = find()
+    if file.exists() or len(file.parts) > 1:
+        raise ValueError(f"{file} is none of the exercises: those are in {workspace.folder}")
+    return workspace
+
+
 def read(folder: Path) -> Workspace:
     """Read the progress. Raises ValueError if its file is damaged, naming it."""
     path = folder / PROGRESS

@@ -79,8 +79,47 @@ def test_shape_and_values_are_told(tmp_path: Path) -> None:
 def test_prints_are_kept(tmp_path: Path) -> None:
     got = verdict(tmp_path, HEAD + '    print("here")\n    return np.where(x > 0, grad, 0)\n')
     assert got.stage == ""
-    assert got.printed.startswith("here")
+    assert "here\n" in got.printed
     assert got.passed[-1] == "edge cases"
+
+
+def test_prints_stand_below_their_case(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + "    print(len(x))\n    return grad * (x > 0)\n")
+    cases = get_exercise("relu_grad").task.cases
+    assert got.printed.startswith(f"{cases[0].name}:\n{len(cases[0].arguments['x'])}\n")
+    assert f"\n{cases[1].name}:\n" in got.printed
+
+
+def test_an_endless_print_is_cut_off(tmp_path: Path) -> None:
+    """What was printed before the end is shown, but no more than a reader wants."""
+    got = verdict(tmp_path, HEAD + '    while True:\n        print("again")\n', seconds=2)
+    assert got.diagnosis == "no answer"
+    assert "again\nagain\n" in got.printed
+    assert "it goes on" in got.printed
+    assert len(got.printed) < 11_000
+
+
+def test_what_is_half_written_is_not_called_unwritten(tmp_path: Path) -> None:
+    body = "    if x.ndim == 1:\n        return grad * (x > 0)\n    raise NotImplementedError\n"
+    got = verdict(tmp_path, HEAD + body)
+    assert got.diagnosis == "gradient"
+    assert "line 7: NotImplementedError" in got.message
+    assert verdict(tmp_path, HEAD + "    raise NotImplementedError\n").diagnosis == "not written"
+
+
+def test_a_list_is_no_array(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + "    return list(grad * (x > 0))\n")
+    assert "has to return grad_x, an array; yours returns list" in got.message
+
+
+def test_axes_in_another_order(tmp_path: Path) -> None:
+    """NHWC, as other libraries have it."""
+    text = get_exercise("conv2d").solution + "\n\nright = conv2d\n\n\ndef conv2d(\n    " \
+        "x, w, b, stride=1, padding=0, dilation=1\n):\n" \
+        "    return right(x, w, b, stride, padding, dilation).transpose(0, 2, 3, 1)\n"  # fmt: skip
+    got = verdict(tmp_path, text, "conv2d")
+    assert got.diagnosis == "order of axes"
+    assert "y.transpose(0, 3, 1, 2)" in got.message
 
 
 def test_patterns_that_need_no_task() -> None:

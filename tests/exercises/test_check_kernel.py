@@ -113,3 +113,50 @@ def test_a_variable_without_a_value(tmp_path: Path) -> None:
     got = verdict(tmp_path, ("float sum = 0;", "float sum;"), name="stencil")
     assert got.diagnosis == "order of threads"
     assert "`float sum;`" in got.message
+
+
+SAXPY = "y[i] = a * x[i] + y[i]"
+
+
+def test_what_an_inout_array_held_is_shown(tmp_path: Path) -> None:
+    got = verdict(tmp_path, (SAXPY, "y[i] = a * x[i] + 2 * y[i]"), name="saxpy")
+    before = get_exercise("saxpy").task.cases[0].arguments["y"]
+    assert f"y before ({len(before)}) =" in got.message
+    assert f"[{before[0]:.0f}." in got.message.partition("y before")[2].replace(" ", "")
+
+
+def test_a_case_too_large_to_print_is_told_in_brief(tmp_path: Path) -> None:
+    got = verdict(tmp_path, (SAXPY, f"if (blockIdx.x == 0) {SAXPY}"), name="saxpy")
+    assert "called with x: 300, y before: 300, a=2.0, n=300" in got.message
+    assert "too many numbers" not in got.message
+
+
+def test_printf_is_shown_once_for_each_case(tmp_path: Path) -> None:
+    """Not for each of the orders in which the sanitizer runs it."""
+    say = 'if (i == 0) printf("a %d\\n", n); '
+    got = verdict(tmp_path, (f"if (i < n) {SAXPY}", f"{say}if (i < n) {SAXPY}"), name="saxpy")
+    assert got.stage == ""
+    assert got.printed.count("a 5\n") == 1
+    assert got.printed.count("a 300\n") == 1
+
+
+def test_an_endless_printf_is_cut_off(tmp_path: Path) -> None:
+    loop = 'while (n > 0) printf("again\\n"); '
+    got = verdict(tmp_path, (f"if (i < n) {SAXPY}", loop), name="saxpy")
+    assert got.diagnosis == "endless loop"
+    assert "again\nagain\n" in got.printed
+    assert len(got.printed) < 11_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("int n) {", "int n) {\n    if (n > 0) {", "is never closed"),
+        ("block=(THREADS)", "block=((THREADS)", "in the launch line"),
+    ],
+)
+def test_an_open_bracket_has_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    got = verdict(tmp_path, (old, new), name="saxpy")
+    assert got.stage == "signature"
+    assert words in got.message
+    assert "saxpy.cu:" in got.message

@@ -82,6 +82,23 @@ def test_a_file_names_its_exercise(folder: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.rstrip() == get_exercise("saxpy").solution.rstrip()
 
 
+def test_the_file_that_is_named_is_the_one_that_is_checked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From another folder; and a file of that name elsewhere is none of the exercises."""
+    (folder / "relu_grad.py").write_text(get_exercise("relu_grad").solution)
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "relu_grad.py").write_text("def relu_grad(): ...\n")
+    assert main(["exercise", "check", "other/relu_grad.py"]) == 1
+    assert "other/relu_grad.py is none of the exercises" in capsys.readouterr().err
+    monkeypatch.chdir(other)
+    assert main(["exercise", "check", "../exercises/relu_grad.py"]) == 0
+    with monkeypatch.context() as context:
+        context.chdir("/")
+        assert main(["exercise", "check", str(folder / "relu_grad.py")]) == 0
+
+
 def test_found_from_within(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert workspace.find().folder == folder
