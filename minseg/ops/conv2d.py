@@ -208,7 +208,7 @@ def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, sl
 def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, groups: int) -> str:
     """How the forward pass goes about a convolution of float32 on NumPy, in a few words."""
     if is_depthwise(w_shape, groups):
-        return "depthwise: a multiply-add of whole maps for each kernel element"
+        return depthwise.explain(x_shape, how)
     if shifted.fits(x_shape, w_shape, how, groups):
         return f"shifted columns, {shifted.explain(x_shape, w_shape, how)}"
     blocks, bytes_a_column = _boxes(x_shape, w_shape, how, 4), _bytes_a_column(x_shape, w_shape, 4)

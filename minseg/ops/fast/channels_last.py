@@ -1,0 +1,103 @@
+"""A depthwise convolution of many channels on small maps: channels side by side, one einsum.
+
+depthwise.py goes along the rows of a channel's map. Deep in a network rows are short, and NumPy
+takes as long to begin one as to multiply some 50 numbers. There
+are hundreds of channels, though. So let them lie side by side in memory, (N, H, W, C), as the
+tokens of a transformer do anyway. A tap then multiplies whole lines of channels,
+
+    y[n, r, c, :] = sum over i, j of  w[i, j, :] * padded[n, r + i * dilation, c + j * dilation, :]
+
+and the windows of `padded` are a view of it, so that all of it is one call, of einsum. The gradient
+of the weights is the sum over n, r and c instead. The gradient of the input is a convolution by
+the kernel turned by 180 degrees.
+
+The result's channels lie side by side where the input's do: what follows may want them so.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from minseg.array import Array
+from minseg.ops.checks import Pair
+from minseg.ops.columns import Window
+from minseg.parallel import parallel_for
+
+MULTIPLICATIONS = 2**19  # of a block, about: less is not worth a second thread
+
+
+def fits(maps: tuple[int, ...], window: Window) -> bool:
+    """Is this the quicker way, for x of shape `maps` (N, C, H, W)?"""
+    return (
+        window.stride == (1, 1)
+        and maps[1] >= 2 * maps[3]
+        and all(p <= most for p, most in zip(window.padding, _reach(window), strict=True))
+    )
+
+
+def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+    """conv2d's forward, for groups = C and stride 1."""
+    size = window.output_size(*x.shape[2:])
+    y = np.empty((x.shape[0], *size, x.shape[1]), x.dtype)
+    taps = np.ascontiguousarray(w[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
+
+    def some_images(n: slice) -> None:
+        np.einsum("nhwijc,ijc->nhwc", _windows(x[n], window), taps, out=y[n])
+        if b is not None:
+            y[n] += b
+        if relu:
+            np.clip(y[n], 0, np.inf, out=y[n])
+
+    _for_images(some_images, len(x), taps.size * size[0] * size[1])
+    y = y.transpose(0, 3, 1, 2)
+    return y if _side_by_side(x) else np.ascontiguousarray(y)
+
+
+def grad_input(grad: Array, w: Array, window: Window) -> Array:
+    rest_h, rest_w = (most - p for most, p in zip(_reach(window), window.padding, strict=True))
+    back = Window(window.kernel, (1, 1), (rest_h, rest_w), window.dilation)
+    return forward(grad, w[..., ::-1, ::-1], None, back)
+
+
+def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
+    N, C, height, width = grad.shape
+    sums = np.empty((N, *window.kernel, C), x.dtype)  # of each image
+
+    def some_images(n: slice) -> None:
+        g = np.ascontiguousarray(grad[n].transpose(0, 2, 3, 1))
+        np.einsum("nhwc,nhwijc->nijc", g, _windows(x[n], window), out=sums[n])
+
+    _for_images(some_images, N, sums[:1].size * height * width)
+    return sums.sum(axis=0).transpose(2, 0, 1).reshape(w_shape)
+
+
+def _reach(window: Window) -> Pair:
+    """From the first to the last place that a kernel reads, along each axis."""
+    down, right = (d * (k - 1) for d, k in zip(window.dilation, window.kernel, strict=True))
+    return down, right
+
+
+def _windows(x: Array, window: Window) -> Array:
+    """What lies under the kernel at each place, (N, H', W', kh, kw, C): a view of padded x."""
+    (N, C, H, W), (top, left) = x.shape, window.padding
+    padded = np.zeros((N, H + 2 * top, W + 2 * left, C), x.dtype)
+    padded[:, top : top + H, left : left + W] = x.transpose(0, 2, 3, 1)
+    image, row, column, channel = padded.strides
+    down, right = window.dilation
+    return as_strided(
+        padded,
+        (N, *window.output_size(H, W), *window.kernel, C),
+        (image, row, column, down * row, right * column, channel),
+        writeable=False,
+    )
+
+
+def _for_images(body: Callable[[slice], None], images: int, multiplications: int) -> None:
+    """Call body(slice of images) for all images, each of so many multiplications."""
+    step = max(1, -(-MULTIPLICATIONS // max(multiplications, 1)))
+    parallel_for(lambda i: body(slice(i * step, (i + 1) * step)), -(-images // step))
+
+
+def _side_by_side(x: Array) -> bool:
+    return x.shape[1] > 1 and x.strides[1] == x.itemsize

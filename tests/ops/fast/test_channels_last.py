@@ -1,0 +1,95 @@
+"""Channels side by side: against the definition, and the same bits for any number of threads."""
+
+import numpy as np
+import pytest
+
+import minseg
+from minseg.ops import conv2d
+from minseg.ops.columns import Window
+from minseg.ops.fast import channels_last
+from tests.witness import assert_agree
+
+# x shape, kernel, padding, dilation
+CASES = [
+    ((2, 12, 4, 5), (3, 3), (1, 1), (1, 1)),
+    ((1, 9, 1, 1), (3, 3), (1, 1), (1, 1)),  # only the middle of the kernel meets the map
+    ((2, 8, 6, 4), (2, 3), (0, 2), (1, 1)),  # an even kernel; fewer rows, more columns
+    ((1, 14, 7, 6), (3, 3), (2, 4), (2, 2)),
+    ((0, 8, 3, 3), (3, 3), (1, 1), (1, 1)),
+]
+
+
+def arguments(case, dtype):
+    x_shape, kernel, padding, dilation = case
+    rng, channels = np.random.default_rng(0), x_shape[1]
+    x, w, b = (
+        rng.standard_normal(s).astype(dtype) for s in (x_shape, (channels, 1, *kernel), (channels,))
+    )
+    window = Window(kernel, (1, 1), padding, dilation)
+    assert channels_last.fits(x.shape, window)
+    return x, w, b, window
+
+
+def by_definition(x, w, b, window):
+    how = (window.stride, window.padding, window.dilation, x.shape[1])
+    x, w, b = (None if a is None else a.astype(np.float64) for a in (x, w, b))
+    return conv2d.conv2d_definition(x, w, b, *how)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_forward(case, dtype):
+    x, w, b, window = arguments(case, dtype)
+    expected, length = by_definition(x, w, b, window), w[0].size + 1
+    assert_agree(channels_last.forward(x, w, b, window), expected, dtype, length=length)
+    y = channels_last.forward(x, w, b, window, relu=True)
+    assert_agree(y, np.maximum(expected, 0), dtype, length=length)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_the_adjoints(case, dtype):
+    """<y, g> = <x, grad_input(g)> = <w, grad_weight(g)>, by the definition with unit vectors."""
+    x, w, _, window = arguments(case, dtype)
+    rng = np.random.default_rng(1)
+    g = rng.standard_normal(by_definition(x, w, None, window).shape).astype(dtype)
+    dx = np.zeros(x.shape)
+    for index in np.ndindex(*x.shape[2:]):  # the channels and images do not mix: all at once
+        unit = np.zeros(x.shape)
+        unit[(..., *index)] = 1
+        dx[(..., *index)] = (by_definition(unit, w, None, window) * g).sum(axis=(2, 3))
+    dw = np.zeros(w.shape)
+    for i, j in np.ndindex(window.kernel):
+        unit = np.zeros(w.shape)
+        unit[:, 0, i, j] = 1
+        dw[:, 0, i, j] = (by_definition(x, unit, None, window) * g).sum(axis=(0, 2, 3))
+    assert_agree(channels_last.grad_input(g, w, window), dx, dtype, length=w[0].size)
+    found = channels_last.grad_weight(g, x, w.shape, window)
+    assert_agree(found, dw, dtype, length=g[:, 0].size)
+
+
+def test_the_result_lies_as_the_input_does():
+    x, w, b, window = arguments(CASES[0], np.float32)
+    tokens = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    y, same = (channels_last.forward(a, w, b, window) for a in (x, tokens))
+    assert np.array_equal(y, same)
+    assert y.flags.c_contiguous
+    assert same.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_the_bits_do_not_depend_on_the_number_of_threads():
+    x, w, b, window = arguments(((4, 64, 16, 15), (3, 3), (1, 1), (1, 1)), np.float32)
+    before, results = minseg.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            minseg.set_num_threads(threads)
+            y = channels_last.forward(x, w, b, window)
+            gradients = (
+                channels_last.grad_input(y, w, window),
+                channels_last.grad_weight(y, x, w.shape, window),
+            )
+            results.append((y, *gradients))
+    finally:
+        minseg.set_num_threads(before)
+    for one, other in zip(*results, strict=True):
+        assert np.array_equal(one, other)
