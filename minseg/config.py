@@ -17,6 +17,7 @@ from minseg.data import (
     Dataset,
     ElasticDeformation,
     Flip,
+    Mirror,
     Normalize,
     RandomCrop,
     RandomGamma,
@@ -239,10 +240,12 @@ def normalisation(config: Config, channels: int) -> Transform:
     return Normalize() if channels == 3 else Normalize((0.5,), (0.25,))
 
 
-def augmentation(config: Config, channels: int) -> Compose:
+def augmentation(config: Config, channels: int, frame: Size = (0, 0)) -> Compose:
     """The random changes of the training images: colours, then, around the normalisation, places.
 
-    What a turn or a crop brings in from outside is 0: after the normalisation, that is the mean.
+    frame: rows and columns that a network's output lacks on each side. The image gets as many more,
+    mirrored, so that its own pixels are all learnt from. What a turn or a crop brings in from
+    outside is 0: after the normalisation, that is the mean.
     """
     colours: dict[str, list[Transform]] = {
         "scene": [ColorJitter()],
@@ -260,19 +263,23 @@ def augmentation(config: Config, channels: int) -> Compose:
         [
             *colours.get(config.augment, []),
             normalisation(config, channels),
+            *([Mirror(*frame)] if any(frame) else []),
             *places.get(config.augment, []),
             *([RandomCrop(config.crop)] if config.crop else []),
         ]
     )
 
 
-def training_loader(config: Config, dataset: Dataset, channels: int) -> DataLoader:
+def training_loader(
+    config: Config, dataset: Dataset, channels: int, frame: Size = (0, 0)
+) -> DataLoader:
+    """Batches of the changed images; frame: as `augmentation` has it."""
     return DataLoader(
         dataset,
         config.batch_size,
         shuffle=True,
         seed=config.seed,
-        transform=augmentation(config, channels),
+        transform=augmentation(config, channels, frame),
         workers=config.workers,
         # A last batch of one image would unsettle batch norm.
         drop_last=len(dataset) >= config.batch_size,

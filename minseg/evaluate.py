@@ -126,6 +126,12 @@ def output_size(model: Any, height: int, width: int) -> tuple[int, int]:
     return model.output_size(height, width)
 
 
+def lost_frame(model: Any, height: int, width: int) -> tuple[int, int]:
+    """How many rows and columns of an image the logits lack on each side."""
+    rows, columns = output_size(model, height, width)
+    return (height - rows) // 2, (width - columns) // 2
+
+
 def _margin(model: Any, side: int) -> tuple[int, int]:
     """How many pixels to add on both sides so that as many as `side` come out."""
     for total in range(side, 4 * side + 2000):

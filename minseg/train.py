@@ -30,7 +30,7 @@ from minseg import checkpoint, optim, recipe, viz
 from minseg.config import Config, normalisation, open_split, training_loader
 from minseg.data import IGNORE_INDEX, Batch
 from minseg.data.files import PathLike
-from minseg.evaluate import Evaluation, evaluate, output_size, predict_labels
+from minseg.evaluate import Evaluation, evaluate, lost_frame, output_size, predict_labels
 from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
 from minseg.predict import load_network
@@ -63,9 +63,10 @@ class Trainer:
         self.data = open_split(config, "train")
         self.val_data = open_split(config, "val")
         self.channels = self.data[0].image.shape[2]
-        self.loader = training_loader(config, self.data, self.channels)
         self.normalise = normalisation(config, self.channels)
         self.model = recipe.build_model(config, len(self.data.classes), self.channels)
+        frame = lost_frame(self.model, *config.crop) if config.crop else (0, 0)
+        self.loader = training_loader(config, self.data, self.channels, frame)
         self.optimizer = recipe.build_optimizer(config, self.model)
         self.loss = recipe.build_loss(config)
         self.class_weights: np.ndarray | None = None  # counted when training starts

@@ -237,6 +237,21 @@ def test_a_batch_whose_visible_middle_is_void_is_passed_over(tmp_path):
     assert trainer.loss_count == 1
 
 
+def test_a_valid_network_learns_from_the_border_as_well(tmp_path):
+    """Of 24 x 32 pixels 8 x 16 come out; a mirrored frame lets the crop reach every pixel."""
+    options = {"width": 3, "depth": 1, "padding": "valid"}
+    how = {**SMALL, "size": (24, 32), "crop": (24, 32), "augment": "none"}
+    trainer = Trainer(configure("unet", "shapes", options, **how), tmp_path)
+    place = np.arange(24 * 32).reshape(24, 32)
+    sample = replace(trainer.data[0], mask=place)
+    seen: set[int] = set()
+    for seed in range(2000):
+        shown = trainer.loader.transform(sample, np.random.default_rng(seed)).mask
+        assert shown.shape == (24, 32)
+        seen |= set(shown[8:16, 8:24].ravel())
+    assert seen == set(place.ravel())
+
+
 def test_a_run_is_there_to_resume_before_its_first_step(whole, tmp_path, monkeypatch):
     def killed(self, progress):
         raise SystemExit

@@ -21,6 +21,7 @@ from minseg.data.street import Street
 from minseg.data.transforms import (
     Compose,
     Flip,
+    Mirror,
     Pad,
     RandomCrop,
     RandomRotate90,
@@ -48,6 +49,7 @@ __all__ = [
     "ElasticDeformation",
     "Flip",
     "Folder",
+    "Mirror",
     "Normalize",
     "Nuclei",
     "Pad",

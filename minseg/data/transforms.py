@@ -74,6 +74,20 @@ class Pad:
         return crop(sample, top, left, (height, width))
 
 
+class Mirror:
+    """A frame around the image that mirrors it, `rows` high above and below, `columns` wide."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        _need(min(rows, columns) >= 0, f"Mirror: got {rows}, {columns}, needs at least 0")
+        self.frame = ((rows, rows), (columns, columns))
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        def framed(array: np.ndarray, outside: float) -> np.ndarray:
+            return np.pad(array, (*self.frame, (0, 0))[: array.ndim], mode="reflect")
+
+        return _each(sample, framed)
+
+
 class Resize:
     """Scale to (H, W)."""
 

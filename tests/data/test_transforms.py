@@ -9,6 +9,7 @@ from minseg.data import (
     Compose,
     ElasticDeformation,
     Flip,
+    Mirror,
     Normalize,
     Pad,
     RandomCrop,
@@ -29,6 +30,7 @@ GEOMETRIC = [
     RandomCrop((20, 24)),
     RandomCrop((60, 30)),
     Pad((60, 80)),
+    Mirror(5, 40),
     Resize((25, 70)),
     RandomScale(0.5, 2.0),
     Rotate(25),
@@ -113,6 +115,16 @@ def test_flip():
     stream = generator()
     flips = [Flip(0.25)(sample, stream).mask[0, 0] == 3 for _ in range(400)]
     assert abs(np.mean(flips) - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 400)  # 4 standard errors
+
+
+def test_a_mirrored_frame():
+    mask = np.array([[0, 1, 2], [3, 4, 5]])
+    framed = Mirror(1, 2)(Sample(np.repeat(mask[:, :, None], 3, 2) / 5, mask), generator())
+    one, other = [2, 1, 0, 1, 2, 1, 0], [5, 4, 3, 4, 5, 4, 3]  # the border is not repeated
+    np.testing.assert_array_equal(framed.mask, [other, one, other, one])
+    np.testing.assert_array_equal(framed.image[:, :, 2] * 5, framed.mask)
+    with pytest.raises(ValueError, match="Mirror: got -1, 0"):
+        Mirror(-1, 0)
 
 
 def test_random_crop_reaches_every_place_and_no_other():
