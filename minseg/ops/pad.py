@@ -15,7 +15,7 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.op import Op
-from minseg.parallel import parallel_for
+from minseg.parallel import SMALL, get_num_threads, parallel_for
 from minseg.tensor import Tensor, record
 
 Widths = tuple[tuple[int, int], ...]  # (before, after) for each of the last dimensions, outer first
@@ -62,7 +62,7 @@ def _forward_numpy(x: Array, widths: Widths, mode: str, value: float) -> Array:
         return x
     y = xp.empty([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], x.dtype)
     if y.size:
-        _by_images(_fill, y, x, widths, mode)
+        _by_shares(_fill, y, x, widths, mode)
     return y
 
 
@@ -83,7 +83,7 @@ def _grad_input_numpy(grad: Array, x_shape: tuple[int, ...], widths: Widths, mod
     widths = ((0, 0),) * (len(x_shape) - len(widths)) + widths
     dx = array_module(grad).empty(x_shape, grad.dtype)
     if dx.size:
-        _by_images(_hand_back, dx, grad, widths, mode)
+        _by_shares(_hand_back, dx, grad, widths, mode)
     return dx
 
 
@@ -107,12 +107,22 @@ def _hand_back(dx: Array, grad: Array, widths: Widths, mode: str) -> None:
         dx[...] = grad
 
 
-def _by_images(part: Callable[..., None], to: Array, of: Array, widths: Widths, mode: str) -> None:
-    """part(to, of, widths, mode), on NumPy an element of the first axis after the other."""
-    if not isinstance(of, np.ndarray) or of.ndim == 1 or widths[0] != (0, 0):
+def _by_shares(part: Callable[..., None], to: Array, of: Array, widths: Widths, mode: str) -> None:
+    """part(to, of, widths, mode), on NumPy for each thread's share of the first axis.
+
+    Not for each of its elements: a part is many short calls, and threads that both make such wait
+    for each other.
+    """
+    if not isinstance(of, np.ndarray) or of.size <= SMALL or widths[0] != (0, 0):
         part(to, of, widths, mode)
         return
-    parallel_for(lambda n: part(to[n], of[n], widths[1:], mode), len(of))
+    step = -(-len(of) // get_num_threads())
+
+    def one_share(index: int) -> None:
+        share = slice(index * step, (index + 1) * step)
+        part(to[share], of[share], widths, mode)
+
+    parallel_for(one_share, -(-len(of) // step))
 
 
 def _kept(size: int, width: tuple[int, int]) -> tuple[slice, slice]:
