@@ -25,6 +25,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast.layer_norm import layer_norm as norm_of_rows
+from minseg.ops.fast.normalize import normalize
 from minseg.ops.normalization import PARTS, normalization_definition
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
@@ -176,8 +177,6 @@ def _normalize(
 ) -> Tensor:
     """The part that the four share; `view` is (B, G, K, L), `moments` None: of the input."""
     x = input.data.reshape(view)
-    if moments is None:
-        moments = op.moments(x)
     groups = view[1:3]
 
     def for_each_group(values: Tensor | None) -> Array | None:
@@ -190,7 +189,11 @@ def _normalize(
         )
 
     w, b = for_each_group(weight), for_each_group(bias)
-    y = op.forward(x, *moments, w, b, eps).reshape(input.shape)
+    if moments is None and op.is_numpy(x):
+        y, moments = normalize(x, w, b, eps)
+    else:
+        moments = op.moments(x) if moments is None else moments
+        y = op.forward(x, *moments, w, b, eps)
 
     def backward(grad: Array) -> list[Array | None]:
         dx, *affine = op.grad(grad.reshape(x.shape), x, *moments, w, eps, constant)
@@ -202,7 +205,7 @@ def _normalize(
                 gradients.append(d.reshape(-1, *values.shape).sum(axis=0))
         return gradients
 
-    return record(op.name, y, (input, weight, bias), backward)
+    return record(op.name, y.reshape(input.shape), (input, weight, bias), backward)
 
 
 def _running(op: str, mean: Any, var: Any) -> tuple[Array, Array]:

@@ -63,9 +63,9 @@ def _moments_numpy(x: Array) -> tuple[Array, Array]:
     mean, var = np.empty(G), np.empty(G)
 
     def one_block(groups: slice) -> None:
-        near = (_sum_of_rows(rows[:, groups]) / m).astype(x.dtype)
+        near = (sum_of_rows(rows[:, groups]) / m).astype(x.dtype)
         d = rows[:, groups] - near[:, None]
-        rest = _sum_of_rows(d) / m
+        rest = sum_of_rows(d) / m
         mean[groups] = near + rest
         var[groups] = np.vecdot(d, d).sum(axis=0, dtype=np.float64) / m - rest * rest
 
@@ -73,7 +73,7 @@ def _moments_numpy(x: Array) -> tuple[Array, Array]:
     return mean, var
 
 
-def _sum_of_rows(rows: Array) -> Array:
+def sum_of_rows(rows: Array) -> Array:
     """(B, G, M) -> (G,), in float64 but for the rows themselves."""
     return np.einsum("bgm->bg", rows).sum(axis=0, dtype=np.float64)
 
@@ -89,9 +89,9 @@ def _forward_numpy(
         scale = r[groups, None] if weight is None else r[groups, None] * weight[groups]
         shift = (0 if bias is None else bias[groups]) - rest[groups, None] * scale
         part = y[:, groups]
-        np.subtract(x[:, groups], _over(near[groups, None]), out=part)
-        part *= _over(scale.astype(x.dtype))
-        part += _over(shift.astype(x.dtype))
+        np.subtract(x[:, groups], over(near[groups, None]), out=part)
+        part *= over(scale.astype(x.dtype))
+        part += over(shift.astype(x.dtype))
 
     for_each_block(one_block, x)
     return y
@@ -115,20 +115,20 @@ def _grad_numpy(
 
     def one_block(groups: slice) -> None:
         g, inverse, offset = grad[:, groups], r[groups, None], rest[groups, None]
-        d = x[:, groups] - _over(near[groups, None])  # xhat = (d - offset) inverse
+        d = x[:, groups] - over(near[groups, None])  # xhat = (d - offset) inverse
         db[groups] = np.einsum("bgkl->bgk", g).sum(axis=0, dtype=np.float64)
         dw[groups] = np.vecdot(g, d).sum(axis=0, dtype=np.float64) - offset * db[groups]
         dw[groups] *= inverse
         w = 1 if weight is None else weight[groups]
-        np.multiply(g, _over((w * inverse * np.ones_like(dw[groups])).astype(x.dtype)),
+        np.multiply(g, over((w * inverse * np.ones_like(dw[groups])).astype(x.dtype)),
                     out=dx[:, groups])  # fmt: skip
         if constant:
             return
         # mean(g) and mean(g xhat) with g = grad * weight: the sums over (B, L) are there already
         slope = (w * dw[groups]).sum(axis=1, keepdims=True) / m * inverse * inverse
         average = (w * db[groups]).sum(axis=1, keepdims=True) / m * inverse
-        d *= _over((-slope).astype(x.dtype))
-        d += _over((slope * offset - average).astype(x.dtype))
+        d *= over((-slope).astype(x.dtype))
+        d += over((slope * offset - average).astype(x.dtype))
         dx[:, groups] += d
 
     for_each_block(one_block, x)
@@ -146,7 +146,7 @@ def inverse_deviation(var: Array, eps: float) -> Array:
         return 1 / np.sqrt(var + eps)
 
 
-def _over(values: Array) -> Array:
+def over(values: Array) -> Array:
     """Values for each (g, k) or (g, 1), to meet (B, G, K, L)."""
     return values[None, :, :, None]
 
