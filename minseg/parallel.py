@@ -15,8 +15,7 @@ sums are cut does not depend on the number of threads: neither does the result, 
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import cache, wraps
 from itertools import count as count_up
@@ -37,7 +36,6 @@ _num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") 
 _inside = threading.local()  # a block that calls parallel_for again runs its blocks in place
 _one_at_a_time = threading.Lock()  # there is one set of helpers
 _blas_limit = threading.Lock()  # the limit belongs to the process, whichever threads want it
-_blas_before: list[list[int]] = []  # what it was, as often as somebody holds it now
 
 
 def get_num_threads() -> int:
@@ -169,26 +167,51 @@ if hasattr(os, "register_at_fork"):  # a child process has none of its parent's 
     os.register_at_fork(after_in_child=_helpers.clear)
 
 
-@contextmanager
-def blas_on_one_thread() -> Iterator[None]:
-    """Inside, a product is computed by the thread that calls it, and always by the same sums."""
-    with _blas_limit:
-        _blas_before.append([library.get_num_threads() for library in _blas()])
-        if len(_blas_before) == 1:
-            _set_blas([1] * len(_blas()))
-    try:
-        yield
-    finally:
+class _BlasOnOneThread:
+    """A context; not made by @contextmanager, for an op of a few microseconds has it, too."""
+
+    holders = 0  # somebody, in some thread, who is inside
+    before: tuple[int, ...] = ()  # the threads of each library, when nobody was
+
+    def __enter__(self) -> None:
         with _blas_limit:
-            before = _blas_before.pop()
-            if not _blas_before:
-                _set_blas(before)
+            self.holders += 1
+            if self.holders == 1:
+                self.before = tuple(read() for read, _ in _blas_switches())
+                for _, switch in _blas_switches():
+                    switch(1)
+
+    def __exit__(self, *error: object) -> None:
+        with _blas_limit:
+            self.holders -= 1
+            if self.holders == 0:
+                for (_, switch), number in zip(_blas_switches(), self.before, strict=True):
+                    switch(number)
 
 
-def _set_blas(numbers: list[int]) -> None:
-    for library, number in zip(_blas(), numbers, strict=True):
+_blas_on_one_thread = _BlasOnOneThread()
+
+
+def blas_on_one_thread() -> _BlasOnOneThread:
+    """Inside, a product is computed by the thread that calls it, and always by the same sums."""
+    return _blas_on_one_thread
+
+
+@cache
+def _blas_switches() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
+    """Of each BLAS library of this process: what tells its number of threads, and what sets it.
+
+    OpenBLAS's own functions, where they are to be had: threadpoolctl takes ten times as long.
+    """
+    switches = []
+    for library in _blas():
         # threadpoolctl's own limit heeds the first thread that sets it, and no other
-        getattr(library, "_real_set_num_threads", library.set_num_threads)(number)
+        switch = getattr(library, "_real_set_num_threads", library.set_num_threads)
+        found = [None, None]
+        if hasattr(library, "_get_symbol") and library.threading_layer == "pthreads":
+            found = [library._get_symbol(f"openblas_{verb}_num_threads") for verb in ("get", "set")]
+        switches.append((found[0] or library.get_num_threads, found[1] or switch))
+    return switches
 
 
 @cache

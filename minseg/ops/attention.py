@@ -26,7 +26,7 @@ from minseg.ops.checks import check_tensor
 from minseg.ops.dropout import dropout
 from minseg.ops.op import Op, launch
 from minseg.ops.softmax import softmax
-from minseg.parallel import parallel_for
+from minseg.parallel import SMALL, parallel_for
 from minseg.tensor import Tensor, record
 
 NAME = "scaled_dot_product_attention"
@@ -133,7 +133,8 @@ def _grad_mask_numpy(
 def _blocks(q: Array, k: Array) -> list[Block]:
     """All queries of some of the N, or some queries of one; whatever the number of threads is."""
     N, queries, keys = q.shape[0], q.shape[1], max(k.shape[1], 1)
-    group = max(1, min(BLOCK // (max(queries, 1) * keys), -(-N // GROUPS)))
+    groups = GROUPS if N * queries * keys > SMALL else 1
+    group = max(1, min(BLOCK // (max(queries, 1) * keys), -(-N // groups)))
     step = max(1, min(queries, max(BLOCK // keys, -(-queries // MOST_PARTS))))
     return [
         (slice(n, min(n + group, N)), slice(row, min(row + step, queries)))

@@ -1,9 +1,9 @@
 """A depthwise convolution of many channels on small maps: channels side by side, one einsum.
 
 depthwise.py goes along the rows of a channel's map. Deep in a network rows are short, and NumPy
-takes as long to begin one as to multiply some 50 numbers. There
-are hundreds of channels, though. So let them lie side by side in memory, (N, H, W, C), as the
-tokens of a transformer do anyway. A tap then multiplies whole lines of channels,
+takes as long to begin one as to multiply some 50 numbers. There are hundreds of channels, though.
+So let them lie side by side in memory, (N, H, W, C), as the tokens of a transformer do anyway. A
+tap then multiplies whole lines of channels,
 
     y[n, r, c, :] = sum over i, j of  w[i, j, :] * padded[n, r + i * dilation, c + j * dilation, :]
 
