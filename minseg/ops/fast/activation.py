@@ -1,8 +1,8 @@
 """Activations in few passes: flat float32 arrays of NumPy's, results written where they are wanted.
 
 A pass (one NumPy call) over elements in the cache costs about 0.13 ns an element and core, whatever
-it computes, and an exponential three times that. So the formulas of activation.py and gelu.py are
-written here to need few passes, few new arrays and no exponential twice:
+it computes, and an exponential two to four times that. The formulas of activation.py and gelu.py
+are written here to need few passes, few new arrays and no exponential twice:
 
 - `out` is the result's memory, and the first place for what is computed on the way;
 - where a gradient will be wanted, the slope is computed along with the value, from the same
@@ -78,18 +78,21 @@ def elu(out: Array, x: Array, alpha: float, slope: Array | None = None) -> None:
     out += np.maximum(x, _zeros(x), out=t)
 
 
-def one_plus_power(out: Array, x: Array) -> None:
-    """1 + e^-x"""
-    with np.errstate(
-        over="ignore"
-    ):  # an infinite e^-x: what is divided by it is 0, as it should be
-        POWER(np.multiply(x, -UNIT, out=out), out=out)
-    out += 1
+def one_plus_power(x: Array) -> None:
+    """x, UNIT times something, becomes 1 + e^something. What is divided by an infinite one is 0."""
+    with np.errstate(over="ignore"):
+        POWER(x, out=x)
+    x += 1
+
+
+def one_over_one_plus_power(x: Array) -> None:
+    one_plus_power(x)
+    np.divide(1, x, out=x)
 
 
 def sigmoid(out: Array, x: Array) -> None:
-    one_plus_power(out, x)
-    np.divide(1, out, out=out)
+    np.multiply(x, -UNIT, out=out)
+    one_over_one_plus_power(out)
 
 
 def sigmoid_grad(out: Array, grad: Array, y: Array) -> None:
@@ -111,7 +114,8 @@ def tanh_grad(out: Array, grad: Array, y: Array) -> None:
 def silu(out: Array, x: Array, slope: Array | None = None) -> None:
     """y = x / u, u = 1 + e^-x; dy/dx = (x - y + 1) / u, summed in this order: x - y may be 0."""
     u = np.empty_like(x) if slope is None else slope
-    one_plus_power(u, x)
+    np.multiply(x, -UNIT, out=u)
+    one_plus_power(u)
     np.divide(x, u, out=out)
     if slope is not None:
         rest = x - out
@@ -152,21 +156,19 @@ def gelu(out: Array, x: Array, approximate: str, slope: Array | None = None) -> 
     square = x * x
     phi = np.empty_like(x) if slope is None else slope
     if approximate == "tanh":  # (1 + tanh(u)) / 2 = 1 / (1 + e^(-2 u))
-        np.multiply(square, -2 * 0.044715 * SQRT_2_OVER_PI, out=phi)
-        phi -= 2 * SQRT_2_OVER_PI
+        np.multiply(square, -2 * 0.044715 * SQRT_2_OVER_PI * UNIT, out=phi)
+        phi -= 2 * SQRT_2_OVER_PI * UNIT
     else:
-        np.multiply(square, LOG_ODDS[-1], out=phi)
+        np.multiply(square, LOG_ODDS[-1] * UNIT, out=phi)
         for c in LOG_ODDS[-2:0:-1]:  # Horner
-            phi += c
+            phi += c * UNIT
             phi *= square
-        phi += LOG_ODDS[0]
+        phi += LOG_ODDS[0] * UNIT
     phi *= x
     if approximate == "tanh" and slope is not None:
-        rest = np.empty_like(x)
-        sigmoid(rest, phi)  # 1 - Phi, with all its digits
-    np.exp(phi, out=phi)
-    phi += 1
-    np.divide(1, phi, out=phi)
+        rest = -phi  # 1 - Phi, with all its digits
+        one_over_one_plus_power(rest)
+    one_over_one_plus_power(phi)
     np.multiply(x, phi, out=out)
     if slope is None:
         return
@@ -176,8 +178,8 @@ def gelu(out: Array, x: Array, approximate: str, slope: Array | None = None) -> 
         square *= out
         square *= rest
     else:
-        square *= -0.5
-        np.exp(square, out=square)
+        square *= -0.5 * UNIT
+        POWER(square, out=square)
         square *= 1 / math.sqrt(2 * math.pi)
         square *= x
     slope += square
