@@ -31,6 +31,7 @@ from minseg.array import Array
 # handing the interpreter's lock to and fro; of larger ones, a few do not fit the last cache.
 BLOCK = 1 << 18
 SMALL = 1 << 17  # elements: not worth a second thread, which takes 0.1 ms to wake up
+WORTH_A_THREAD = 1 << 23  # multiplications of matrix products: of fewer, the same holds
 
 _num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 _inside = threading.local()  # a block that calls parallel_for again runs its blocks in place
@@ -54,14 +55,16 @@ def set_num_threads(number: int) -> None:
     _num_threads = number
 
 
-def parallel_for(body: Callable[[int], None], count: int) -> None:
+def parallel_for(
+    body: Callable[[int], None], count: int, multiplications: int = WORTH_A_THREAD
+) -> None:
     """Call body(0), ..., body(count - 1), in any order, on all threads; return when all are done.
 
-    A single block runs in place, as do the blocks of a block. BLAS is held to one thread. An
-    exception in a block is raised here, after the others have ended. What holds here (np.errstate,
-    no_grad) holds in all blocks.
+    A single block runs in place, as do the blocks of a block, and blocks of matrix products that
+    are few `multiplications` in all. BLAS is held to one thread. An exception in a block is raised
+    here, after the others have ended. What holds here (np.errstate, no_grad) holds in all blocks.
     """
-    threads = min(get_num_threads(), count)
+    threads = min(get_num_threads(), count) if multiplications >= WORTH_A_THREAD else 1
     if threads <= 1 or getattr(_inside, "block", False):
         with blas_on_one_thread():
             for i in range(count):

@@ -96,7 +96,7 @@ def _forward_numpy(
         if relu:
             np.clip(out, 0, np.inf, out=out)  # three times as fast as np.maximum
 
-    parallel_for(one_block, len(blocks))
+    parallel_for(one_block, len(blocks), w[0].size * y.size)
     return y
 
 
@@ -140,7 +140,7 @@ def _grad_input_numpy(
             columns = columns.reshape(-1, *window.kernel, *box.shape)
             scatter_add(columns, window, box, dx[:, inputs])
 
-    parallel_for(one_part, len(parts))
+    parallel_for(one_part, len(parts), w[0].size * grad.size)
     return dx
 
 
@@ -178,7 +178,7 @@ def _grad_weight_numpy(
             total += _by_group(grad[:, outputs], box, count) @ columns.swapaxes(1, 2)
         target[...] = total.reshape(target.shape)
 
-    parallel_for(one_task, shares * len(parts))
+    parallel_for(one_task, shares * len(parts), math.prod(w_shape[1:]) * grad.size)
     return sums.sum(axis=0) if shares > 1 else sums[0]
 
 
