@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -58,6 +60,15 @@ def test_an_engine_answers_and_says_what_went_wrong():
         assert engine.ask(memory=True)["bytes"] >= 0
         with pytest.raises(RuntimeError, match="no model is called 'unett'"):
             engine.ask(model="unett", options={}, shape=[1, 16, 16], task="train")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
+def test_an_engine_that_is_interrupted_says_nothing(capfd):
+    with Engine("minseg") as engine:
+        engine.ask(memory=True)  # it is up
+        engine.process.send_signal(signal.SIGINT)
+        assert engine.process.wait(30) == -signal.SIGINT
+    assert capfd.readouterr().err == ""
 
 
 def test_tables():

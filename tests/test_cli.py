@@ -207,3 +207,11 @@ def test_starting_up_imports_nothing_heavy():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_wrong_path_is_named_without_an_error_number(tmp_path, capsys):
+    missing = tmp_path / "nope.jpg"
+    assert f"error: {missing}: there is no such file" in fails(capsys, "predict", missing)
+    (tmp_path / "file").touch()
+    message = fails(capsys, "exercise", "init", tmp_path / "file")
+    assert message == f"minseg: error: {tmp_path / 'file'}: File exists\n"

@@ -154,8 +154,8 @@ def large(name, edges, count, seed):
     return case(name, int(names[0]), count, edges)
 
 
-diamonds = [(n, n + step, 1.0) for n in range(0, 60, 3) for step in (1, 2)] + [
-    (n + step, n + 3, 0.5) for n in range(0, 60, 3) for step in (1, 2)
+diamonds = [(n, n + step, 1.0) for n in range(0, 120, 3) for step in (1, 2)] + [
+    (n + step, n + 3, 0.5) for n in range(0, 120, 3) for step in (1, 2)
 ]
 TASK = Task(
     outputs=("grad",),
@@ -175,7 +175,7 @@ TASK = Task(
     edge_cases=(
         case("the loss alone", 0, 1, []),
         case("the loss is used further on", 1, 3, [(2, 1, 4.0), (1, 0, 3.0)]),
-        large("20 diamonds in a row, a million ways", diamonds, 61, 1),
+        large("40 diamonds in a row, a million million ways", diamonds, 121, 1),
         large("a chain of 101", [(n, n + 1, 1.0) for n in range(100)], 101, 2),
     ),
     hints=(

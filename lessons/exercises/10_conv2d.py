@@ -118,6 +118,9 @@ TASK = Task(
              lambda x, w, b, **how: right(x, w.swapaxes(2, 3), b, **how)),
         Slip("forgot the bias", "b is missing: each output channel o gets b[o] added.",
              lambda x, w, b, **how: right(x, w, 0 * b, **how)),
+        Slip("bias along the columns", "`+ b` lays b along the last axis, as NumPy does. It "
+             "belongs to the channels: b[:, None, None] is (O, 1, 1).",
+             lambda x, w, b, **how: right(x, w, 0 * b, **how) + b),
         Slip("stride and dilation swapped", "The stride moves the kernel, the dilation spreads its "
              "places: here each does the other's work.",
              lambda x, w, b, stride=1, padding=0, dilation=1:
@@ -145,6 +148,7 @@ TASK = Task(
         Mutant("flipped kernel", "w[:, :, i, j]", "w[:, :, kh - 1 - i, kw - 1 - j]"),
         Mutant("transposed kernel", "w[:, :, i, j]", "w[:, :, j % kh, i % kw]"),
         Mutant("forgot the bias", "return y + b[:, None, None]", "return y"),
+        Mutant("bias along the columns", "y + b[:, None, None]", "y + b"),
         Mutant("stride and dilation swapped", "    N, _, H, W", "    stride, dilation = dilation, "
                "stride\n    N, _, H, W"),
         Mutant("padding after the image only", "(padding, padding), (padding, padding)",

@@ -6,8 +6,9 @@ image of `size` pixels becomes `out` pixels; along either axis, output o looks a
     (o + 1/2) * size / out - 1/2          pixels are squares, corners meet corners
     o * (size - 1) / (out - 1)            with align_corners: pixels are points, ends meet ends
 
-A place below 0 is taken as 0: beyond the edge there is only the edge. At the place p the pixel
-floor(p) weighs 1 - f, and the next one (at the edge: the same one) f, with f = p - floor(p).
+A place below 0 is taken as 0: beyond the edge there is only the edge; and where `out` is 1, corners
+aligned mean the place 0. At the place p the pixel floor(p) weighs 1 - f, and the next one (at the
+edge: the same one) f, with f = p - floor(p).
 """
 
 import numpy as np

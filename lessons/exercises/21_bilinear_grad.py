@@ -3,7 +3,7 @@
 Forwards output o of an axis takes 1 - f of the pixel before its place, and f of the one after:
 
     place = (o + 1/2) * size / out - 1/2, not below 0
-    place = o * (size - 1) / (out - 1)                    with align_corners
+    place = o * (size - 1) / (out - 1)                    with align_corners (0, if out is 1)
     before = floor(place),   after = before + 1, not beyond the last,   f = place - before
 
 So both get their part of its gradient, first along one axis, then along the other:

@@ -13,6 +13,7 @@ which changes how the C library hands out memory.
 
 import json
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -121,4 +122,5 @@ def serve(engine: Any) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: the bench itself says that it stopped
     serve({"minseg": Minseg, "torch": Torch}[sys.argv[1]]())

@@ -54,8 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
         if os.environ.get("MINSEG_TRACEBACK"):
             raise
-        print(f"minseg: error: {str(error) or type(error).__name__}", file=sys.stderr)
+        print(f"minseg: error: {_words(error)}", file=sys.stderr)
         return 1
+
+
+def _words(error: Exception) -> str:
+    """A system's error without its number: the file, and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -36,8 +36,9 @@ def sanitize(commands: Commands) -> None:
         "  minseg sanitize\n"
         "  minseg sanitize conv2d.cu --kernels my_kernels\n"
         "  minseg sanitize my_kernel.cu --json findings.json\n"
-        "\nA kernel is run on the arrays that the `// sample:` lines above it describe. The exit\n"
-        "code is 0 without and 1 with findings, 2 if a kernel has no such line.\n",
+        "\nA kernel is run on what the `// sample:` lines above it describe, a value or a shape\n"
+        "for each parameter: `// sample: n=1000 x=(n) labels=(n)%4` (whole numbers, below 4). The\n"
+        "exit code is 0 without and 1 with findings, 2 if a kernel has no such line.\n",
     )
     parser.add_argument("targets", nargs="*", metavar="FILE|KERNEL",
                         help=".cu files or names of kernels (default: all kernels)")  # fmt: skip
@@ -53,7 +54,7 @@ def profile(commands: Commands) -> None:
         "  minseg profile matmul\n"
         "  minseg profile conv2d.cu --figure conv2d.png\n"
         "\nThe counts are those of a run on the arrays of the first `// sample:` line above the\n"
-        "kernel. They are counts, never times: the run is on a CPU.\n",
+        "kernel (see `minseg sanitize --help`): counts, never times, since the run is on a CPU.\n",
     )
     parser.add_argument("targets", nargs="+", metavar="KERNEL",
                         help="names of kernels, or .cu files")  # fmt: skip

@@ -95,7 +95,7 @@ def _open(path: PathLike, page: int = 0) -> Image.Image:
             ImageOps.exif_transpose(image, in_place=True)
             return image
     except FileNotFoundError:
-        raise
+        raise FileNotFoundError(f"{path}: there is no such file") from None
     except Exception as error:  # a damaged file makes pillow raise nearly anything
         raise _broken(path, error) from error
 

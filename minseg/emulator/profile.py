@@ -158,7 +158,11 @@ def run_cli(targets: Sequence[str], figure: str | None = None) -> int:
         raise ValueError(f"profile: --figure draws one kernel; choose one of {names}")
     for kernel in chosen:
         if not kernel.samples:
-            print(f"{kernel}: it has no `// sample:` line", file=sys.stderr)
+            print(
+                f"{kernel}: it has no `// sample:` line, such as `// sample: n=1000 x=(n)`: "
+                "see minseg sanitize --help",
+                file=sys.stderr,
+            )
             status = 2
             continue
         name, arguments = samples(kernel)[0]

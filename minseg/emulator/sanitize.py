@@ -184,7 +184,11 @@ def run_cli(targets: Sequence[str], json_file: str | None = None) -> int:
     for finding in findings:
         print(finding, end="\n\n")
     for name in unchecked:
-        print(f"{name}: not checked, it has no `// sample:` line", file=sys.stderr)
+        print(
+            f"{name}: not checked, it has no `// sample:` line, such as "
+            "`// sample: n=1000 x=(n)`: see minseg sanitize --help",
+            file=sys.stderr,
+        )
     print(f"{len(chosen) - len(unchecked)} kernels checked, {len(findings)} findings")
     if json_file:
         Path(json_file).write_text(json.dumps([f.to_json() for f in findings], indent=1) + "\n")

@@ -152,9 +152,10 @@ def exercises() -> dict[str, Exercise]:
 def get_exercise(name: str) -> Exercise:
     """The exercise of this name. Raises ValueError for another."""
     if name not in exercises():
-        known = ", ".join(exercises())
         near = suggest(name, exercises())
-        raise ValueError(f"there is no exercise {name!r}{near}; the exercises are: {known}")
+        raise ValueError(
+            f"there is no exercise {name!r}{near}; `minseg exercise list` names them all"
+        )
     return exercises()[name]
 
 

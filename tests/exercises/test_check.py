@@ -19,6 +19,24 @@ def verdict(tmp_path: Path, text: str, name: str = "relu_grad", seconds: float =
     return check(get_exercise(name), path, seconds)
 
 
+def test_a_backward_pass_along_every_way_does_not_end(tmp_path: Path) -> None:
+    """Right, but each number hands on every share by itself: the ways double at every diamond."""
+    text = """
+import numpy as np
+def backward(loss, count, users, inputs, slopes):
+    grad = np.zeros(count, slopes.dtype)
+    def go(node, share):
+        grad[node] += share
+        for edge in np.flatnonzero(users == node):
+            go(inputs[edge], share * slopes[edge])
+    go(loss, 1)
+    return grad
+"""
+    got = verdict(tmp_path, text, "backward", seconds=3)
+    assert got.diagnosis == "no answer"
+    assert "40 diamonds in a row, a million million ways" in got.message
+
+
 def test_syntax(tmp_path: Path) -> None:
     got = verdict(tmp_path, HEAD + "    return np.where(x > 0\n")
     assert got.stage == "syntax"
