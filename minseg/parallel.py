@@ -31,7 +31,7 @@ from minseg.array import Array
 # handing the interpreter's lock to and fro; of larger ones, a few do not fit the last cache.
 BLOCK = 1 << 18
 SMALL = 1 << 17  # elements: not worth a second thread, which takes 0.1 ms to wake up
-WORTH_A_THREAD = 1 << 23  # multiplications of matrix products: of fewer, the same holds
+WORTH_A_THREAD = 1 << 24  # multiplications of matrix products: of fewer, the same holds
 
 _num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 _inside = threading.local()  # a block that calls parallel_for again runs its blocks in place

@@ -126,7 +126,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
         if relu:
             np.clip(out, 0, np.inf, out=out)
 
-    parallel_for(one_block, len(blocks))
+    parallel_for(one_block, len(blocks), w[0].size * y.size)
     return y
 
 
@@ -156,10 +156,13 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
             total += lowered.reshape(len(total), -1) @ moved.reshape(total.shape[1], -1).T
         target[...] = total.reshape(target.shape)
 
-    parallel_for(one_task, shares * len(channels))
+    parallel_for(one_task, shares * len(channels), w_shape[1] * kh * kw * grad.size)
     for other in sums[1:]:
         sums[0] += other
-    return np.ascontiguousarray(sums[0].transpose(1, 3, 0, 2))
+    dw = np.empty(w_shape, x.dtype)
+    for i, j in np.ndindex(kh, kw):  # a third of the time that one transposed copy takes
+        dw[:, :, i, j] = sums[0, i, :, j]
+    return dw
 
 
 def _dense(window: Window) -> bool:
@@ -182,8 +185,10 @@ def _move(pixels: Array, window: Window, moved: Array) -> None:
         if left < W and right < W:
             end = to.shape[-1]
             to[..., left : end - right] = source[..., right : end - left]
-        copy[..., :left] = 0
-        copy[..., W - right :] = 0
+        if left:
+            copy[..., :left] = 0
+        if right:
+            copy[..., W - right :] = 0
 
 
 def _multiply(a: Array, b: Array, out: Array) -> None:
