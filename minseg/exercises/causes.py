@@ -17,7 +17,8 @@ CAUSES: dict[str, Cause] = {
     "synccheck": ("barrier in a branch", "Some threads of the block never reach this barrier. Put "
                   "no __syncthreads() inside of an `if`, nor after a `return` for some."),
     "racecheck": ("missing barrier", "Threads meet at one element with no __syncthreads() between: "
-                  "is there one after the shared memory was filled, before others read it? (Lanes "
+                  "is there one after the shared memory was filled, before others read it? In a "
+                  "loop there is one more: after all have read, before it is filled again. (Lanes "
                   "of one warp do not run in step either; those a __syncwarp() orders.)"),
     "initcheck": ("read before written", "Something is read that nothing wrote. An output holds "
                   "nothing to begin with: add up in a variable, and write once."),

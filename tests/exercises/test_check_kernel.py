@@ -160,3 +160,15 @@ def test_an_open_bracket_has_its_line(tmp_path: Path, old: str, new: str, words:
     assert got.stage == "signature"
     assert words in got.message
     assert "saxpy.cu:" in got.message
+
+
+def test_the_second_barrier_of_a_loop_is_asked_for(tmp_path: Path) -> None:
+    """The tile is full when it is read, but is filled again while others still read."""
+    text = get_exercise("tiled_matmul").solution
+    start, end = text.index("__syncthreads();"), text.rindex("__syncthreads();")
+    assert start < end
+    path = tmp_path / "tiled_matmul.cu"
+    path.write_text(text[:end] + text[end + len("__syncthreads();") :])
+    got = check(get_exercise("tiled_matmul"), path, seconds=5)
+    assert got.diagnosis == "missing barrier"
+    assert "after all have read, before it is filled again" in got.message
