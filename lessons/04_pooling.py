@@ -2,8 +2,8 @@
 # # 04 · Pooling, and unpooling by remembered places
 #
 # A network looks far by shrinking its maps: of every 2x2, one value stays. On the way back, three
-# pixels of four are made from nothing, unless somebody wrote down where the maximum stood.
-# **The question:** what is this note of two bits worth, where borders are thin?
+# pixels of four are made from nothing, unless somebody wrote down where the maximum stood. **The
+# question:** what is a note of two bits, where the maximum stood, worth to thin borders?
 
 # %%
 import numpy as np

@@ -2,9 +2,9 @@
 # # 05 · Upsampling: which pixel goes where?
 #
 # A network shrinks its maps, so its answer has to grow again. What stands between two pixels can
-# only be guessed: nearest, bilinear and bicubic guess differently. But *where* between them an
-# output lies is no guess, and there are two formulas for it: `align_corners=False` and `True`.
-# **The question:** which one is right, and what does the other do to a mask's borders?
+# only be guessed: nearest, bilinear, bicubic guess differently. But *where* between them an output
+# lies is no guess, and there are two formulas for it. **The question:** is it `align_corners=False`
+# or `True` that is right, and what does the other one do to a mask's borders?
 
 # %%
 import numpy as np

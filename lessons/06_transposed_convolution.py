@@ -3,7 +3,8 @@
 #
 # A convolution with stride shrinks; its transpose grows, by weights that are learnt. Decoders since
 # the FCN are made of it, and many of their pictures show a fine grid that no image had. **The
-# question:** where does it come from, how strong is it after training, and what takes it away?
+# question:** where does this checkerboard come from, how strong is it after training, what removes
+# it?
 
 # %%
 import numpy as np

@@ -3,7 +3,7 @@
 #
 # What a pixel is may be decided ten pixels away. A 3x3 sees one pixel to each side; three of them
 # see three. Leave holes (French: *trous*) between the taps, and the same nine weights reach as far
-# as you like. **The question:** what does that buy, and what falls through the holes?
+# as you like. **The question:** what do a kernel's holes buy, and what falls through them?
 
 # %%
 import numpy as np

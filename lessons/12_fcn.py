@@ -3,8 +3,8 @@
 #
 # A classifier says "street" for a whole photo. Segmentation asks for an answer at every pixel. The
 # FCN (Long, Shelhamer, Darrell 2015) showed that the first contains the second: no window need
-# slide. But its answers come one for 32x32 pixels. **The question:** how coarse is that really, and
-# what do skips from finer maps bring back?
+# slide. **The question:** how coarse is one answer for 32x32 pixels really, and what do skips from
+# finer maps bring back?
 
 # %%
 import numpy as np

@@ -3,8 +3,8 @@
 #
 # Pooling three times shows a network its surroundings, but 8x8 pixels have become one place. A wire
 # one pixel wide crosses that place; where exactly? **The question:** can the way back up restore
-# it, or do skips have to bring it? And does it matter that U-Net lays them *beside* the upsampled
-# features, where the FCN adds?
+# what pooling lost, or do skips have to bring it? And does it matter that U-Net lays them *beside*
+# the upsampled features, where the FCN adds?
 
 # %%
 import numpy as np

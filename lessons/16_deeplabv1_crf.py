@@ -3,8 +3,8 @@
 #
 # One answer in 8x8 pixels knows *what* is there, roughly where; yet the image shows every border.
 # DeepLab v1 (2015) lets a network say what, and a fully connected *conditional random field* where:
-# pixels that lie near each other and look alike should have one label.
-# **The question:** how much of the border does that bring back, and when does it do harm?
+# pixels that lie near each other and look alike should have one label. **The question:** how much
+# of a border does the image itself bring back, and when does it do harm?
 
 # %%
 import numpy as np

@@ -3,8 +3,8 @@
 #
 # Taps at rate r find what lies r away (lesson 07); but things come in all sizes. DeepLab v2 (2016)
 # lays several rates side by side on the last map and adds what they say: *atrous spatial pyramid
-# pooling*, ASPP. **The question:** what does this buy at the same number of weights, and what is
-# left of a rate that outgrows the map?
+# pooling*, ASPP. **The question:** what do several rates buy at the same number of weights, and
+# what is left of one that outgrows the map?
 
 # %%
 import numpy as np

@@ -2,8 +2,8 @@
 # # 18 · DeepLab: far sight for the price of a 3x3
 #
 # What a pixel is may depend on something far away. Pooling sees far, but shrinks the map; larger
-# kernels see far, but cost weights. DeepLab's answer is a kernel with holes (French: *à trous*).
-# **The question:** what does it see, what does it miss, and what is it worth?
+# kernels see far, but cost weights. DeepLab's answer has holes (French: *à trous*). **The
+# question:** what does a kernel with holes see, what does it miss, and what is it worth?
 
 # %%
 import numpy as np

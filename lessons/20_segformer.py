@@ -3,8 +3,8 @@
 #
 # A convolution knows its neighbours; what lies far away comes by relay, layer by layer, or never.
 # In a transformer each place asks all places at once. That costs a number for each *pair* of them,
-# and forgets where things are; SegFormer (2021) mends both. **The question:** what is this worth
-# when the cue lies outside a CNN's field of view, and what does it cost?
+# and forgets where things are; SegFormer (2021) mends both. **The question:** what is attention
+# worth when the cue lies outside a CNN's field of view, and what does it cost?
 
 # %%
 import numpy as np

@@ -2,9 +2,9 @@
 # # 32 · Shared memory, and the barrier that you forgot
 #
 # In a transpose either the reads go down columns or the writes do, and for these the memory moves
-# eight times what is wanted (lesson 31). **The question:** can both go along rows? They can, if the
-# threads of a block help each other. But threads that share something must wait for each other:
-# what happens if they don't, and how is it found?
+# eight times what is wanted (lesson 31). **The question:** can a transpose read and write along
+# rows? It can, if the threads of a block help each other. But threads that share something must
+# wait for each other: what happens if they don't, and how is it found?
 #
 # You need lessons 30 and 31, and a C++ compiler (else `pip install ziglang`).
 

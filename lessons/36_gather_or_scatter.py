@@ -2,10 +2,10 @@
 # # 36 · Gather or scatter: one sum, two kernels
 #
 # You need lessons 05, 31 and 35, and a C++ compiler (else `pip install ziglang`). On the way back
-# through an upsampling, many outputs owe one input a share. Either each output's thread adds its
-# shares to the inputs (*scatter*: many add to one place, hence `atomicAdd`), or each input's thread
-# fetches what it is owed (*gather*). **The question:** it is the same sum, so why do two runs of
-# the one differ, how far does a last bit get, and what does the other one cost?
+# through an upsampling, many outputs owe one input a share. Each output's thread adds its shares to
+# the inputs (*scatter*: many add to one place, hence `atomicAdd`), or each input's thread fetches
+# what it is owed (*gather*). **The question:** gathered or scattered, the sum is the same: why do
+# two runs of the one differ, how far does a last bit get, and what does the other cost?
 
 # %%
 import numpy as np

@@ -3,8 +3,8 @@
 #
 # Since 2017 a GPU has units that multiply small matrices in one go. By its data sheet, an A100 SXM
 # does 19.5 TFLOP/s on float32, but 312 on its tensor cores; an H100 SXM 67 and 989. The price: the
-# operands are rounded to 11 significant bits, or to 8. **The question:** how large is the error,
-# where does it not matter, and where does it stop a network from learning?
+# operands are rounded to 11 significant bits, or to 8. **The question:** how large is the error of
+# rounded operands, where does it not matter, and where does it stop a network from learning?
 #
 # You need lesson 33, and a C++ compiler (else `pip install ziglang`).
 
