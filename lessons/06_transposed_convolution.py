@@ -2,9 +2,8 @@
 # # 06 · Transposed convolution, and its checkerboards
 #
 # A convolution with stride shrinks; its transpose grows, by weights that are learnt. Decoders since
-# the FCN are made of it, and many of their pictures show a fine grid that no image had. **The
-# question:** where does this checkerboard come from, how strong is it after training, what removes
-# it?
+# the FCN are made of it, and many of their pictures show a fine grid. **The question:** where does
+# this checkerboard come from, how strong is it after training, what removes it?
 
 # %%
 import numpy as np

@@ -2,8 +2,7 @@
 # # 39 · Fast NumPy: where a convolution's time goes
 #
 # Lesson 02 made a convolution one matrix product, and those run at the processor's speed. **The
-# question:** why is a convolution by a matrix product still slow, and what can plain NumPy do about
-# it?
+# question:** why is a convolution still slow then, and what can plain NumPy do about it?
 
 # %%
 import time
