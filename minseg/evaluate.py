@@ -133,13 +133,17 @@ def lost_frame(model: Any, height: int, width: int) -> tuple[int, int]:
 
 
 def _margin(model: Any, side: int) -> tuple[int, int]:
-    """How many pixels to add on both sides so that as many as `side` come out."""
+    """How many pixels to add on both sides so that as many as `side` come out.
+
+    Of the sizes with one output only the largest will do: in the others a pooling rounds up, and
+    what comes back from it lies pixels apart from the skip that it meets.
+    """
     for total in range(side, 4 * side + 2000):
         try:
             covered = output_size(model, total, total)[0]
         except ValueError:  # too small for this network
             continue
-        if covered >= side:
+        if covered >= side and output_size(model, total + 1, total + 1)[0] > covered:
             before = (total - side) // 2
             return before, total - side - before
     raise ValueError(f"no frame makes the network's output cover {side} pixels")

@@ -218,7 +218,27 @@ def test_valid_convolutions_see_a_mirrored_frame(height, width):
     # Far from the border the frame has no say: what a larger mirrored frame gives is the same.
     other = np.pad(images, [(0, 0), (0, 0), (48, 48), (48, 48)], mode="reflect")
     wide = forward(model, other, other.shape[2:]).numpy()[:, :, 48:-48, 48:-48]
-    assert logits.shape == wide.shape
+    np.testing.assert_allclose(logits, wide, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_frame_leaves_every_level_where_it_lies(depth):
+    """A network that copies pixels up from its lowest level: of a ramp, it gives the ramp back."""
+    model = UNet(1, 1, width=1, depth=depth, padding="valid", dropout=0.0).eval()
+    for name, weight in model.named_parameters():
+        weight.data[...] = 0
+        if weight.ndim == 4 and name.startswith("up."):
+            weight.data[...] = 1
+        elif weight.ndim == 4:
+            middle = weight.shape[2] // 2
+            from_below = -1 if name.startswith("expand") and name.endswith("0.weight") else 0
+            weight.data[0, from_below, middle, middle] = 1
+    columns = np.arange(40, dtype=np.float32)
+    out = forward(model, np.tile(columns, (1, 1, 40, 1)), (40, 40)).numpy()[0, 0]
+    # The largest of each 2^depth columns, at all of them.
+    step = 2**depth
+    inside = slice(step, 40 - step)
+    assert abs(out[20, inside] - columns[inside]).max() < step
 
 
 def test_masks_larger_than_images_score_upsampled_logits():
