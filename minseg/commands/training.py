@@ -37,6 +37,7 @@ def demo(data: str, seconds: float, out: str | None, seed: int) -> int:
     trainer = Demo(data, seconds, seed, out)
     code = _fit(trainer)
     if trainer.last_evaluation is not None:
+        console.print("at the last step, which the figure shows:")
         print_scores(trainer.last_evaluation)
         console.print(f"\nfigure: {trainer.figure}", style="bold")
         console.print(f"next:   minseg predict PICTURE --weights {out} --out {out}")
