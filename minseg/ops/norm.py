@@ -63,13 +63,11 @@ def batch_norm(
             f"batch_norm: input {input.shape} has one value a channel; training needs at least 2"
         )
     view = (input.shape[0], channels, 1, -1 if input.numel() else 0)
-    if training:
-        moments = op.moments(input.data.reshape(view)) if count else None
-        if moments is not None:
-            _update((running_mean, running_var), moments, count, momentum)
-    else:
-        moments = _running(op.name, running_mean, running_var)
-    return _normalize(op, input, view, weight, bias, moments, eps, constant=not training)
+    given = None if training else _running(op.name, running_mean, running_var)
+    y, moments = _normalize(op, input, view, weight, bias, given, eps)
+    if training and count:
+        _update((running_mean, running_var), moments, count, momentum)
+    return y
 
 
 def instance_norm(
@@ -95,16 +93,15 @@ def instance_norm(
             f"instance_norm: input {input.shape} has one value a channel; needs at least 2"
         )
     view = (1, input.shape[0] * channels, 1, count)
-    moments: Any
+    given = None
     if not use_input_stats:
-        moments = _running(op.name, running_mean, running_var)
-        moments = [np.tile(s, input.shape[0]) for s in moments]
-    else:
-        moments = op.moments(input.data.reshape(view)) if input.numel() else None
-        if moments is not None:
-            means = [s.reshape(-1, channels).mean(axis=0) for s in moments]
-            _update((running_mean, running_var), means, count, momentum)
-    return _normalize(op, input, view, weight, bias, moments, eps, constant=not use_input_stats)
+        mean, var = _running(op.name, running_mean, running_var)
+        given = np.tile(mean, input.shape[0]), np.tile(var, input.shape[0])
+    y, moments = _normalize(op, input, view, weight, bias, given, eps)
+    if use_input_stats and input.numel():
+        means = [s.reshape(-1, channels).mean(axis=0) for s in moments]
+        _update((running_mean, running_var), means, count, momentum)
+    return y
 
 
 def group_norm(
@@ -126,7 +123,7 @@ def group_norm(
         )
     places = math.prod(input.shape[2:])
     view = (1, input.shape[0] * num_groups, channels // num_groups, places)
-    return _normalize(op, input, view, weight, bias, None, eps)
+    return _normalize(op, input, view, weight, bias, None, eps)[0]
 
 
 def layer_norm(
@@ -151,7 +148,7 @@ def layer_norm(
     _check_affine(op.name, input, last, weight=weight, bias=bias)
     view = (1, math.prod(input.shape[: -len(last)]), math.prod(last), 1)
     if not op.is_numpy(input.data):
-        return _normalize(op, input, view, weight, bias, None, eps)
+        return _normalize(op, input, view, weight, bias, None, eps)[0]
 
     w, b = (None if values is None else values.data for values in (weight, bias))
     y, gradients = norm_of_rows(input.data.reshape(view[1:3]), w, b, eps)
@@ -171,11 +168,13 @@ def _normalize(
     view: tuple[int, ...],
     weight: Tensor | None,
     bias: Tensor | None,
-    moments: Any,
+    given: tuple[Array, Array] | None,
     eps: float,
-    constant: bool = False,
-) -> Tensor:
-    """The part that the four share; `view` is (B, G, K, L), `moments` None: of the input."""
+) -> tuple[Tensor, tuple[Array, Array]]:
+    """The part that the four share: y, and the moments that it was normalised by.
+
+    `view` is (B, G, K, L), `given` moments that do not depend on the input; None: its own.
+    """
     x = input.data.reshape(view)
     groups = view[1:3]
 
@@ -189,14 +188,14 @@ def _normalize(
         )
 
     w, b = for_each_group(weight), for_each_group(bias)
-    if moments is None and op.is_numpy(x):
+    if given is None and op.is_numpy(x):
         y, moments = normalize(x, w, b, eps)
     else:
-        moments = op.moments(x) if moments is None else moments
+        moments = op.moments(x) if given is None else given
         y = op.forward(x, *moments, w, b, eps)
 
     def backward(grad: Array) -> list[Array | None]:
-        dx, *affine = op.grad(grad.reshape(x.shape), x, *moments, w, eps, constant)
+        dx, *affine = op.grad(grad.reshape(x.shape), x, *moments, w, eps, given is not None)
         gradients = [dx.reshape(input.shape)]
         for values, d in zip((weight, bias), affine, strict=True):
             if values is None:
@@ -205,7 +204,8 @@ def _normalize(
                 gradients.append(d.reshape(-1, *values.shape).sum(axis=0))
         return gradients
 
-    return record(op.name, y.reshape(input.shape), (input, weight, bias), backward)
+    y = record(op.name, y.reshape(input.shape), (input, weight, bias), backward)
+    return y, moments
 
 
 def _running(op: str, mean: Any, var: Any) -> tuple[Array, Array]:
