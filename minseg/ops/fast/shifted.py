@@ -28,6 +28,8 @@ threads.
 Source: Cho & Brand, "MEC: Memory-efficient Convolution for Deep Neural Network", 2017, section 3
 """
 
+from typing import Any
+
 import numpy as np
 
 from minseg.array import Array
@@ -134,14 +136,12 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
     (N, C, H, W), (O, _, kh, kw) = x.shape, w_shape
     width = min(C, CHANNELS_A_TASK)
     blocks = _blocks(N, H, W, (kw * width + kh * O) * x.itemsize, together=True)  # of rows of x
-    channels = [slice(k, k + width) for k in range(0, C, width)]
+    channels = [slice(k, min(k + width, C)) for k in range(0, C, width)]
     shares = max(1, min(len(blocks), TASKS // len(channels)))
-    sums = np.empty((shares, kh, O, kw, C), x.dtype)
+    sums: list[Any] = [0] * (shares * len(channels))
 
     def one_task(index: int) -> None:
         share, inputs = index // len(channels), channels[index % len(channels)]
-        target = sums[share, ..., inputs]
-        total = np.zeros((kh * O, kw * target.shape[-1]), x.dtype)
         for images, rows in blocks[share::shares]:
             pixels = x[images, inputs, rows].swapaxes(0, 1)  # (C, n, rows, W)
             lowered_size = kh * O * pixels[0].size
@@ -149,19 +149,24 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
             lowered = memory[:lowered_size].reshape(kh, O, *pixels.shape[1:])
             moved = memory[lowered_size:].reshape(kw, *pixels.shape)
             _move(pixels, window, moved)
-            for i, offset in enumerate(_offsets(window, 0)):
+            for copy, offset in zip(lowered, _offsets(window, 0), strict=True):
                 source, into = overlap(rows, -offset, 1, grad.shape[2])
-                lowered[i, :, :, : into.start] = lowered[i, :, :, into.stop :] = 0
-                lowered[i, :, :, into] = grad[images, :, source].swapaxes(0, 1)
-            total += lowered.reshape(len(total), -1) @ moved.reshape(total.shape[1], -1).T
-        target[...] = total.reshape(target.shape)
+                if into != slice(0, copy.shape[2]):
+                    copy[:, :, : into.start] = copy[:, :, into.stop :] = 0
+                copy[:, :, into] = grad[images, :, source].swapaxes(0, 1)
+            sums[index] += lowered.reshape(kh * O, -1) @ moved.reshape(kw * len(pixels), -1).T
 
-    parallel_for(one_task, shares * len(channels), w_shape[1] * kh * kw * grad.size)
-    for other in sums[1:]:
-        sums[0] += other
+    if not blocks:
+        return np.zeros(w_shape, x.dtype)
+    parallel_for(one_task, len(sums), w_shape[1] * kh * kw * grad.size)
     dw = np.empty(w_shape, x.dtype)
-    for i, j in np.ndindex(kh, kw):  # a third of the time that one transposed copy takes
-        dw[:, :, i, j] = sums[0, i, :, j]
+    for part, inputs in enumerate(channels):
+        total, *others = sums[part :: len(channels)]
+        for other in others:
+            total += other
+        total = total.reshape(kh, O, kw, -1)
+        for i, j in np.ndindex(kh, kw):  # a third of the time that one transposed copy takes
+            dw[:, inputs, i, j] = total[i, :, j]
     return dw
 
 
