@@ -24,6 +24,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.dropout import dropout
+from minseg.ops.fast.exponential import exp
 from minseg.ops.op import Op, launch
 from minseg.ops.softmax import softmax
 from minseg.parallel import SMALL, parallel_for
@@ -70,7 +71,7 @@ def _forward_numpy(
         powers = _scores(q[block], k[n], _mask_of(mask, block), rows, scale, causal)
         top = _finite(powers.max(axis=1, initial=-math.inf))  # (n, rows)
         powers -= top[:, None]
-        np.exp(powers, out=powers)
+        exp(powers, out=powers)
         total = powers.sum(axis=1)
         with np.errstate(divide="ignore"):  # a query that sees no key
             lse[block] = top + np.log(total)
@@ -158,7 +159,7 @@ def _weights_and_slopes(
     """p and ds of a block, transposed: (n, S, rows)."""
     p = _scores(q, k, mask, rows, scale, causal)
     p -= _finite(lse)[:, None]
-    np.exp(p, out=p)
+    exp(p, out=p)
     ds = v @ grad.swapaxes(1, 2)
     ds -= np.vecdot(grad, y)[:, None]
     ds *= p

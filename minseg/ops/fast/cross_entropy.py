@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.fast.exponential import exp
 from minseg.parallel import parallel_for
 
 ELEMENTS_A_BLOCK = 2**20  # few calls on much: they hand the interpreter's lock to and fro less
@@ -43,7 +44,7 @@ def cross_entropy(
         with np.errstate(invalid="ignore"):  # scores that are -inf throughout have no softmax: NaN
             np.subtract(scores, top[:, None], out=part)
             top -= x.reshape(-1).take(label)
-        np.exp(part, out=part)
+        exp(part, out=part)
         np.add.reduce(part, axis=1, out=total[n, p])
         top += np.log(total[n, p])
         top *= weight[n, p]

@@ -10,6 +10,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.fast.activation import product
+from minseg.ops.fast.exponential import exp
 from minseg.parallel import cut, in_blocks, parallel_for
 
 Formula = Callable[[Array, Array, Array, Array], None]
@@ -31,7 +32,7 @@ def bce_with_logits(out: Array, slope: Array, x: Array, t: Array) -> None:
     log(1 + e^-|x|), and sigmoid(x) is 1 or e^-|x|, whichever x's sign asks for, over 1 + e^-|x|."""
     e = abs(x)
     np.negative(e, out=e)
-    np.exp(e, out=e)
+    exp(e, out=e)
     np.subtract(1, t, out=out)
     out *= x
     out -= np.minimum(x, np.zeros_like(x), out=slope)
