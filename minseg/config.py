@@ -243,9 +243,9 @@ def normalisation(config: Config, channels: int) -> Transform:
 def augmentation(config: Config, channels: int, frame: Size = (0, 0)) -> Compose:
     """The random changes of the training images: colours, then, around the normalisation, places.
 
-    frame: rows and columns that a network's output lacks on each side. The image gets as many more,
-    mirrored, so that its own pixels are all learnt from. What a turn or a crop brings in from
-    outside is 0: after the normalisation, that is the mean.
+    frame: rows and columns that a network's output lacks on each side. In the end the image gets as
+    many more, mirrored, so that its own pixels are all learnt from. What a turn or a crop brings in
+    from outside is 0: after the normalisation, that is the mean.
     """
     colours: dict[str, list[Transform]] = {
         "scene": [ColorJitter()],
@@ -263,8 +263,8 @@ def augmentation(config: Config, channels: int, frame: Size = (0, 0)) -> Compose
         [
             *colours.get(config.augment, []),
             normalisation(config, channels),
-            *([Mirror(*frame)] if any(frame) else []),
             *places.get(config.augment, []),
+            *([Mirror(*frame)] if any(frame) else []),
             *([RandomCrop(config.crop)] if config.crop else []),
         ]
     )

@@ -85,7 +85,8 @@ def run_networks(console: Console, budget: tuple[str, float], out: Path, record:
     for data, found in others.items():
         print(f"{data}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()))
     write_atomically(out / "networks.md", (table + "\n").encode())
-    viz.save(networks.figure(rows), out / "networks.png")
+    figure = networks.figure(rows)
+    viz.save(figure, out / "networks.png")
     console.print(f"figure: {out / 'networks.png'}")
     if record:
         option = {"minutes": "--minutes", "steps": "--budget"}[unit]
@@ -93,6 +94,7 @@ def run_networks(console: Console, budget: tuple[str, float], out: Path, record:
         made = {"command": command, **how_made()}
         tree = {"camvid": [asdict(row) for row in rows], **others, "made": made}
         keep("networks", (json.dumps(tree, indent=1) + "\n").encode())
+        viz.save(figure, RECORDED / "networks.png")
     return 0
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,6 +136,14 @@ def test_a_record_says_the_command_that_made_it(tmp_path, monkeypatch, budget):
     monkeypatch.setattr(networks, "row_of", lambda name, *_: a_row(name, 0.4))
     monkeypatch.setattr(commands, "load_network", lambda folder: None)
     monkeypatch.setattr(commands, "keep", lambda name, text: kept.update({name: json.loads(text)}))
+    monkeypatch.setattr(commands, "RECORDED", tmp_path / "recorded")
+    (tmp_path / "recorded").mkdir()
     commands.run_networks(Console(), budget, tmp_path, record=True)
     option = {"minutes": "--minutes 0.5", "steps": "--budget 3"}[budget[0]]
     assert kept["networks"]["made"]["command"] == f"minseg study networks {option} --record"
+    assert (tmp_path / "recorded" / "networks.png").is_file()
+
+
+def test_the_table_of_the_readme_is_the_recorded_one():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert networks.markdown(networks.recorded()["camvid"]) in readme
