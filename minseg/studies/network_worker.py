@@ -38,8 +38,9 @@ def main(name: str, unit: str, budget: str, out: str) -> None:
 def config_of(name: str, **limit: Any) -> Config:
     if name == "isbi":  # as the paper has it: valid convolutions, dropout, elastic deformation
         options = {"width": 8, "padding": "valid", "dropout": 0.5}
-        # One large tile: of 508 pixels 324 come out, of four tiles of 268 84 each.
-        return configure("unet", "isbi", options, crop=(508, 508), batch_size=1, **limit)
+        # Of a tile of 508 pixels 324 come out: the rest is thrown away, so it gets twice the time.
+        twice = {unit: 2 * number for unit, number in limit.items()}
+        return configure("unet", "isbi", options, crop=(508, 508), batch_size=4, **twice)
     if name == "nuclei":
         return configure("unet", "nuclei", {"width": 8}, **limit)
     return configure(name, "camvid", **limit)

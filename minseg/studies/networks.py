@@ -2,9 +2,9 @@
 
 CamVid: trained at 160x120 for so many minutes of CPU time, as `minseg train` does by default; the
 best weights are scored on the validation images at 480x360, void ignored, one confusion matrix over
-all pixels. ISBI and nuclei: a U-Net each. What is finished is kept in the output folder, a file a
-network, and a run that was stopped goes on. Speed is measured at the end, a network at a time, on
-all cores.
+all pixels. ISBI, for twice the time, and nuclei: a U-Net each. What is finished is kept in the
+output folder, a file a network, and a run that was stopped goes on. Speed is measured at the end, a
+network at a time, on all cores.
 """
 
 import json
