@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 21 · Choosing: all networks on one real data set, accuracy against cost
 #
-# Twenty lessons, nineteen networks, each with a reason to be the best. Now all of them learn the
-# same streets, CamVid, for the same six minutes of CPU time. **The question:** which one would you
-# take? What makes a network slow? And would the first still be first if all ran once more?
+# Nineteen networks, each with a reason to be the best. Now all of them learn the same streets,
+# CamVid, for the same six minutes of CPU time. **The question:** which one would you take? What
+# makes a network slow? And would the first still be first if all ran once more?
 
 # %%
 import time

@@ -1,5 +1,6 @@
 """Scoring a network on a data set: one confusion matrix over all pixels of all images."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,26 +128,41 @@ def output_size(model: Any, height: int, width: int) -> tuple[int, int]:
 
 
 def lost_frame(model: Any, height: int, width: int) -> tuple[int, int]:
-    """How many rows and columns of an image the logits lack on each side."""
+    """How many rows and columns of an image the logits lack on each side.
+
+    Raises ValueError for a size at which a pooling rounds up.
+    """
+    for side in (height, width):
+        if _rounds_up(model, side):
+            fits = next(larger for larger in itertools.count(side) if not _rounds_up(model, larger))
+            raise ValueError(
+                f"crop: {side} pixels a side: a pooling of this network would round up, and lay "
+                f"skips apart from what they meet; {fits} fit"
+            )
     rows, columns = output_size(model, height, width)
     return (height - rows) // 2, (width - columns) // 2
 
 
 def _margin(model: Any, side: int) -> tuple[int, int]:
-    """How many pixels to add on both sides so that as many as `side` come out.
-
-    Of the sizes with one output only the largest will do: in the others a pooling rounds up, and
-    what comes back from it lies pixels apart from the skip that it meets.
-    """
+    """How many pixels to add on both sides so that as many as `side` come out."""
     for total in range(side, 4 * side + 2000):
         try:
             covered = output_size(model, total, total)[0]
         except ValueError:  # too small for this network
             continue
-        if covered >= side and output_size(model, total + 1, total + 1)[0] > covered:
+        if covered >= side and not _rounds_up(model, total):
             before = (total - side) // 2
             return before, total - side - before
     raise ValueError(f"no frame makes the network's output cover {side} pixels")
+
+
+def _rounds_up(model: Any, side: int) -> bool:
+    """Whether a network of "valid" convolutions has a pooling that rounds up at this size.
+
+    What comes back from there lies pixels apart from the skip that it meets. Of the sizes with one
+    output, only the largest is without.
+    """
+    return output_size(model, side, side) == output_size(model, side + 1, side + 1)
 
 
 def _refine(probabilities: np.ndarray, sample: Sample) -> np.ndarray:

@@ -252,6 +252,13 @@ def test_a_valid_network_learns_from_the_border_as_well(tmp_path):
     assert seen == set(place.ravel())
 
 
+def test_a_crop_at_which_a_pooling_rounds_up_is_refused(tmp_path):
+    options = {"width": 3, "depth": 2, "padding": "valid"}  # 46 - 4 = 42, 21 - 4 = 17: odd
+    how = {**SMALL, "size": (64, 64), "crop": (48, 46)}
+    with pytest.raises(ValueError, match=r"crop: 46 pixels .* 48 fit"):
+        Trainer(configure("unet", "shapes", options, **how), tmp_path)
+
+
 def test_a_run_is_there_to_resume_before_its_first_step(whole, tmp_path, monkeypatch):
     def killed(self, progress):
         raise SystemExit

@@ -19,11 +19,8 @@ def _two_is_quicker() -> bool:
     except ImportError:
         return False
     found = opt_func_info(func_name="^exp2$", signature="float32")
-    return (
-        not found.get("exp2", {})
-        .get("ff", {"current": "baseline"})["current"]
-        .startswith("baseline")
-    )
+    current = found.get("exp2", {}).get("ff", {}).get("current", "baseline")
+    return not current.startswith("baseline")
 
 
 POWER, UNIT = (np.exp2, math.log2(math.e)) if _two_is_quicker() else (np.exp, 1.0)
