@@ -46,3 +46,11 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
         results.append(normalize(*arguments, EPS)[0])
     for y in results[1:]:
         np.testing.assert_array_equal(y, results[0])
+
+
+def test_a_mean_that_float32_does_not_hold():
+    """2^24 and 2^24 + 2 in turns: the mean, 2^24 + 1, is no float32; the variance is 1."""
+    x = np.float32(2**24) + np.tile(np.float32([0, 2]), 64).reshape(1, 1, 1, 128)
+    y, (mean, var) = normalize(x, None, None, 0.0)
+    assert (mean[0], var[0]) == (2**24 + 1, 1)
+    np.testing.assert_array_equal(y.ravel(), np.tile([-1, 1], 64))
