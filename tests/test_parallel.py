@@ -40,6 +40,17 @@ def test_what_numpy_is_told_to_ignore_is_ignored_in_all_threads():
 
 
 @pytest.mark.usefixtures("threads")
+def test_numpy_buffers_little_within_blocks_and_as_before_after_them():
+    before, sizes = np.getbufsize(), []
+    parallel_for(lambda i: sizes.append(np.getbufsize()), 4)
+    assert sizes == 4 * [parallel.UFUNC_BUFFER]
+    assert np.getbufsize() == before != parallel.UFUNC_BUFFER
+    with pytest.raises(ZeroDivisionError):
+        parallel_for(lambda i: 1 // 0, 4)
+    assert np.getbufsize() == before
+
+
+@pytest.mark.usefixtures("threads")
 def test_each_block_runs_once_and_its_error_is_raised():
     seen = []
     parallel_for(seen.append, 20)
