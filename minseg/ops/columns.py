@@ -20,7 +20,7 @@ CACHE_BYTES = 6 * 2**20  # a block of about this size is still in cache when it 
 MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
 
 # There are BLOCKS of them at least, or as many of SHARED_COLUMNS as there can be: work for several
-# threads.
+# threads. Of few an even number: of three, one of two threads would wait for the last.
 BLOCKS = 8
 SHARED_COLUMNS = 64
 
@@ -87,14 +87,17 @@ class Box:
         return n, h, w
 
 
-def boxes(images: int, size: Pair, bytes_a_column: int, apart: bool = False) -> list[Box]:
+def boxes(
+    images: int, size: Pair, bytes_a_column: int, apart: bool = False, blocks: int = BLOCKS
+) -> list[Box]:
     """Cut images * height * width positions into boxes whose columns fit into the workspace.
 
-    `apart`: no box has positions of two images.
+    `apart`: no box has positions of two images. `blocks`: how many boxes there should be at least.
     """
     wanted = max(CACHE_BYTES // bytes_a_column, MIN_COLUMNS)
     allowed = workspace_of_a_thread() // bytes_a_column
-    fair = max(math.ceil(images * math.prod(size) / BLOCKS), SHARED_COLUMNS)
+    positions = images * math.prod(size)
+    fair = math.ceil(positions / even(min(blocks, positions // SHARED_COLUMNS)))
     n, h, w = _box_size(max(1, min(wanted, allowed, fair)), images if not apart else 1, size)
     return [
         Box(
@@ -108,17 +111,22 @@ def boxes(images: int, size: Pair, bytes_a_column: int, apart: bool = False) -> 
     ]
 
 
+def even(count: int) -> int:
+    """The even number of blocks next below `count`; 1 below 2."""
+    return max(count // 2 * 2, 1)
+
+
 def _box_size(positions: int, images: int, size: Pair) -> tuple[int, int, int]:
     """Whole images if one fits, else whole rows, else a piece of a row; all about the same."""
     height, width = size
     if positions >= height * width:
-        return _even(images, positions // (height * width)), height, width
+        return _equal(images, positions // (height * width)), height, width
     if positions >= width:
-        return 1, _even(height, positions // width), width
-    return 1, 1, _even(width, positions)
+        return 1, _equal(height, positions // width), width
+    return 1, 1, _equal(width, positions)
 
 
-def _even(length: int, most: int) -> int:
+def _equal(length: int, most: int) -> int:
     """The size of parts of at most `most`, if there are as few as can be, of one size."""
     return math.ceil(length / math.ceil(length / most)) if length else 1
 

@@ -20,7 +20,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
-from minseg.ops.columns import Box, Window, boxes, gather, scatter_add
+from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes, gather, scatter_add
 from minseg.ops.fast import shifted
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
@@ -80,23 +80,25 @@ def _forward_numpy(
         return shifted.forward(x, w, b, window, relu)
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
-    matrix = w.reshape(groups, w.shape[0] // groups, -1)
-    blocks = _boxes(x.shape, w.shape, window, w.itemsize)
+    matrices = w.reshape(groups, w.shape[0] // groups, -1)
+    shares = _shares(w.shape, groups, w.itemsize)
+    blocks = _boxes(x.shape, w.shape, window, w.itemsize, len(shares) > 1)
 
     def one_block(index: int) -> None:
-        box = blocks[index]
+        box, share = blocks[index // len(shares)], shares[index % len(shares)]
+        matrix = matrices[:, share]
         columns = gather(x, window, box).reshape(groups, matrix.shape[2], -1)
-        out = y[box.images, :, box.rows, box.cols]  # (n, O, h, w)
+        out = y[box.images, share, box.rows, box.cols]  # (n, O, h, w)
         if box.shape[0] == 1 and box.shape[2] == size[1]:  # these lie in y as a matrix's rows do
             np.matmul(matrix, columns, out=out.reshape(groups, matrix.shape[1], -1))
         else:
             out[...] = (matrix @ columns).reshape(-1, *box.shape).swapaxes(0, 1)
         if b is not None:
-            out += b[:, None, None]
+            out += b[share, None, None]
         if relu:
             np.clip(out, 0, np.inf, out=out)  # three times as fast as np.maximum
 
-    parallel_for(one_block, len(blocks), w[0].size * y.size)
+    parallel_for(one_block, len(blocks) * len(shares), w[0].size * y.size)
     return y
 
 
@@ -211,14 +213,14 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
         return depthwise.explain(x_shape, how)
     if shifted.fits(x_shape, w_shape, how, groups):
         return f"shifted columns, {shifted.explain(x_shape, w_shape, how)}"
-    blocks, bytes_a_column = _boxes(x_shape, w_shape, how, 4), _bytes_a_column(x_shape, w_shape, 4)
+    halves = len(_shares(w_shape, groups, 4)) > 1
+    blocks = _boxes(x_shape, w_shape, how, 4, halves)
     n, h, w = blocks[0].shape
     columns = n * h * w
     if how.is_pixel and n == 1:
         return f"the pixels as they lie, {len(blocks)} blocks of {columns}"
-    return (
-        f"im2col, {len(blocks)} blocks of {columns} columns, {bytes_a_column * columns >> 10} KiB"
-    )
+    size = f"{_bytes_a_column(x_shape, w_shape, 4) * columns >> 10} KiB"
+    return f"im2col, {len(blocks)} blocks of {columns} columns, {size}" + halves * ", in halves"
 
 
 def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
@@ -226,13 +228,28 @@ def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
     return groups > 1 and w_shape[:2] == (groups, 1)
 
 
+def _shares(w_shape: tuple[int, ...], groups: int, itemsize: int) -> list[slice]:
+    """The output channels, in halves where the weights do not fit the cache: each read once."""
+    O = w_shape[0]
+    heavy = groups == 1 < O and math.prod(w_shape) * itemsize > CACHE_BYTES
+    return [slice(0, O // 2), slice(O // 2, O)] if heavy else [slice(0, O)]
+
+
 def _boxes(
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, itemsize: int
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    window: Window,
+    itemsize: int,
+    large: bool = False,
 ) -> list[Box]:
-    """The blocks of output positions. Pixels that need no copy are taken image by image."""
+    """The blocks of output positions, `large` ones if there is work for all threads without them.
+
+    Pixels that need no copy are taken image by image.
+    """
     size = window.output_size(*x_shape[2:])
     apart = window.is_pixel and math.prod(size) >= MIN_PIXELS
-    return boxes(x_shape[0], size, _bytes_a_column(x_shape, w_shape, itemsize), apart)
+    bytes_a_column = _bytes_a_column(x_shape, w_shape, itemsize)
+    return boxes(x_shape[0], size, bytes_a_column, apart, 1 if large else BLOCKS)
 
 
 def _bytes_a_column(x_shape: tuple[int, ...], w_shape: tuple[int, ...], itemsize: int) -> int:

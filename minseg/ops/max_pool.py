@@ -19,11 +19,20 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window, overlap
+from minseg.ops.columns import Window
 from minseg.ops.fast import max_pool_2x2
+from minseg.ops.fast.window_maxima import window_maxima
 from minseg.ops.op import Op, launch
-from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
+from minseg.ops.pool import (
+    as_planes,
+    check_window,
+    number_of_windows,
+    plane_blocks,
+    reads,
+    starts,
+)
 from minseg.parallel import parallel_for
+from minseg.tape import is_grad_enabled
 from minseg.tensor import Tensor, record
 
 
@@ -56,16 +65,9 @@ def _forward_numpy(
     several times, the largest rank wins. (A comparison, a product and a maximum: each runs on many
     elements an instruction, which an assignment under a mask does not.)
     """
-    kh, kw = kernel
-    H, W = x.shape[2:]
-    H_out, W_out = number_of_windows(Window(kernel, stride, padding, dilation), (H, W), ceil_mode)
-    # For each row, and each column, of the kernel: what it reads, for which outputs.
-    rows, cols = (
-        [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]
-        for n, count, k, s, p, d in zip(
-            (H, W), (H_out, W_out), kernel, stride, padding, dilation, strict=True
-        )
-    )
+    window, (kh, kw), (H, W) = Window(kernel, stride, padding, dilation), kernel, x.shape[2:]
+    H_out, W_out = number_of_windows(window, (H, W), ceil_mode)
+    rows, cols = reads(window, (H, W), (H_out, W_out))
     planes, shape = as_planes(x)[:, 0], (*x.shape[:2], H_out, W_out)
     if max_pool_2x2.serves(kernel, stride, padding, dilation):
         y, indices = max_pool_2x2.forward(planes, (H_out, W_out))
@@ -213,6 +215,8 @@ def max_pool2d(
     window = check_window("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     _check_no_window_is_empty(window, input.shape[2:], ceil_mode)
     x = input.data
+    if not (is_grad_enabled() or return_indices) and op.is_numpy(x):
+        return Tensor(window_maxima(x, window, ceil_mode))
     how = (window.kernel, window.stride, window.padding, window.dilation)
     y, indices = op.forward(x, *how, ceil_mode)
 

@@ -5,8 +5,9 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops import columns
+from minseg.ops import columns, conv2d
 from minseg.ops.conv2d import is_depthwise, op
+from minseg.ops.fast import shifted
 from tests.witness import assert_adjoint, assert_agree
 
 # x shape, w shape, stride, padding, dilation, groups: H != W, N > 1, C_in != C_out, even kernels,
@@ -47,6 +48,17 @@ def test_forward_equals_the_definition(case, dtype):
     expected = op.definition(*(a.astype(np.float64) for a in (x, w, b)), *how)
     got = F.conv2d(Tensor(x), Tensor(w), Tensor(b), *how)
     assert_agree(got.data, expected, dtype, length=w[0].size + 1)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c[1][1] > 1 or c[5] == 1])
+def test_weights_too_large_for_the_cache_are_multiplied_in_halves(case, monkeypatch):
+    x, w, b, *how = case_arguments(case)
+    monkeypatch.setattr(conv2d, "CACHE_BYTES", 0)
+    assert len(conv2d._shares(w.shape, how[-1], 8)) == (2 if how[-1] == 1 < len(w) else 1)
+    monkeypatch.setattr(shifted, "fits", lambda *_: False)
+    got = op.numpy["forward"](x, w, b, *how, True)
+    expected = np.maximum(op.definition(x, w, b, *how), 0)
+    assert_agree(got, expected, np.float64, length=w[0].size + 1)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c[0][0]])

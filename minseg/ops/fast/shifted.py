@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import Window, buffer, overlap, workspace_of_a_thread
+from minseg.ops.columns import Window, buffer, even, overlap, workspace_of_a_thread
 from minseg.parallel import parallel_for
 
 BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache
@@ -221,9 +221,9 @@ def _blocks(
 
     together: a block may hold several images, whole.
     """
-    rows = _block_bytes() // (bytes_a_position * width)
-    fair, least = -(-images * height // BLOCKS), -(-POSITIONS // width)
-    rows = max(1, min(rows, max(fair, least)))
+    most = _block_bytes() // (bytes_a_position * width)
+    count = even(min(BLOCKS, images * height * width // POSITIONS))
+    rows = max(1, min(most, -(-images * height // count)))
     n = max(1, min(rows // height, images)) if together else 1
     n = -(-images // max(1, -(-images // n)))  # all about the same
     rows = -(-height // -(-height // min(rows, height)))

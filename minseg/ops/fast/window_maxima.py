@@ -1,0 +1,40 @@
+"""Max-pooling for predictions: the largest values alone, not where they stood.
+
+No gradient will be sent back, so nothing has to be remembered: of each window the largest of every
+column first, from whole rows of the image, then the largest of these.
+"""
+
+import numpy as np
+
+from minseg.array import Array
+from minseg.ops.columns import Window
+from minseg.ops.pool import Tap, as_planes, number_of_windows, plane_blocks, reads
+from minseg.parallel import parallel_for
+
+
+def window_maxima(x: Array, window: Window, ceil_mode: bool) -> Array:
+    """The y of max_pool2d, of x (N, C, H, W)."""
+    planes, (H, W) = as_planes(x)[:, 0], x.shape[2:]
+    height, width = number_of_windows(window, (H, W), ceil_mode)
+    rows, cols = reads(window, (H, W), (height, width))
+    y = np.empty((len(planes), height, width), x.dtype)
+    blocks = plane_blocks(planes)
+
+    def one_block(index: int) -> None:
+        inside, best = planes[blocks[index]], y[blocks[index]]
+        of_columns = np.empty((len(inside), height, W), x.dtype)
+        _largest(inside, rows, of_columns)
+        _largest(of_columns.swapaxes(1, 2), cols, best.swapaxes(1, 2))
+
+    parallel_for(one_block, len(blocks))
+    return y.reshape(*x.shape[:2], height, width)
+
+
+def _largest(values: Array, taps: list[Tap], out: Array) -> None:
+    """out[:, target] = the largest of values[:, source] over the taps; outside is -inf."""
+    whole = [target == slice(0, out.shape[1]) for _, target in taps]
+    first = whole.index(True) if any(whole) else None
+    out[...] = -np.inf if first is None else values[:, taps[first][0]]
+    for tap, (source, target) in enumerate(taps):
+        if tap != first:
+            np.maximum(out[:, target], values[:, source], out=out[:, target])
