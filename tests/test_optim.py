@@ -7,7 +7,7 @@ import pytest
 import minseg
 from minseg import Tensor, nn, optim
 from minseg.emulator.sanitize import sanitized
-from minseg.optim import optimizer as blocks
+from minseg.optim import together
 
 
 def parameters(dtype=np.float64, seed=0):
@@ -86,19 +86,77 @@ def test_updates_follow_the_formulas(kind, options, by_hand, hand_options, dtype
         np.testing.assert_allclose(p.data, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.AdamW])
-def test_blocks_and_threads_change_no_bit(kind, monkeypatch):
-    def run():
-        p = nn.Parameter(np.linspace(-1, 1, 1000, dtype=np.float32).reshape(8, 125))
-        optimizer = kind([p], lr=0.1, weight_decay=0.1)
-        for step in range(3):
-            give_gradients([p], step)
-            optimizer.step()
-        return p.data
+@pytest.mark.parametrize("small", [0, 10, 1000])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (optim.SGD, {}),
+        (optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        (optim.Adam, {"weight_decay": 0.1}),
+        (optim.AdamW, {"weight_decay": 0.1, "amsgrad": True, "maximize": True}),
+    ],
+)
+def test_parameters_together_get_the_bits_that_each_gets_alone(kind, options, small, monkeypatch):
+    """Of two dtypes, two groups, and with a gradient not in every step: their steps differ."""
+    shapes = [(3, 2), (4,), (1,), (), (0,), (8, 100), (2, 3), (5, 2)]
+    dtypes = [np.float32] * 6 + [np.float64] * 2
+    grads = np.random.default_rng(0).standard_normal((6, len(shapes), 800))
 
-    whole = run()
-    monkeypatch.setattr(blocks, "BLOCK", 64)
-    np.testing.assert_array_equal(run(), whole)
+    def give(p, i, step):
+        given = step % (i + 1) != 1
+        values = grads[step, i, : p.numel()].reshape(p.shape).astype(p.dtype)
+        p.grad = Tensor(values) if given else None
+
+    def rate(i):
+        return 0.1 if i % 3 else 0.2
+
+    def begin():
+        return [nn.Parameter(np.full(s, 0.5, d)) for s, d in zip(shapes, dtypes, strict=True)]
+
+    alone = begin()
+    for i, p in enumerate(alone):
+        optimizer = kind([p], lr=rate(i), **options)
+        for step in range(6):
+            give(p, i, step)
+            optimizer.step()
+
+    monkeypatch.setattr(together, "SMALL", small)
+    monkeypatch.setattr(together, "BLOCK", 64)
+    params = begin()
+    arrays = [p.data for p in params]
+    groups = [
+        {"params": [p for i, p in enumerate(params) if rate(i) == lr], "lr": lr}
+        for lr in (0.1, 0.2)
+    ]
+    optimizer = kind(groups, **options)
+    for step in range(6):
+        for i, p in enumerate(params):
+            give(p, i, step)
+        optimizer.step()
+    for p, array, expected in zip(params, arrays, alone, strict=True):
+        assert p.data is array
+        np.testing.assert_array_equal(p.data, expected.data)
+
+
+def test_an_override_sees_each_parameter():
+    params, seen = parameters(), []
+    give_gradients(params, 0)
+    with minseg.override("sgd", update=lambda p, grad, *rest: seen.append(p)):
+        optim.SGD(params).step()
+    assert [p is q.data for p, q in zip(seen, params, strict=True)] == [True, True]
+
+
+def test_a_gradient_of_another_shape_is_refused_and_nothing_changes():
+    params = parameters()
+    give_gradients(params, 0)
+    params[1].grad = Tensor(np.ones(1))
+    before = [p.data.copy() for p in params]
+    optimizer = optim.Adam(params)
+    with pytest.raises(ValueError, match=r"Adam: a parameter of shape \(4,\) has a gradient of"):
+        optimizer.step()
+    assert not optimizer.state
+    for p, array in zip(params, before, strict=True):
+        np.testing.assert_array_equal(p.data, array)
 
 
 def test_a_parameter_without_gradient_stays():

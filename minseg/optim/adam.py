@@ -19,7 +19,7 @@ from typing import Any
 
 from minseg.array import Array, array_module
 from minseg.ops.op import Op, launch
-from minseg.optim.optimizer import Optimizer, Params, check_at_least_zero, in_blocks
+from minseg.optim.optimizer import Optimizer, Params, Update, check_at_least_zero
 from minseg.tensor import Tensor
 
 
@@ -39,30 +39,26 @@ def _update_numpy(
 ) -> None:
     """One step in place: p shrinks, then moves by step_size m / (sqrt(v) root_correction + eps)."""
     xp = array_module(p)
-
-    def update(p: Array, grad: Array, m: Array, v: Array, largest_v: Array | None = None) -> None:
-        scratch = xp.empty_like(p)
-        if shrink != 1:
-            p *= shrink
-        if l2:
-            grad = grad + l2 * p
-        xp.subtract(grad, m, out=scratch)
-        scratch *= 1 - beta1
-        m += scratch
-        xp.multiply(grad, grad, out=scratch)
-        scratch *= 1 - beta2
-        v *= beta2
-        v += scratch
-        if largest_v is not None:
-            v = xp.maximum(largest_v, v, out=largest_v)
-        xp.sqrt(v, out=scratch)
-        scratch *= root_correction
-        scratch += eps
-        xp.divide(m, scratch, out=scratch)
-        scratch *= step_size
-        p -= scratch
-
-    in_blocks(update, p, grad, m, v, *(() if largest_v is None else (largest_v,)))
+    scratch = xp.empty_like(p)
+    if shrink != 1:
+        p *= shrink
+    if l2:
+        grad = grad + l2 * p
+    xp.subtract(grad, m, out=scratch)
+    scratch *= 1 - beta1
+    m += scratch
+    xp.multiply(grad, grad, out=scratch)
+    scratch *= 1 - beta2
+    v *= beta2
+    v += scratch
+    if largest_v is not None:
+        v = xp.maximum(largest_v, v, out=largest_v)
+    xp.sqrt(v, out=scratch)
+    scratch *= root_correction
+    scratch += eps
+    xp.divide(m, scratch, out=scratch)
+    scratch *= step_size
+    p -= scratch
 
 
 def _update_cuda(
@@ -87,6 +83,7 @@ op = Op("adam", numpy={"update": _update_numpy}, cuda={"update": _update_cuda})
 class Adam(Optimizer):
     """Adam; formulas at the top of this file. `weight_decay` is L2 regularisation."""
 
+    op = op
     decoupled = False
 
     def __init__(
@@ -119,7 +116,9 @@ class Adam(Optimizer):
                 f"{type(self).__name__}: betas is {betas!r}, needs two numbers in [0, 1)"
             )
 
-    def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def update(
+        self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]
+    ) -> Update:
         xp = array_module(grad)
         if not state:
             state["step"] = 0
@@ -135,7 +134,7 @@ class Adam(Optimizer):
         l2 = 0.0 if self.decoupled else group["weight_decay"]
         how = (beta1, beta2, step_size, root_correction, group["eps"], shrink, l2)
         largest_v = state["max_exp_avg_sq"] if group["amsgrad"] else None
-        op.update(p.data, grad, state["exp_avg"], state["exp_avg_sq"], largest_v, *how)
+        return Update((p.data, grad, state["exp_avg"], state["exp_avg_sq"], largest_v), how)
 
 
 class AdamW(Adam):

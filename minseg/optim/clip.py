@@ -9,8 +9,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.optim.optimizer import BLOCK
 from minseg.tensor import Tensor
+
+BLOCK = 2**16  # elements that are summed at once: in float64 they fit the cache
 
 
 def clip_grad_norm_(

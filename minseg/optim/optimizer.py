@@ -1,35 +1,36 @@
-"""What all optimizers share: parameter groups, the state of each parameter, updates in blocks."""
+"""What all optimizers share: parameter groups, the state of each parameter, the step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from minseg.array import Array, to_device
-from minseg.parallel import parallel_for
+from minseg.ops.op import Op
+from minseg.optim.together import Update, run_all
 from minseg.tensor import Tensor
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
-
-# An update goes over memory once, not once an operation, if its arrays stay in the cache between
-# the operations: of 2**16 elements in float32, the five arrays of Adam take 1.3 MB. Smaller blocks
-# are slower, because starting an operation then takes longer than the operation.
-BLOCK = 2**16
 
 
 class Optimizer:
     """Changes parameters, in place, by their gradients.
 
     Args:
-        params: parameters, or groups, as dicts: {"params": parameters, option: value, ..}.
+        params: parameters, which share no memory, or groups of them, as dicts:
+            {"params": parameters, option: value, ..}.
         defaults: the options of a group that does not give its own.
 
     Attributes: `param_groups`, a list of such dicts with all options; `state`, parameter -> dict of
     arrays and numbers.
 
+    A subclass has an `op`, whose part "update" changes a parameter in place.
+
     Raises ValueError where there is no parameter, one is given twice, or one is no leaf; TypeError
     for what is not a Tensor.
     """
+
+    op: Op
 
     def __init__(self, params: Params, defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -71,18 +72,31 @@ class Optimizer:
         """Raise ValueError for an option that makes no sense."""
         raise NotImplementedError
 
-    def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Change one parameter in place, by its gradient and its state."""
+    def update(
+        self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]
+    ) -> Update:
+        """The arguments of `op.update`, which changes one parameter, and its state, in place."""
         raise NotImplementedError
 
     def step(self) -> None:
-        """Update each parameter that has a gradient: against it, or along it with `maximize`."""
+        """Update each parameter that has a gradient: against it, or along it with `maximize`.
+
+        Raises ValueError, changing nothing, for a gradient of another shape.
+        """
+        for p in self._parameters():
+            if p.grad is not None and p.grad.shape != p.shape:
+                raise ValueError(
+                    f"{type(self).__name__}: a parameter of shape {p.shape} has a gradient of "
+                    f"shape {p.grad.shape}"
+                )
         for group in self.param_groups:
+            updates = []
             for p in group["params"]:
                 if p.grad is not None:
                     p.data = p.data if p.data.flags.c_contiguous else p.data.copy()
                     grad = -p.grad.data if group.get("maximize") else p.grad.data
-                    self.update(p, grad, self.state.setdefault(p, {}), group)
+                    updates.append(self.update(p, grad, self.state.setdefault(p, {}), group))
+            run_all(self.op, updates)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients; or set them to 0, by which `step` updates all the same."""
@@ -146,18 +160,6 @@ class Optimizer:
 
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
-
-
-def in_blocks(update: Callable[..., None], *arrays: Array) -> None:
-    """Call `update` on matching flat pieces of equally large arrays, on all cores."""
-    flat = [array.reshape(-1) for array in arrays]
-    size = flat[0].size
-    block = BLOCK if isinstance(flat[0], np.ndarray) else size  # a GPU takes all at once
-
-    def one_block(index: int) -> None:
-        update(*(array[index * block : (index + 1) * block] for array in flat))
-
-    parallel_for(one_block, -(-size // block) if size else 0)
 
 
 def check_at_least_zero(optimizer: str, options: dict[str, Any], *names: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from minseg.array import Array, array_module
 from minseg.ops.op import Op, launch
-from minseg.optim.optimizer import Optimizer, Params, check_at_least_zero, in_blocks
+from minseg.optim.optimizer import Optimizer, Params, Update, check_at_least_zero
 from minseg.tensor import Tensor
 
 
@@ -27,20 +27,12 @@ def _update_numpy(
     nesterov: bool,
 ) -> None:
     """The formulas above, in place; `grad_weight` is 1 - dampening, `velocity` None if not used."""
-
-    def with_momentum(p: Array, grad: Array, v: Array) -> None:
-        d = grad + weight_decay * p if weight_decay else grad
-        v *= momentum
-        v += d if grad_weight == 1 else grad_weight * d
-        p -= lr * (d + momentum * v if nesterov else v)
-
-    def plain(p: Array, grad: Array) -> None:
-        p -= lr * (grad + weight_decay * p if weight_decay else grad)
-
-    if velocity is None:
-        in_blocks(plain, p, grad)
-    else:
-        in_blocks(with_momentum, p, grad, velocity)
+    d = grad + weight_decay * p if weight_decay else grad
+    if velocity is not None:
+        velocity *= momentum
+        velocity += d if grad_weight == 1 else grad_weight * d
+        d = d + momentum * velocity if nesterov else velocity
+    p -= lr * d
 
 
 def _update_cuda(p: Array, grad: Array, velocity: Array | None, *options: float) -> None:
@@ -54,6 +46,8 @@ op = Op("sgd", numpy={"update": _update_numpy}, cuda={"update": _update_cuda})
 
 class SGD(Optimizer):
     """Gradient descent; formulas at the top of this file."""
+
+    op = op
 
     def __init__(
         self,
@@ -81,7 +75,9 @@ class SGD(Optimizer):
         if options["nesterov"] and (options["momentum"] <= 0 or options["dampening"] != 0):
             raise ValueError("SGD: nesterov needs a momentum above 0, and dampening 0")
 
-    def update(self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def update(
+        self, p: Tensor, grad: Array, state: dict[str, Any], group: dict[str, Any]
+    ) -> Update:
         momentum = group["momentum"]
         first = "momentum_buffer" not in state
         grad_weight = 1.0 if first else 1.0 - group["dampening"]
@@ -89,4 +85,4 @@ class SGD(Optimizer):
             state["momentum_buffer"] = array_module(grad).zeros_like(p.data)
         velocity = state["momentum_buffer"] if momentum else None
         how = (group["lr"], momentum, grad_weight, group["weight_decay"], group["nesterov"])
-        op.update(p.data, grad, velocity, *how)
+        return Update((p.data, grad, velocity), how)
