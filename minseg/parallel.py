@@ -15,7 +15,7 @@ sums are cut does not depend on the number of threads: neither does the result, 
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import cache, wraps
 from itertools import count as count_up
@@ -69,8 +69,12 @@ def parallel_for(
     are few `multiplications` in all. BLAS is held to one thread. An exception in a block is raised
     here, after the others have ended. What holds here (np.errstate, no_grad) holds in all blocks.
     """
+    if getattr(_inside, "block", False):
+        for i in range(count):
+            body(i)
+        return
     threads = min(get_num_threads(), count) if multiplications >= WORTH_A_THREAD else 1
-    if threads <= 1 or getattr(_inside, "block", False):
+    if threads <= 1:
         with blas_on_one_thread(), np.errstate():  # which ends the small buffer, too
             np.setbufsize(UFUNC_BUFFER)
             for i in range(count):
@@ -79,7 +83,8 @@ def parallel_for(
 
     blocks = iter(range(count))  # next() on it is atomic: it hands each block to one thread
     finished = count_up(1)  # and on this one: it tells the last block that it is the last
-    all_done = threading.Semaphore(0)
+    all_done = threading.Lock()  # a semaphore of 0; threading's own is Python code, and slower
+    all_done.acquire()
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -181,21 +186,21 @@ class _BlasOnOneThread:
     """A context; not made by @contextmanager, for an op of a few microseconds has it, too."""
 
     holders = 0  # somebody, in some thread, who is inside
-    before: tuple[int, ...] = ()  # the threads of each library, when nobody was
+    before: Sequence[tuple[Callable[[int], Any], int]] = ()  # what to call with what at the end
 
     def __enter__(self) -> None:
         with _blas_limit:
-            self.holders += 1
-            if self.holders == 1:
-                self.before = tuple(read() for read, _ in _blas_switches())
-                for _, switch in _blas_switches():
+            if self.holders == 0:
+                self.before = [(switch, read()) for read, switch in _blas_switches()]
+                for switch, _ in self.before:
                     switch(1)
+            self.holders += 1
 
     def __exit__(self, *error: object) -> None:
         with _blas_limit:
             self.holders -= 1
             if self.holders == 0:
-                for (_, switch), number in zip(_blas_switches(), self.before, strict=True):
+                for switch, number in self.before:
                     switch(number)
 
 
