@@ -1,6 +1,6 @@
 """Normalisation layers: mean 0 and variance 1, then a learnt scale (weight) and shift (bias)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -78,6 +78,10 @@ class BatchNorm2d(_Norm2d):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, bias)
 
     def forward(self, input: Tensor) -> Tensor:
+        return self._by(F.batch_norm, input)
+
+    def _by(self, function: Callable[..., Tensor], input: Tensor) -> Tensor:
+        """What `function`, with batch_norm's arguments, makes of the input."""
         self._check(input)
         momentum = self.momentum or 0.0
         if self.training and self.num_batches_tracked is not None:
@@ -85,7 +89,7 @@ class BatchNorm2d(_Norm2d):
             if self.momentum is None:
                 momentum = 1 / self.num_batches_tracked.item()
         by_batch = self.training or self.running_mean is None
-        return F.batch_norm(
+        return function(
             input,
             self.running_mean,
             self.running_var,

@@ -1,4 +1,4 @@
-"""Layers in turn; where only the end is wanted, convolution, batch norm and ReLU at once."""
+"""Layers in turn; where nobody looks at what lies in between, several of them at once."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from minseg.nn.conv import Conv2d
 from minseg.nn.module import Module
 from minseg.nn.norm import BatchNorm2d
 from minseg.ops.fast.conv_norm_relu import conv2d_relu, fold, serves
+from minseg.ops.norm import are_numpy, batch_norm_relu
 from minseg.tensor import Tensor
 
 
@@ -14,15 +15,19 @@ def in_turn(input: Any, *modules: Module) -> Any:
     """Each module on the output of the one before: in_turn(x, conv, norm) is norm(conv(x)).
 
     A prediction (evaluation, inside no_grad) computes a Conv2d, a BatchNorm2d after it and a ReLU
-    after that as one convolution, unless a hook, an override or the emulator is to see the steps.
+    after that as one convolution; training computes a BatchNorm2d and a ReLU after it in one go;
+    unless a hook, an override or the emulator is to see the steps.
     """
-    rest = list(modules)
+    rest: list[Any] = list(modules)
     while rest:
-        conv, norm, relu = (*rest, None, None)[:3]
-        at_once = _is(relu, ReLU) and serves(input, relu=True)
-        if _fit(input, conv, norm) and (at_once or serves(input, relu=False)):
-            input = _conv_norm_relu(input, conv, norm, at_once)
-            del rest[: 2 + at_once]
+        first, second, third = (*rest, None, None)[:3]
+        relu = _is(third, ReLU) and serves(input, relu=True)
+        if _fit(input, first, second) and (relu or serves(input, relu=False)):
+            input = _conv_norm_relu(input, first, second, relu)
+            del rest[: 2 + relu]
+        elif _train_as_one(input, first, second):
+            input = first._by(batch_norm_relu, input)
+            del rest[:2]
         else:
             input = rest.pop(0)(input)
     return input
@@ -40,6 +45,17 @@ def _fit(input: Any, conv: Any, norm: Any) -> bool:
         and conv.padding_mode == "zeros"
         and conv.out_channels == norm.num_features
         and len({t.dtype for t in tensors if t is not None}) == 1
+    )
+
+
+def _train_as_one(input: Any, norm: Any, relu: Any) -> bool:
+    """Are these a norm in training and a ReLU, each to run the library's own NumPy functions?"""
+    return (
+        isinstance(input, Tensor)
+        and _is(norm, BatchNorm2d)
+        and norm.training
+        and _is(relu, ReLU)
+        and are_numpy(input)
     )
 
 

@@ -10,7 +10,8 @@ B, K and L, and a weight for every (g, k):
     group norm      some channels of one image       (1, N groups, C / groups, H W)
     layer norm      the last dimensions              (1, rest, last, 1)
 
-normalization.py holds the computation and its gradient; fast/layer_norm.py that of short rows.
+normalization.py holds the computation and its gradient; fast/normalize.py has it in fewer passes,
+with the ReLU that follows a batch norm, and fast/layer_norm.py for short rows.
 
 Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
         2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.activation import relu_op
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast.layer_norm import layer_norm as norm_of_rows
-from minseg.ops.fast.normalize import normalize
+from minseg.ops.fast.normalize import normalize, normalize_grad
 from minseg.ops.normalization import PARTS, normalization_definition
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
@@ -55,6 +57,32 @@ def batch_norm(
     Raises ValueError for shapes that do not fit, for running statistics that are missing in
     evaluation, and in training for a single value a channel, whose variance says nothing.
     """
+    return _batch_norm(
+        False, input, running_mean, running_var, weight, bias, training, momentum, eps
+    )
+
+
+def batch_norm_relu(*arguments: Any) -> Tensor:
+    """relu(batch_norm(*arguments)) at once, in training; for where both `are_numpy`."""
+    return _batch_norm(True, *arguments)
+
+
+def are_numpy(input: Tensor) -> bool:
+    """Would batch norm and ReLU both run the library's own NumPy functions?"""
+    return all(op.is_numpy(input.data) for op in (batch_norm_op, relu_op))
+
+
+def _batch_norm(
+    relu: bool,
+    input: Tensor,
+    running_mean: Any,
+    running_var: Any,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
     op = batch_norm_op
     channels = _check(op.name, input, weight, bias, running_mean, running_var)
     count = input.numel() // channels if channels else 0
@@ -64,7 +92,7 @@ def batch_norm(
         )
     view = (input.shape[0], channels, 1, -1 if input.numel() else 0)
     given = None if training else _running(op.name, running_mean, running_var)
-    y, moments = _normalize(op, input, view, weight, bias, given, eps)
+    y, moments = _normalize(op, input, view, weight, bias, given, eps, relu)
     if training and count:
         _update((running_mean, running_var), moments, count, momentum)
     return y
@@ -170,10 +198,12 @@ def _normalize(
     bias: Tensor | None,
     given: tuple[Array, Array] | None,
     eps: float,
+    relu: bool = False,
 ) -> tuple[Tensor, tuple[Array, Array]]:
     """The part that the four share: y, and the moments that it was normalised by.
 
-    `view` is (B, G, K, L), `given` moments that do not depend on the input; None: its own.
+    `view` is (B, G, K, L), `given` moments that do not depend on the input; None: its own. With
+    `relu`, which is for its own moments on NumPy arrays, y is max(y, 0).
     """
     x = input.data.reshape(view)
     groups = view[1:3]
@@ -189,13 +219,18 @@ def _normalize(
 
     w, b = for_each_group(weight), for_each_group(bias)
     if given is None and op.is_numpy(x):
-        y, moments = normalize(x, w, b, eps)
+        y, moments = normalize(x, w, b, eps, relu)
     else:
         moments = op.moments(x) if given is None else given
         y = op.forward(x, *moments, w, b, eps)
 
     def backward(grad: Array) -> list[Array | None]:
-        dx, *affine = op.grad(grad.reshape(x.shape), x, *moments, w, eps, given is not None)
+        grad = grad.reshape(x.shape)
+        if given is None and (are_numpy(input) if relu else op.is_numpy(x)):
+            dx, *affine = normalize_grad(grad, x, y if relu else None, *moments, w, eps)
+        else:
+            grad = relu_op.grad_input(grad, y) if relu else grad
+            dx, *affine = op.grad(grad, x, *moments, w, eps, given is not None)
         gradients = [dx.reshape(input.shape)]
         for values, d in zip((weight, bias), affine, strict=True):
             if values is None:
@@ -204,8 +239,8 @@ def _normalize(
                 gradients.append(d.reshape(-1, *values.shape).sum(axis=0))
         return gradients
 
-    y = record(op.name, y.reshape(input.shape), (input, weight, bias), backward)
-    return y, moments
+    name = f"{op.name}_relu" if relu else op.name
+    return record(name, y.reshape(input.shape), (input, weight, bias), backward), moments
 
 
 def _running(op: str, mean: Any, var: Any) -> tuple[Array, Array]:

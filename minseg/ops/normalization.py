@@ -26,9 +26,13 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.op import launch
-from minseg.parallel import SMALL, parallel_for
+from minseg.parallel import parallel_for
 
-BLOCK_BYTES = 2**21  # groups that are worked on together; small, to stay in the cache
+# NumPy calls of less than 50 us hardly run beside each other: threads hand the interpreter's lock
+# to and fro, and one that waits for it sleeps. So blocks are as large as the last cache lets them
+# be, and what has no two of them that take as long is left to one thread.
+BLOCK_BYTES = 2**22  # groups that are worked on together
+ALONE = 2**19  # elements
 AXES = (0, 2, 3)  # of (B, G, K, L)
 
 # Elements that one block of the kernels takes: enough to pay for its start, few enough that a batch
@@ -156,7 +160,7 @@ def blocks_of(x: Array) -> list[slice]:
     if not x.size:
         return []
     groups, pairs = x.shape[1], -(-x.nbytes // (2 * BLOCK_BYTES))
-    count = 2 * pairs if x.size > SMALL else 1  # even and equal: two cores' share
+    count = 2 * pairs if x.size > ALONE else 1  # even and equal: two cores' share
     step = -(-groups // min(count, groups))
     return [slice(i, i + step) for i in range(0, groups, step)]
 

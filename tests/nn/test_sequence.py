@@ -1,4 +1,4 @@
-"""in_turn against module after module: convolution, batch norm and ReLU at once."""
+"""in_turn against module after module: convolution, batch norm and ReLU; batch norm and ReLU."""
 
 import numpy as np
 import pytest
@@ -166,6 +166,142 @@ def test_errors_are_the_layers_own():
             layers(Tensor(draw(2, 3, 8, 9).astype(np.float64)))
         with pytest.raises(ValueError, match="BatchNorm2d"):
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(5)).eval()(Tensor(draw(1, 3, 8, 9)))
+
+
+# -- in training: batch norm and ReLU ------------------------------------------------------------
+def norm_and_relu(dtype=np.float32, **options):
+    norm = nn.BatchNorm2d(4, **options)
+    if norm.weight is not None:
+        norm.weight.data[...], norm.bias.data[...] = [0.5, -1, 2, 0], [0.1, 0.2, -0.3, 0]
+    return nn.Sequential(norm, nn.ReLU()).to(dtype)
+
+
+def trained_once(call, layers, x, grad):
+    """The result of a step of training, what made it, all gradients and what the norm remembers."""
+    leaf = Tensor(x, requires_grad=True)
+    y = call(leaf)
+    y.backward(grad)
+    parameters = [p.grad.data for p in layers.parameters() if p.requires_grad]
+    return y._op, [y.data, leaf.grad.data, *parameters, *layers.state_dict().values()]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "options", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}]
+)
+def test_training_takes_norm_and_relu_at_once(options, dtype):
+    """The same bits as one by one, a NaN in its channel, and the same record of the batches."""
+    x = draw(3, 4, 5, 6).astype(dtype)
+    x[1, 2, 3, 4] = np.nan
+    kept, grad = x.copy(), np.cos(np.arange(x.size, dtype=dtype)).reshape(x.shape)
+    results = []
+    for by_itself in (False, True):
+        layers = norm_and_relu(dtype, **options)
+        norm, relu = layers
+        call = (lambda leaf: relu(norm(leaf))) if by_itself else layers  # noqa: B023
+        results.append(trained_once(call, layers, x, grad))
+    (at_once, got), (one_by_one, expected) = results
+    assert (at_once, one_by_one) == ("batch_norm_relu", "relu")
+    assert len(got) == len(expected)
+    for one, other in zip(got, expected, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    assert np.isnan(got[0][:, 2]).all()
+    np.testing.assert_array_equal(x, kept)
+
+
+def test_without_gradients_training_moves_the_statistics_all_the_same():
+    x = Tensor(draw(3, 4, 5, 6))
+    layers, others = norm_and_relu(), norm_and_relu()
+    with no_grad():
+        y = layers(x)
+    assert not y.requires_grad
+    np.testing.assert_array_equal(y.data, others[1](others[0](x)).data)
+    np.testing.assert_array_equal(layers[0].running_var.data, others[0].running_var.data)
+
+
+def test_a_frozen_norm_passes_the_gradient_on():
+    x, grad = draw(3, 4, 5, 6), draw(3, 4, 5, 6, seed=1)
+    expected = trained_once(layers := norm_and_relu(), layers, x, grad)[1]
+    layers = norm_and_relu().requires_grad_(False)
+    op, got = trained_once(layers, layers, x, grad)
+    assert op == "batch_norm_relu"
+    np.testing.assert_array_equal(got[1], expected[1])
+    assert layers[0].weight.grad is None
+
+
+class MyReLU(nn.ReLU):
+    pass
+
+
+@pytest.mark.parametrize("change", ["hook", "other hook", "forward", "subclass", "evaluation"])
+def test_training_takes_them_one_by_one_where_somebody_looks(change):
+    layers, seen = norm_and_relu(), []
+    if change == "hook":
+        layers[0].register_forward_hook(lambda *args: seen.append(args[2]))
+    elif change == "other hook":
+        layers[1].register_forward_hook(lambda *args: seen.append(args[1][0]))
+    elif change == "forward":
+        own = layers[0].forward
+        layers[0].forward = lambda x: seen.append(own(x)) or seen[-1]
+    elif change == "subclass":
+        layers = nn.Sequential(layers[0], MyReLU())
+    else:
+        layers.eval()
+    y = layers(Tensor(draw(3, 4, 5, 6)))
+    assert y._op == "relu"
+    assert y._parents[0]._op == "batch_norm"
+    for before in seen:
+        assert (before.data < 0).any()
+        np.testing.assert_array_equal(np.maximum(before.data, 0), y.data)
+
+
+@pytest.mark.parametrize(
+    ("op", "part"),
+    [
+        ("batch_norm", "moments"),
+        ("batch_norm", "grad"),
+        ("relu", "forward"),
+        ("relu", "grad_input"),
+    ],
+)
+@pytest.mark.parametrize("only_backward", [False, True])
+@pytest.mark.filterwarnings("ignore:override")
+def test_an_override_runs_in_training(op, part, only_backward):
+    """Also one that begins when the two have been computed at once: the gradient is its own."""
+    layers, calls = norm_and_relu(), []
+    own = minseg.ops.op.get_op(op).numpy[part]
+
+    def mine(*args):
+        calls.append(part)
+        return own(*args)
+
+    x, grad = draw(3, 4, 5, 6), draw(3, 4, 5, 6, seed=1)
+    expected = trained_once(layers, layers, x, grad)[1][1]
+    leaf = Tensor(x, requires_grad=True)
+    early = layers(leaf)
+    with minseg.override(op, **{part: mine}):
+        y = early if only_backward else layers(leaf)
+        y.backward(grad)
+    assert y._op == ("batch_norm_relu" if only_backward else "relu")
+    assert calls == ([] if only_backward and "grad" not in part else [part])
+    np.testing.assert_allclose(leaf.grad.data, expected, atol=1e-5)
+
+
+def test_the_emulator_runs_each_kernel_in_training():
+    layers = norm_and_relu()
+    with minseg.use_kernels("emulator"):
+        y = layers(Tensor(draw(2, 4, 3, 2)))
+    assert y._op == "relu"
+
+
+def test_errors_in_training_are_the_norm_s_own():
+    layers = norm_and_relu()
+    for shape, message in (((1, 4, 1, 1), "one value a channel"), ((2, 5, 3, 3), "BatchNorm2d")):
+        with pytest.raises(ValueError, match=message):
+            layers(Tensor(draw(*shape)))
+    with pytest.raises(TypeError, match="batch_norm"):
+        layers(Tensor(draw(2, 4, 3, 3).astype(np.float64)))
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -1,16 +1,23 @@
-"""Moments and result in one go against the plain parts."""
+"""Norm, ReLU and gradients in few passes against the plain parts."""
 
 import numpy as np
 import pytest
 
 from minseg import parallel
-from minseg.ops.fast.normalize import normalize
+from minseg.ops import normalization
+from minseg.ops.activation import relu_op
+from minseg.ops.fast.normalize import normalize, normalize_grad
 from minseg.ops.normalization import PARTS
-from minseg.parallel import SMALL
 from tests.witness import assert_agree
 
 EPS = 1e-5
 PLAIN = PARTS["numpy"]
+SHAPES = [
+    (1, 6, 3, 20),
+    (2, 4, 1, 7),
+    (3, 5, 2, 513),
+    (1, 64, 2, 1300),
+]  # from 513 on, rows are long
 
 
 def numbers(shape, mean, dtype):
@@ -21,7 +28,7 @@ def numbers(shape, mean, dtype):
 
 
 @pytest.mark.parametrize(("dtype", "mean"), [(np.float32, 0), (np.float32, 1000), (np.float64, 0)])
-@pytest.mark.parametrize("shape", [(1, 6, 3, 20), (2, 4, 1, 7), (1, 64, 2, 1300)])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("affine", [True, False])
 def test_equals_the_plain_parts(shape, mean, dtype, affine):
     x, weight, bias = numbers(shape, mean, dtype)
@@ -37,15 +44,61 @@ def test_equals_the_plain_parts(shape, mean, dtype, affine):
     assert_agree(y, PLAIN["forward"](exact, *moments, weight, bias, EPS), dtype, length)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("dtype", "mean"), [(np.float32, 0), (np.float32, 1000), (np.float64, 0)])
+def test_gradients_equal_the_plain_parts(dtype, mean, shape, affine, relu, monkeypatch):
+    monkeypatch.setattr(normalization, "ALONE", 0)  # two blocks
+    x, weight, bias = numbers(shape, mean, dtype)
+    if not affine:
+        weight = bias = None
+    grad = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    y, moments = normalize(x, weight, bias, EPS, relu)
+    got = normalize_grad(grad, x, y if relu else None, *moments, weight, EPS)
+
+    exact, upstream = x.astype(np.float64), grad.astype(np.float64)
+    if relu:  # where y is 0 is as this dtype has it
+        upstream = upstream * (y > 0)
+    moments = PLAIN["moments"](exact)
+    expected = PLAIN["grad"](upstream, exact, *moments, weight, EPS, False)
+    # dx, and what a weight gets of each element, are of about 1; sums run over B and L
+    assert_agree(got[0], expected[0], dtype, length=x[:, 0].size)
+    for one, other in zip(got[1:], expected[1:], strict=True):
+        assert_agree(one, other, dtype, length=x[:, 0, 0].size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_relu_in_the_same_go_changes_no_bit(shape, dtype):
+    x, weight, bias = numbers(shape, 0, dtype)
+    weight[0, 0], bias[0, 0] = 0, 0  # y is 0 throughout: at the kink
+    x[0, 1, 0, 2], bias[2, 0] = np.nan, np.nan
+    grad = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    with np.errstate(invalid="ignore"):
+        y, moments = normalize(x, weight, bias, EPS)
+        after = relu_op.forward(y)
+        masked = relu_op.grad_input(grad, after)
+        expected = [after, *normalize_grad(masked, x, None, *moments, weight, EPS)]
+        at_once, moments = normalize(x, weight, bias, EPS, relu=True)
+        got = [at_once, *normalize_grad(grad, x, at_once, *moments, weight, EPS)]
+    for one, other in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.isnan(at_once[:, 1:3]).all(axis=(0, 3)).any(axis=1).all()
+    assert not at_once[:, 0, 0].any()
+
+
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
-    arguments = numbers((1, 64, 2, 1300), 0, np.float32)
-    assert arguments[0].size > SMALL
+    monkeypatch.setattr(normalization, "ALONE", 0)
+    x, weight, bias = numbers((1, 64, 2, 1300), 0, np.float32)
     results = []
     for threads in (1, 2, 3):
         monkeypatch.setattr(parallel, "_num_threads", threads)
-        results.append(normalize(*arguments, EPS)[0])
-    for y in results[1:]:
-        np.testing.assert_array_equal(y, results[0])
+        y, moments = normalize(x, weight, bias, EPS, relu=True)
+        results.append([y, *normalize_grad(np.cos(x), x, y, *moments, weight, EPS)])
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_a_mean_that_float32_does_not_hold():
