@@ -213,9 +213,7 @@ def _normalize(
         if values is None:
             return None
         repeats = math.prod(groups) // max(values.numel(), 1)
-        return np.broadcast_to(values.data.reshape(1, -1), (repeats, values.numel())).reshape(
-            groups
-        )
+        return values.data.reshape(1, -1).repeat(repeats, axis=0).reshape(groups)
 
     w, b = for_each_group(weight), for_each_group(bias)
     if given is None and op.is_numpy(x):

@@ -38,7 +38,7 @@ def normalize(
         np.subtract(rows, _along(near, d), out=d)
         rest = _of_groups(_sums(d), K) / m  # of the mean: x's precision does not hold all of it
         mean[groups] = near + rest
-        var[groups] = _of_groups(np.vecdot(d, d), K) / m - rest * rest
+        var[groups] = _of_groups(_totals(np.vecdot(d, d)), K) / m - rest * rest
         scale = inverse_deviation(var[groups], eps).repeat(K)
         if weight is not None:
             scale *= weight[groups].reshape(-1)
@@ -79,13 +79,13 @@ def normalize_grad(
             g = np.multiply(g, after[:, block] != 0, out=out)  # a NaN is not 0: it shows
         d = all_rows[:, block] - _along(near[groups], out)  # xhat = (d - offset) inverse
         inverse, offset = r[groups].repeat(K), rest[groups].repeat(K)
-        to_bias = _of_groups(_sums(g), 1)
-        to_weight = (_of_groups(np.vecdot(g, d), 1) - offset * to_bias) * inverse
+        to_bias = _sums(g)
+        to_weight = (_totals(np.vecdot(g, d)) - offset * to_bias) * inverse
         db[groups], dw[groups] = to_bias.reshape(-1, K), to_weight.reshape(-1, K)
         # dx = g' - mean(g') - xhat mean(g' xhat), with g' = g w r: its sums over (B, L) are there
         scale = inverse if weight is None else inverse * weight[groups].reshape(-1)
-        slope = _of_groups((scale * to_weight)[None], K) / m * r[groups]
-        average = _of_groups((scale * to_bias)[None], K) / m
+        slope = _of_groups(scale * to_weight, K) / m * r[groups]
+        average = _of_groups(scale * to_bias, K) / m
         np.multiply(g, _along(scale, out), out=out)
         d *= _along(-slope, out)
         d += _along(slope * rest[groups] - average, out)
@@ -96,16 +96,19 @@ def normalize_grad(
 
 
 def _sums(rows: Array) -> Array:
-    """(B, R, L) -> (B, R)"""
-    if rows.shape[2] > SHORT:
-        return np.einsum("brl->br", rows)
-    return rows @ np.ones(rows.shape[2], rows.dtype)
+    """(B, R, L) -> (R,), in float64 but for each row by itself."""
+    L = rows.shape[2]
+    return _totals(np.einsum("brl->br", rows) if L > SHORT else rows @ np.ones(L, rows.dtype))
 
 
-def _of_groups(sums: Array, K: int) -> Array:
-    """Sums of rows (B, R) -> of groups of K rows each, (R / K,), in float64."""
-    total = sums.sum(axis=0, dtype=np.float64)
-    return total if K == 1 else total.reshape(-1, K).sum(axis=1)
+def _totals(sums: Array) -> Array:
+    """(B, R) -> (R,), in float64."""
+    return np.add.reduce(sums, axis=0, dtype=np.float64)
+
+
+def _of_groups(values: Array, K: int) -> Array:
+    """Sums over groups of K rows: (R,) -> (R / K,)."""
+    return values if K == 1 else values.reshape(-1, K).sum(axis=1)
 
 
 def _along(values: Array, rows: Array) -> Array:
