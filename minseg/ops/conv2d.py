@@ -21,7 +21,7 @@ from minseg.array import Array, array_module
 from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
 from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes, gather, scatter_add
-from minseg.ops.fast import shifted
+from minseg.ops.fast import shifted, winograd
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
 from minseg.parallel import parallel_for
@@ -76,8 +76,9 @@ def _forward_numpy(
     if is_depthwise(w.shape, groups):
         return depthwise.forward_numpy(x, w, b, stride, padding, dilation, relu)
     window = Window(w.shape[2:], stride, padding, dilation)
-    if shifted.fits(x.shape, w.shape, window, groups):
-        return shifted.forward(x, w, b, window, relu)
+    for way in (winograd, shifted):
+        if way.fits(x.shape, w.shape, window, groups):
+            return way.forward(x, w, b, window, relu)
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     matrices = w.reshape(groups, w.shape[0] // groups, -1)
@@ -162,8 +163,9 @@ def _grad_weight_numpy(
     if is_depthwise(w_shape, groups):
         return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
-    if shifted.fits(x.shape, w_shape, window, groups):
-        return shifted.grad_weight(grad, x, w_shape, window)
+    for way in (winograd, shifted):
+        if way.fits(x.shape, w_shape, window, groups):
+            return way.grad_weight(grad, x, w_shape, window)
     blocks = _boxes(x.shape, w_shape, window, x.itemsize)
     parts = _parts(w_shape, groups)
     few = MOST_SUMS // max(math.prod(w_shape), 1)
@@ -211,8 +213,9 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
     """How the forward pass goes about a convolution of float32 on NumPy, in a few words."""
     if is_depthwise(w_shape, groups):
         return depthwise.explain(x_shape, how)
-    if shifted.fits(x_shape, w_shape, how, groups):
-        return f"shifted columns, {shifted.explain(x_shape, w_shape, how)}"
+    for way in (winograd, shifted):
+        if way.fits(x_shape, w_shape, how, groups):
+            return way.explain(x_shape, w_shape, how)
     halves = len(_shares(w_shape, groups, 4)) > 1
     blocks = _boxes(x_shape, w_shape, how, 4, halves)
     n, h, w = blocks[0].shape

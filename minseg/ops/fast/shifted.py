@@ -75,7 +75,8 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
     blocks = _blocks(N, window.output_size(H, W)[0], W, (kw * C + kh * O) * 4, _dense(window))
     images, rows = blocks[0]
     columns = images.stop * rows.stop * W
-    return f"{len(blocks)} blocks of {columns} columns, {4 * kw * C * columns >> 10} KiB"
+    size = f"{4 * kw * C * columns >> 10} KiB"
+    return f"shifted columns, {len(blocks)} blocks of {columns} columns, {size}"
 
 
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:

@@ -1,0 +1,151 @@
+"""Winograd's convolution: against the plain sum in float64, and the same bits for any threads."""
+
+import numpy as np
+import pytest
+
+import minseg
+from minseg.ops import columns
+from minseg.ops.columns import Window
+from minseg.ops.conv2d import op
+from minseg.ops.fast import winograd
+from tests.ops.fast.test_shifted import definition
+from tests.witness import assert_agree
+
+# x shape, w shape, padding
+CASES = [
+    ((2, 3, 6, 8), (4, 3, 3, 3), (1, 1)),
+    ((3, 2, 7, 9), (3, 2, 3, 3), (1, 1)),  # an odd number of rows and columns
+    ((2, 3, 8, 6), (5, 3, 3, 3), (0, 0)),
+    ((1, 3, 5, 7), (2, 3, 3, 3), (2, 2)),
+    ((2, 4, 9, 4), (3, 4, 3, 3), (0, 2)),
+    ((2, 1, 3, 3), (1, 1, 3, 3), (0, 0)),  # a single output
+    ((1, 2, 1, 1), (2, 2, 3, 3), (1, 1)),  # a single input
+    ((5, 70, 20, 11), (66, 70, 3, 3), (1, 1)),
+    ((0, 3, 5, 5), (2, 3, 3, 3), (1, 1)),
+]
+
+
+@pytest.fixture(params=[2**12, winograd.BLOCK_BYTES], ids=["rows", "images"])
+def _blocks(request, monkeypatch):
+    monkeypatch.setattr(winograd, "BLOCK_BYTES", request.param)
+    monkeypatch.setattr(winograd, "TILES", 4)
+
+
+def arguments(case, dtype):
+    x_shape, w_shape, padding = case
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(s).astype(dtype) for s in (x_shape, w_shape, w_shape[:1]))
+    return x, w, b, Window((3, 3), (1, 1), padding, (1, 1))
+
+
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_forward(case, dtype):
+    x, w, b, window = arguments(case, dtype)
+    expected = definition(*(a.astype(np.float64) for a in (x, w, b)), window)
+    assert_agree(winograd.forward(x, w, b, window), expected, dtype, length=w[0].size + 1)
+    relu = winograd.forward(x, w, b, window, relu=True)
+    assert_agree(relu, np.maximum(expected, 0), dtype, length=w[0].size + 1)
+
+
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_grad_weight(case, dtype):
+    """It is the derivative of sum(y * grad), which is linear in w: one weight at a time."""
+    x, w, _, window = arguments(case, dtype)
+    height, width = window.output_size(*x.shape[2:])
+    grad = np.random.default_rng(1).standard_normal((len(x), len(w), height, width)).astype(dtype)
+    (top, left) = window.padding
+    padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left))).astype(np.float64)
+    expected = np.empty(w.shape)
+    for i, j in np.ndindex(3, 3):
+        patch = padded[:, :, i : i + height, j : j + width]
+        expected[:, :, i, j] = np.einsum("norc,nkrc->ok", grad.astype(np.float64), patch)
+    got = winograd.grad_weight(grad, x, w.shape, window)
+    assert_agree(got, expected, dtype, length=max(1, grad[:, 0].size))
+
+
+def conv2d_and_gradients(x, w, grad, padding):
+    how = ((1, 1), padding, (1, 1), 1)
+    return [
+        op.forward(x, w, None, *how),
+        op.grad_input(grad, w, x.shape, *how),
+        op.grad_weight(grad, x, w.shape, *how),
+    ]
+
+
+@pytest.mark.parametrize("padding", [(1, 1), (0, 2)])
+def test_conv2d_takes_it_and_all_gradients_agree_with_the_other_ways(padding, monkeypatch):
+    x, w, _, window = arguments(((2, 64, 40, 30), (80, 64, 3, 3), padding), np.float64)
+    height, width = window.output_size(40, 30)
+    grad = np.random.default_rng(1).standard_normal((2, 80, height, width))
+    taken, fits = [], winograd.fits
+    monkeypatch.setattr(winograd, "fits", lambda *a: taken.append(fits(*a)) or taken[-1])
+    results = conv2d_and_gradients(x, w, grad, padding)
+    assert taken == [True, True, True]
+    monkeypatch.setattr(winograd, "fits", lambda *_: False)
+    for got, expected in zip(results, conv2d_and_gradients(x, w, grad, padding), strict=True):
+        assert_agree(got, expected, np.float64, length=grad[:, 0].size)
+
+
+def test_the_bits_do_not_depend_on_the_number_of_threads():
+    x, w, _, window = arguments(((3, 64, 33, 29), (72, 64, 3, 3), (1, 1)), np.float32)
+    assert winograd.fits(x.shape, w.shape, window, 1)
+    grad = np.random.default_rng(1).standard_normal((3, 72, 33, 29), np.float32)
+    threads, results = minseg.get_num_threads(), []
+    try:
+        for number in (1, 2, 3, 5):
+            minseg.set_num_threads(number)
+            results.append(conv2d_and_gradients(x, w, grad, (1, 1)))
+    finally:
+        minseg.set_num_threads(threads)
+    for result in results[1:]:
+        for one, other in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_images_that_do_not_lie_in_one_piece():
+    x, w, b, window = arguments(CASES[0], np.float64)
+    expected = winograd.forward(x, w, b, window)
+    turned = np.asfortranarray(x)
+    np.testing.assert_array_equal(
+        winograd.forward(turned, np.asfortranarray(w), b, window), expected
+    )
+    grad = np.cos(np.arange(expected.size)).reshape(expected.shape)
+    weights = [winograd.grad_weight(g, i, w.shape, window)
+               for g, i in ((grad, x), (np.asfortranarray(grad), turned))]  # fmt: skip
+    np.testing.assert_array_equal(*weights)
+
+
+def test_a_nan_reaches_the_outputs_that_read_it_and_no_other():
+    x, w, b, window = arguments(CASES[0], np.float64)
+    x[1, 2, 3, 4] = np.nan
+    expected = definition(x, w, b, window)
+    np.testing.assert_array_equal(np.isnan(winograd.forward(x, w, b, window)), np.isnan(expected))
+    assert np.isnan(expected).sum() == 9 * len(w)
+
+
+def test_a_small_workspace_goes_another_way():
+    shapes, window = ((1, 64, 100, 100), (64, 64, 3, 3)), Window((3, 3), (1, 1), (1, 1), (1, 1))
+    assert winograd.fits(*shapes, window, 1)
+    limit = columns.get_workspace_limit()
+    try:
+        columns.set_workspace_limit(2**16)
+        assert not winograd.fits(*shapes, window, 1)
+    finally:
+        columns.set_workspace_limit(limit)
+
+
+@pytest.mark.parametrize("case", CASES[:-1])
+def test_memory_is_as_much_as_is_said(case, monkeypatch):
+    x, w, b, window = arguments(case, np.float64)
+    asked = []
+    buffer = winograd.buffer
+    monkeypatch.setattr(winograd, "buffer", lambda *a: asked.append(a[0][0]) or buffer(*a))
+    monkeypatch.setattr(winograd, "BLOCKS", 1)
+    y = winograd.forward(x, w, b, window)
+    height, width = (-(-n // 2) for n in y.shape[2:])
+    if width >= winograd.SMALLEST_MAP // 2:
+        assert max(asked) * 8 <= len(x) * height * width * winograd._bytes_a_tile(w.shape, 8)
