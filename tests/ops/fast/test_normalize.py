@@ -12,6 +12,7 @@ from tests.witness import assert_agree
 
 EPS = 1e-5
 PLAIN = PARTS["numpy"]
+KINDS = [(np.float32, 0), (np.float32, 1000), (np.float64, 0)]
 SHAPES = [
     (1, 6, 3, 20),
     (2, 4, 1, 7),
@@ -27,7 +28,7 @@ def numbers(shape, mean, dtype):
     return x, weight, bias
 
 
-@pytest.mark.parametrize(("dtype", "mean"), [(np.float32, 0), (np.float32, 1000), (np.float64, 0)])
+@pytest.mark.parametrize(("dtype", "mean"), KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("affine", [True, False])
 def test_equals_the_plain_parts(shape, mean, dtype, affine):
@@ -47,7 +48,7 @@ def test_equals_the_plain_parts(shape, mean, dtype, affine):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("dtype", "mean"), [(np.float32, 0), (np.float32, 1000), (np.float64, 0)])
+@pytest.mark.parametrize(("dtype", "mean"), KINDS)
 def test_gradients_equal_the_plain_parts(dtype, mean, shape, affine, relu, monkeypatch):
     monkeypatch.setattr(normalization, "ALONE", 0)  # two blocks
     x, weight, bias = numbers(shape, mean, dtype)
@@ -99,6 +100,20 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_squares_that_overflow_are_not_those_of_the_deviations():
+    """A mean of 1e20, whose square no float32 holds, and deviations of 1e15, whose squares it does.
+
+    float32 keeps numbers of 1e20 to 2^43 = 8.8e12: the deviations to one part in 100.
+    """
+    x = (1e20 + 1e15 * np.random.default_rng(0).standard_normal((2, 3, 1, 40))).astype(np.float32)
+    exact = x.astype(np.float64)
+    y, (mean, var) = normalize(x, None, None, EPS)
+    np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(var, exact.var(axis=(0, 2, 3)), rtol=1e-6)
+    expected = (exact - mean[:, None, None]) / np.sqrt(var)[:, None, None]
+    assert_agree(y, expected, np.float32, length=80)
 
 
 def test_a_mean_that_float32_does_not_hold():
