@@ -13,7 +13,8 @@ stride s the image is first dealt out into s x s smaller ones, its phases:
 Tap i reads output r's input at r s + i dilation - padding: row r + q of phase a, where
 q s + a = i dilation. So within a phase every tap is a shift again.
 
-Of many channels on small maps, fast/channels_last.py makes one call of NumPy.
+At stride 1, one call of NumPy multiplies and adds all taps: fast/channels_last.py of short rows,
+or of maps whose channels lie side by side, fast/kernel_columns.py of others.
 
 Shapes: x (N, C, H, W), w (C, 1, kh, kw), b (C,) -> y (N, C, H', W'), as in conv2d.py
 Source: Chollet, "Xception", 2017, section 2; Howard et al., "MobileNets", 2017, section 3.1
@@ -27,7 +28,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, overlap
-from minseg.ops.fast import channels_last
+from minseg.ops.fast import channels_last, kernel_columns
 from minseg.ops.op import launch
 from minseg.ops.pool import as_planes, plane_blocks
 from minseg.parallel import parallel_for
@@ -95,8 +96,10 @@ def forward_numpy(
 ) -> Array:
     """conv2d's forward, for groups = C."""
     window = Window(w.shape[2:], stride, padding, dilation)
-    if channels_last.fits(x.shape, window):
+    if channels_last.fits(x, window):
         return channels_last.forward(x, w, b, window, relu)
+    if channels_last.turns(window):
+        return kernel_columns.forward(x, w, b, window, relu)
     size = window.output_size(*x.shape[2:])
     layout = _layout(window, x.shape[2:], size)
     y = np.empty((x.shape[0] * x.shape[1], *size), x.dtype)
@@ -132,8 +135,10 @@ def grad_input_numpy(
 ) -> Array:
     """The same way back: the outputs' gradients, times a tap, are added where the tap had read."""
     window = Window(w.shape[2:], stride, padding, dilation)
-    if channels_last.fits(x_shape, window):
+    if channels_last.fits(grad, window):
         return channels_last.grad_input(grad, w, window)
+    if channels_last.turns(window):
+        return kernel_columns.grad_input(grad, w, window)
     layout = _layout(window, (x_shape[2], x_shape[3]), grad.shape[2:])
     planes, weights = as_planes(grad)[:, 0], np.tile(w[:, 0], (x_shape[0], 1, 1))
     dx = np.zeros((len(planes), *x_shape[2:]), grad.dtype)
@@ -163,8 +168,12 @@ def grad_weight_numpy(
 ) -> Array:
     """A tap's gradient: the dot product of the outputs' gradients with what the tap has read."""
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
-    if channels_last.fits(x.shape, window):
+    if channels_last.fits(x, window):
         return channels_last.grad_weight(grad, x, w_shape, window)
+    if channels_last.turns(window):
+        total = kernel_columns.grad_weight(grad, x, w_shape, window)
+        if np.isfinite(total).all():
+            return total
     rows, cols = (
         [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]
         for n, count, k, s, p, d in zip(
@@ -188,8 +197,9 @@ def grad_weight_numpy(
 
 
 def explain(x_shape: tuple[int, ...], how: Window) -> str:
-    if channels_last.fits(x_shape, how):
-        return "depthwise: channels side by side, one einsum"
+    if channels_last.turns(how):
+        which = "channels side by side" if channels_last.has_short_rows(x_shape) else "whole maps"
+        return f"depthwise: {which}, one einsum of all taps"
     return "depthwise: a multiply-add of whole maps for each kernel element"
 
 

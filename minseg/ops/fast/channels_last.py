@@ -2,8 +2,8 @@
 
 depthwise.py goes along the rows of a channel's map. Deep in a network rows are short, and NumPy
 takes as long to begin one as to multiply some 50 numbers. There are hundreds of channels, though.
-So let them lie side by side in memory, (N, H, W, C), as the tokens of a transformer do anyway. A
-tap then multiplies whole lines of channels,
+So let them lie side by side in memory, (N, H, W, C), as the tokens of a transformer do anyway: for
+these, it is the quicker way at any length of rows. A tap then multiplies whole lines of channels,
 
     y[n, r, c, :] = sum over i, j of  w[i, j, :] * padded[n, r + i * dilation, c + j * dilation, :]
 
@@ -24,15 +24,24 @@ from minseg.ops.checks import Pair
 from minseg.ops.columns import Window
 from minseg.parallel import parallel_for
 
+SHORT = 12  # elements of a row: it takes longer to begin one than to multiply it
 MULTIPLICATIONS = 2**19  # of a block, about: less is not worth a second thread
 
 
-def fits(maps: tuple[int, ...], window: Window) -> bool:
-    """Is this the quicker way, for x of shape `maps` (N, C, H, W)?"""
-    return (
-        window.stride == (1, 1)
-        and maps[1] >= 2 * maps[3]
-        and all(p <= most for p, most in zip(window.padding, _reach(window), strict=True))
+def fits(x: Array, window: Window) -> bool:
+    """Is this the quicker way: for what lies so already, or where rows are short?"""
+    return turns(window) and (has_short_rows(x.shape) or _side_by_side(x))
+
+
+def has_short_rows(maps: tuple[int, ...]) -> bool:
+    """Of maps (N, C, H, W)."""
+    return maps[3] < SHORT and maps[1] >= 2 * maps[3]
+
+
+def turns(window: Window) -> bool:
+    """Is the gradient of the input a convolution, of stride 1 and some padding, as well?"""
+    return window.stride == (1, 1) and all(
+        p <= most for p, most in zip(window.padding, _reach(window), strict=True)
     )
 
 
@@ -55,9 +64,13 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
 
 
 def grad_input(grad: Array, w: Array, window: Window) -> Array:
+    return forward(grad, w[..., ::-1, ::-1], None, turned(window))
+
+
+def turned(window: Window) -> Window:
+    """The window of the kernel turned by 180 degrees, which goes back to the input; stride 1."""
     rest_h, rest_w = (most - p for most, p in zip(_reach(window), window.padding, strict=True))
-    back = Window(window.kernel, (1, 1), (rest_h, rest_w), window.dilation)
-    return forward(grad, w[..., ::-1, ::-1], None, back)
+    return Window(window.kernel, (1, 1), (rest_h, rest_w), window.dilation)
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:

@@ -1,13 +1,15 @@
-"""Channels side by side: against the definition, and the same bits for any number of threads."""
+"""Depthwise convolutions by one einsum: the definition, and the same bits for any threads."""
 
 import numpy as np
 import pytest
 
 import minseg
-from minseg.ops import conv2d
+from minseg.ops import conv2d, depthwise
 from minseg.ops.columns import Window
-from minseg.ops.fast import channels_last
+from minseg.ops.fast import channels_last, kernel_columns
 from tests.witness import assert_agree
+
+WAYS = (channels_last, kernel_columns)
 
 # x shape, kernel, padding, dilation
 CASES = [
@@ -26,7 +28,7 @@ def arguments(case, dtype):
         rng.standard_normal(s).astype(dtype) for s in (x_shape, (channels, 1, *kernel), (channels,))
     )
     window = Window(kernel, (1, 1), padding, dilation)
-    assert channels_last.fits(x.shape, window)
+    assert channels_last.turns(window)
     return x, w, b, window
 
 
@@ -36,19 +38,21 @@ def by_definition(x, w, b, window):
     return conv2d.conv2d_definition(x, w, b, *how)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES)
-def test_forward(case, dtype):
+def test_forward(case, dtype, way):
     x, w, b, window = arguments(case, dtype)
     expected, length = by_definition(x, w, b, window), w[0].size + 1
-    assert_agree(channels_last.forward(x, w, b, window), expected, dtype, length=length)
-    y = channels_last.forward(x, w, b, window, relu=True)
+    assert_agree(way.forward(x, w, b, window), expected, dtype, length=length)
+    y = way.forward(x, w, b, window, relu=True)
     assert_agree(y, np.maximum(expected, 0), dtype, length=length)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES)
-def test_gradients_are_the_adjoints(case, dtype):
+def test_gradients_are_the_adjoints(case, dtype, way):
     """<y, g> = <x, grad_input(g)> = <w, grad_weight(g)>, by the definition with unit vectors."""
     x, w, _, window = arguments(case, dtype)
     rng = np.random.default_rng(1)
@@ -63,8 +67,8 @@ def test_gradients_are_the_adjoints(case, dtype):
         unit = np.zeros(w.shape)
         unit[:, 0, i, j] = 1
         dw[:, 0, i, j] = (by_definition(x, unit, None, window) * g).sum(axis=(0, 2, 3))
-    assert_agree(channels_last.grad_input(g, w, window), dx, dtype, length=w[0].size)
-    found = channels_last.grad_weight(g, x, w.shape, window)
+    assert_agree(way.grad_input(g, w, window), dx, dtype, length=w[0].size)
+    found = way.grad_weight(g, x, w.shape, window)
     assert_agree(found, dw, dtype, length=g[:, 0].size)
 
 
@@ -77,16 +81,39 @@ def test_the_result_lies_as_the_input_does():
     assert same.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-def test_the_bits_do_not_depend_on_the_number_of_threads():
-    x, w, b, window = arguments(((4, 64, 16, 15), (3, 3), (1, 1), (1, 1)), np.float32)
+def test_the_layout_says_which_way_is_quicker():
+    x, _, _, window = arguments(((2, 24, 9, 13), (3, 3), (1, 1), (1, 1)), np.float32)
+    tokens = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    assert channels_last.fits(tokens, window)
+    assert not channels_last.fits(x, window)
+    assert channels_last.fits(x[..., :8], window)
+    assert not channels_last.fits(tokens, Window((3, 3), (2, 2), (1, 1), (1, 1)))
+
+
+def test_an_infinite_gradient_does_not_meet_the_padding():
+    """At the corner, five of the nine taps read nothing: their gradients stay finite."""
+    x, w, _, _ = arguments(((1, 2, 14, 15), (3, 3), (1, 1), (1, 1)), np.float32)
+    g = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+    g[0, 0, 0, 0] = np.inf
+    dw = depthwise.grad_weight_numpy(g, x, w.shape, (1, 1), (1, 1), (1, 1))
+    reads = np.zeros((3, 3), bool)
+    reads[1:, 1:] = True
+    assert np.array_equal(dw[0, 0][reads], np.inf * np.sign(x[0, 0, :2, :2].ravel()))
+    assert np.isfinite(dw[0, 0][~reads]).all()
+    assert np.isfinite(dw[1]).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_bits_do_not_depend_on_the_number_of_threads(way):
+    x, w, b, window = arguments(((4, 64, 32, 35), (3, 3), (1, 1), (1, 1)), np.float32)
     before, results = minseg.get_num_threads(), []
     try:
         for threads in (1, 3):
             minseg.set_num_threads(threads)
-            y = channels_last.forward(x, w, b, window)
+            y = way.forward(x, w, b, window)
             gradients = (
-                channels_last.grad_input(y, w, window),
-                channels_last.grad_weight(y, x, w.shape, window),
+                way.grad_input(y, w, window),
+                way.grad_weight(y, x, w.shape, window),
             )
             results.append((y, *gradients))
     finally:
