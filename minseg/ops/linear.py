@@ -29,8 +29,10 @@ def linear_definition(x: Array, w: Array, b: Array | None) -> Array:
 
 
 def _forward(x: Array, w: Array, b: Array | None) -> Array:
-    y = matmul.forward(_rows(x), w.T).reshape(*x.shape[:-1], w.shape[0])
-    return y if b is None else y + b
+    y = matmul.forward(_rows(x), w.T)
+    if b is not None:
+        y += b
+    return y.reshape(*x.shape[:-1], w.shape[0])
 
 
 def _grad_input(grad: Array, w: Array) -> Array:

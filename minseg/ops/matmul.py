@@ -36,7 +36,7 @@ def _forward_numpy(a: Array, b: Array) -> Array:
     if a.ndim < 2 or b.ndim < 2:
         with blas_on_one_thread():
             return a @ b
-    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) if a.ndim + b.ndim > 4 else ()
     size = math.prod(batch) * a.shape[-2] * a.shape[-1] * b.shape[-1]
     if size < 2 * BLOCK:
         with blas_on_one_thread():
