@@ -40,8 +40,8 @@ from minseg.parallel import blas_on_one_thread, parallel_for
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
-# With fewer channels or outputs than these, the additions and the kernels take too long.
-CHANNELS, POSITIONS = 64, 2048
+# With fewer channels, or fewer positions times channels, additions and kernels take too long.
+CHANNELS, WORK = 64, 2**18
 SMALLEST_MAP = 8  # rows or columns: on small maps too many tiles hang over the edge
 
 # Of a block, for all that it computes on the way: smaller ones would stay in a nearer cache, but
@@ -63,7 +63,7 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
         and groups == 1
         and min(w_shape[:2]) >= CHANNELS
         and min(height, width) >= SMALLEST_MAP
-        and x_shape[0] * height * width >= POSITIONS
+        and x_shape[0] * height * width * min(w_shape[:2]) >= WORK
         and -(-width // 2) * _bytes_a_tile(w_shape, 8) <= workspace_of_a_thread()
     )
 
