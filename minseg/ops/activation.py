@@ -206,6 +206,7 @@ hardswish_op = elementwise_op(
     lambda x: x * ((x + 3).clip(0, 6) / 6),
     _hardswish_grad_input,
     fast.hardswish,
+    fast.hardswish_grad,
 )
 
 

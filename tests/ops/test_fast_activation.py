@@ -93,6 +93,17 @@ def test_with_and_without_a_gradient_the_same_value(name, arguments):
     )
 
 
+def test_hardswish_leaps_at_its_kinks_and_not_beside_them():
+    """x (x + 3) / 6 has the slopes -1/2 and 3/2 at the kinks, where hardswish's are 0 and 1."""
+    kinks = np.array([-3, 3], np.float32)
+    _, at = run("hardswish", (), kinks, np.ones_like(kinks))
+    _, inside = run("hardswish", (), np.nextafter(kinks, np.float32(0)), np.ones_like(kinks))
+    _, outside = run("hardswish", (), np.nextafter(kinks, kinks * 2), np.ones_like(kinks))
+    np.testing.assert_array_equal(at, [0, 1])
+    np.testing.assert_allclose(inside, [-0.5, 1.5], rtol=4 * np.finfo(np.float32).eps)
+    np.testing.assert_array_equal(outside, [0, 1])
+
+
 def test_gelu_is_as_exact_as_it_says():
     x = np.linspace(-12, 12, 100_001).astype(np.float32)
     expected = get_op("gelu").definition(x.astype(np.float64), "none")

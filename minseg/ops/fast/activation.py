@@ -5,8 +5,8 @@ it computes, and an exponential two to four times that. The formulas of activati
 are written here to need few passes, few new arrays and no exponential twice:
 
 - `out` is the result's memory, and the first place for what is computed on the way;
-- where a gradient will be wanted, the slope is computed along with the value, from the same
-  exponentials; the backward pass is then one product. It is kept in the place of the input;
+- where a gradient with exponentials will be wanted, the slope is computed along with the value,
+  from the same ones; the backward pass is then one product. It is kept in the place of the input;
 - a comparison with the number 0 is SIMD in NumPy, but maximum(x, 0) is not: maximum(x, zeros) is;
 - a bool factor is cast as it is multiplied, twice as costly as a float one; `where` ten times.
 
@@ -123,17 +123,26 @@ def silu(out: Array, x: Array, slope: Array | None = None) -> None:
         np.divide(rest, u, out=slope)
 
 
-def hardswish(out: Array, x: Array, slope: Array | None = None) -> None:
-    """y = x h, h = clip(x / 6 + 1/2, 0, 1); dy/dx = h + (h - 1/2) between the kinks, h outside."""
-    h = np.empty_like(x) if slope is None else slope
-    np.multiply(x, 1 / 6, out=h)
-    h += 0.5
-    np.clip(h, 0, 1, out=h)
-    np.multiply(x, h, out=out)
-    if slope is not None:
-        rest = h - np.float32(0.5)
-        rest *= abs(x) < 3
-        slope += rest
+def hardswish(out: Array, x: Array) -> None:
+    np.clip(x, -3, 3, out=out)
+    out += 3
+    out *= 1 / 6
+    out *= x
+
+
+def hardswish_grad(out: Array, grad: Array, x: Array) -> None:
+    """The slope t + 1/2, t = clip(x / 3, -1, 1), would end at -1/2 and 3/2; it is 0 and 1 there.
+
+    From the input again, as PyTorch does it: a slope kept since the forward pass costs as much
+    in memory that is written and read as these operations in the cache.
+    """
+    np.clip(x, -3, 3, out=out)
+    out *= 1 / 3
+    ends = np.trunc(out)  # -1, 1, or between the kinks 0
+    ends *= -0.5
+    out += ends
+    out += 0.5
+    out *= grad
 
 
 # Phi(x) = 1 / (1 + e^(x p(x^2))): p, of 1, s, s^2, ... The odd polynomial fitted to
@@ -189,7 +198,6 @@ def gelu(out: Array, x: Array, approximate: str, slope: Array | None = None) -> 
 WITH_SLOPE: dict[str, Callable[..., None]] = {
     "elu": elu,
     "silu": silu,
-    "hardswish": hardswish,
     "gelu": gelu,
 }
 
