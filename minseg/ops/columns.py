@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -169,6 +170,37 @@ def taps(x: Array, window: Window, box: Box) -> Iterator[tuple[int, int, Index, 
         for j, (col_source, col_target) in enumerate(cols):
             source = (box.images, slice(None), row_source, col_source)
             yield i, j, source, (slice(None), slice(None), row_target, col_target)
+
+
+@lru_cache
+def within_reach(window: Window, height: int, width: int) -> tuple[tuple[slice, slice], Window]:
+    """The rows and columns of a kernel that meet the image anywhere, and how these move.
+
+    The others meet padding only: of 3x3 at a rate as large as the image, all but the centre
+    (Chen et al., "Rethinking Atrous Convolution", 2017, section 3.3).
+    """
+    outputs = window.output_size(height, width)
+    (rows, top), (cols, left) = (
+        _taps_within_reach(*along)
+        for along in zip(
+            (height, width), outputs, window.kernel, window.stride, window.padding,
+            window.dilation, strict=True,
+        )
+    )  # fmt: skip
+    kernel = rows.stop - rows.start, cols.stop - cols.start
+    inner = Window(kernel, window.stride, (top, left), window.dilation)
+    if inner.output_size(height, width) == outputs:
+        return (rows, cols), inner
+    return (slice(None), slice(None)), window  # it would need more padding on one side
+
+
+def _taps_within_reach(
+    size: int, count: int, kernel: int, stride: int, padding: int, dilation: int
+) -> tuple[slice, int]:
+    """Along one axis: the taps that meet the image, and the padding before the first of them."""
+    reads = [overlap(slice(0, count), i * dilation - padding, stride, size) for i in range(kernel)]
+    meets = [i for i, (source, _) in enumerate(reads) if source != slice(0, 0)] or [0, kernel - 1]
+    return slice(meets[0], meets[-1] + 1), padding - meets[0] * dilation
 
 
 def overlap(positions: slice, offset: int, stride: int, size: int) -> tuple[slice, slice]:

@@ -20,7 +20,16 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
-from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes, gather, scatter_add
+from minseg.ops.columns import (
+    BLOCKS,
+    CACHE_BYTES,
+    Box,
+    Window,
+    boxes,
+    gather,
+    scatter_add,
+    within_reach,
+)
 from minseg.ops.fast import shifted, winograd
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
@@ -73,9 +82,12 @@ def _forward_numpy(
 
     relu: of each block of outputs, while it is in the cache (fast/conv_norm_relu.py).
     """
+    (rows, cols), window = within_reach(
+        Window(w.shape[2:], stride, padding, dilation), *x.shape[2:]
+    )
+    w = w[:, :, rows, cols]
     if is_depthwise(w.shape, groups):
-        return depthwise.forward_numpy(x, w, b, stride, padding, dilation, relu)
-    window = Window(w.shape[2:], stride, padding, dilation)
+        return depthwise.forward_numpy(x, w, b, stride, window.padding, dilation, relu)
     for way in (winograd, shifted):
         if way.fits(x.shape, w.shape, window, groups):
             return way.forward(x, w, b, window, relu)
@@ -118,11 +130,14 @@ def _grad_input_numpy(
     and its channel axes swapped. Otherwise, or where turning so many weights would take longer, the
     gradient of the columns, w^T @ grad, is added to the places that the columns came from.
     """
+    (rows, cols), window = within_reach(
+        Window(w.shape[2:], stride, padding, dilation), *x_shape[2:]
+    )
+    w = w[:, :, rows, cols]
     if is_depthwise(w.shape, groups):
-        return depthwise.grad_input_numpy(grad, w, x_shape, stride, padding, dilation)
-    window = Window(w.shape[2:], stride, padding, dilation)
+        return depthwise.grad_input_numpy(grad, w, x_shape, stride, window.padding, dilation)
     full_h, full_w = (
-        d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], padding, strict=True)
+        d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], window.padding, strict=True)
     )
     few = grad[:, 0].size < w.shape[0]
     if stride == (1, 1) and min(full_h, full_w) >= 0 and not few:
@@ -160,9 +175,15 @@ def _grad_weight_numpy(
 
     Few weights are summed in several shares of the blocks, and these added up.
     """
+    window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
+    (rows, cols), inner = within_reach(window, *x.shape[2:])
+    if inner != window:
+        dw = np.zeros(w_shape, x.dtype)
+        shape, how = dw[:, :, rows, cols].shape, (stride, inner.padding, dilation, groups)
+        dw[:, :, rows, cols] = _grad_weight_numpy(grad, x, shape, *how)
+        return dw
     if is_depthwise(w_shape, groups):
         return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
-    window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     for way in (winograd, shifted):
         if way.fits(x.shape, w_shape, window, groups):
             return way.grad_weight(grad, x, w_shape, window)
@@ -211,6 +232,8 @@ def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, sl
 
 def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, groups: int) -> str:
     """How the forward pass goes about a convolution of float32 on NumPy, in a few words."""
+    _, how = within_reach(how, *x_shape[2:])
+    w_shape = (*w_shape[:2], *how.kernel)
     if is_depthwise(w_shape, groups):
         return depthwise.explain(x_shape, how)
     for way in (winograd, shifted):

@@ -28,6 +28,12 @@ CASES = [
     ((1, 2, 3, 4), (2, 2, 1, 1), 1, 2, 1, 1),
     ((1, 1, 1, 1), (1, 1, 1, 1), 1, 0, 1, 1),
     ((0, 3, 5, 5), (2, 3, 3, 3), 1, 1, 1, 1),
+    # Rows or columns of the kernel that meet padding only
+    ((2, 3, 5, 6), (4, 3, 3, 3), 1, 6, 6, 1),
+    ((2, 3, 5, 9), (4, 3, 3, 3), 1, (7, 5), (7, 5), 1),
+    ((2, 4, 5, 6), (4, 1, 3, 3), 1, 6, 6, 4),
+    ((1, 2, 3, 3), (2, 2, 4, 5), (2, 1), (3, 8), (3, 4), 1),
+    ((1, 2, 4, 4), (2, 2, 2, 3), 1, (5, 4), (5, 4), 1),  # only above: it has more padding there
 ]
 
 
@@ -48,6 +54,15 @@ def test_forward_equals_the_definition(case, dtype):
     expected = op.definition(*(a.astype(np.float64) for a in (x, w, b)), *how)
     got = F.conv2d(Tensor(x), Tensor(w), Tensor(b), *how)
     assert_agree(got.data, expected, dtype, length=w[0].size + 1)
+
+
+def test_a_rate_as_large_as_the_image_leaves_a_kernel_of_one_pixel():
+    window = columns.Window((3, 3), (1, 1), (8, 8), (8, 8))
+    taps, inner = columns.within_reach(window, 8, 7)
+    assert taps == (slice(1, 2), slice(1, 2))
+    assert inner.is_pixel
+    everything = slice(0, 3)
+    assert columns.within_reach(window, 9, 9) == ((everything, everything), window)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c[1][1] > 1 or c[5] == 1])
