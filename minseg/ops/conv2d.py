@@ -38,7 +38,7 @@ from minseg.tensor import Tensor, record
 
 # How the NumPy functions cut their work: never by the number of threads, so that the bits do not
 # depend on it.
-TASKS = 8  # of the gradients, about
+TASKS = 4  # of the gradients, about: more would each copy the same, and have shorter products
 CHANNELS_A_TASK = 16  # at least
 MOST_SUMS = 2**20  # elements of all partial sums of the weights
 MIN_PIXELS = 256  # of an image, for a product of its own
@@ -95,7 +95,7 @@ def _forward_numpy(
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     matrices = w.reshape(groups, w.shape[0] // groups, -1)
     shares = _shares(w.shape, groups, w.itemsize)
-    blocks = _boxes(x.shape, w.shape, window, w.itemsize, len(shares) > 1)
+    blocks = _boxes(x.shape, w.shape, window, w.itemsize, large=len(shares) > 1)
 
     def one_block(index: int) -> None:
         box, share = blocks[index // len(shares)], shares[index % len(shares)]
@@ -146,7 +146,7 @@ def _grad_input_numpy(
         return _forward_numpy(grad, turned, None, (1, 1), (full_h, full_w), dilation, groups)
 
     dx = np.zeros(x_shape, grad.dtype)
-    blocks = _boxes(x_shape, w.shape, window, w.itemsize)
+    blocks = _boxes(x_shape, w.shape, window, w.itemsize, large=True)
     parts = _parts(w.shape, groups)
 
     def one_part(index: int) -> None:
@@ -187,8 +187,8 @@ def _grad_weight_numpy(
     for way in (winograd, shifted):
         if way.fits(x.shape, w_shape, window, groups):
             return way.grad_weight(grad, x, w_shape, window)
-    blocks = _boxes(x.shape, w_shape, window, x.itemsize)
     parts = _parts(w_shape, groups)
+    blocks = _boxes(x.shape, w_shape, window, x.itemsize, large=len(parts) > 1)
     few = MOST_SUMS // max(math.prod(w_shape), 1)
     shares = max(1, min(TASKS // len(parts), len(blocks), few))
     sums = np.empty((shares, *w_shape), x.dtype)
