@@ -47,6 +47,9 @@ SMALLEST_MAP = 64  # positions of an image: on smaller ones the products are too
 SMALL_PRODUCT = 100**3
 PIECE = 64
 
+# Of a dilated kernel's rows so much must meet the image, for a block of several small images.
+MOSTLY = 0.8
+
 # The weight gradient is cut into about eight tasks: by input channels, so many each, and then, with
 # sums of their own, by positions.
 CHANNELS_A_TASK = 64
@@ -72,7 +75,7 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
 
 def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) -> str:
     (N, _, H, W), (O, C, kh, kw) = x_shape, w_shape
-    blocks = _blocks(N, window.output_size(H, W)[0], W, (kw * C + kh * O) * 4, _dense(window))
+    blocks = _blocks(N, window.output_size(H, W)[0], W, (kw * C + kh * O) * 4, _dense(window, H, W))
     images, rows = blocks[0]
     columns = images.stop * rows.stop * W
     size = f"{4 * kw * C * columns >> 10} KiB"
@@ -83,7 +86,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
     (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
     y = np.empty((N, O, window.output_size(H, W)[0], W), x.dtype)
     matrices = np.ascontiguousarray(w.transpose(2, 0, 3, 1)).reshape(kh, O, kw * C)
-    blocks = _blocks(N, y.shape[2], W, (kw * C + kh * O) * x.itemsize, _dense(window))
+    blocks = _blocks(N, y.shape[2], W, (kw * C + kh * O) * x.itemsize, _dense(window, H, W))
 
     def one_block(index: int) -> None:
         images, rows = blocks[index]
@@ -171,9 +174,12 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
     return dw
 
 
-def _dense(window: Window) -> bool:
-    """Does each row of the kernel read most of what the others do?"""
-    return window.dilation[0] == 1
+def _dense(window: Window, height: int, width: int) -> bool:
+    """May a block hold several images, whose rows of padding are then multiplied, too?"""
+    if window.dilation[0] == 1:
+        return True
+    met = sum(max(0, height - abs(offset)) for offset in _offsets(window, 0))
+    return height * width < POSITIONS and met >= MOSTLY * window.kernel[0] * height
 
 
 def _offsets(window: Window, axis: int) -> list[int]:
