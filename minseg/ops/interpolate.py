@@ -33,7 +33,7 @@ import numpy as np
 
 from minseg.array import Array, array_module, device_of, to_device
 from minseg.ops.checks import check_tensor
-from minseg.ops.fast import repeat
+from minseg.ops.fast import repeat, small_maps
 from minseg.ops.interpolate_taps import (
     ANTIALIASED,
     Taps,
@@ -114,10 +114,14 @@ def _apply(x: Array, axes: list[Taps]) -> Array:
     if y.size > x.size:
         order.reverse()
     step = max(1, BLOCK_BYTES // (max(math.prod(out), planes[:1].size) * x.itemsize))
+    by_products = small_maps.serves(x.shape[2:], axes)
 
     def one_block(index: int) -> None:
         block = slice(index * step, (index + 1) * step)
         part = planes[block]
+        if by_products and np.isfinite(part).all():
+            small_maps.resize(part, results[block], axes)
+            return
         for axis in order:
             part = _apply_to_axis(part, axes[axis], axis + 1)
         results[block] = part

@@ -5,7 +5,7 @@ The formulas of the places and kernels are those at the top of interpolate.py.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -31,7 +31,7 @@ ANTIALIASED: dict[str, tuple[Callable[[Array], Array], int]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # not compared by its numbers: a table is itself and no other
 class Taps:
     """What one axis does: y[o] = sum over t of weight[t, o] * x[index[t, o]]."""
 
@@ -39,6 +39,7 @@ class Taps:
     weight: np.ndarray  # (T, out)
 
 
+@lru_cache(maxsize=256)
 def taps_of(
     size: int, out: int, scale: float | None, how: str, align_corners: bool, dtype: np.dtype
 ) -> Taps:
@@ -99,6 +100,7 @@ def _windows(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndar
     return start + np.minimum(t, length - 1), parts
 
 
+@lru_cache(maxsize=256)
 def turned_round(taps: Taps, size: int) -> Taps:
     """The transposed table, of an axis with `size` inputs: which outputs did each input reach?"""
     used = taps.weight != 0
