@@ -6,16 +6,18 @@ one number, costs more than the elements. So all that is done row by row is a pr
 
 - sums along the rows, of many rows at once, are products with a vector of ones, or of the weights;
 - a number a row times a weight a column, r w, is a product of matrices, too (outer.py); so is a
-  number a row that meets all columns, which NumPy would repeat slowly along short rows;
-- a number a column meets several rows at once, as one long row (_add_row).
+  number a row that meets all columns, which NumPy would repeat slowly along short rows.
 
 What is normalised is kept, as d = x - mean, from the forward to the backward pass, which needs
-nothing else of x. In the terms of normalization.py, with sums over a row of K,
+nothing else of x. float32 does not hold all of the mean of large numbers, so d has a mean, too: e,
+which is put right where it costs a number a row. In the terms of normalization.py, with sums over
+a row of K,
 
-    y = d (r w) + b,      dx = g (r w) - sum(g (r w)) / K - d r^3 sum(g d w) / K
+    var = sum(d^2) / K - e^2,      y = d (r w) - (e r) w + b
+    dx = g (r w) - average - (d - e) slope,      average = sum(g (r w)) / K
+    dw = sum over rows of r (d - e) g,           slope = r^3 sum(g (d - e) w) / K
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -32,24 +34,27 @@ def layer_norm(
     """x (G, K), weight and bias (K,) -> y (G, K), and what turns its gradient into those of all."""
     x = np.ascontiguousarray(x)
     G, K = x.shape
-    w = np.ones(K, x.dtype) if weight is None else weight.reshape(K)
+    ones = np.ones(K, x.dtype)
+    w = ones if weight is None else weight.reshape(K)
+    b = np.zeros_like(ones) if bias is None else bias.reshape(K)
+    # -(e r) w + b is the product of (-e r, 1) and these. An infinite weight needs no more of it.
+    rows = np.array([np.where(np.isfinite(w), w, 0), b])
     y, d = np.empty_like(x), np.empty_like(x)
-    r = np.empty(G, x.dtype)
+    e, r = np.empty((2, G), x.dtype)
     blocks = blocks_of(x[None, :, :, None])
 
     def forward(index: int) -> None:
         block = blocks[index]
-        part, out, ones = d[block], y[block], np.ones(K, x.dtype)
+        part, out, rest = d[block], y[block], e[block]
         np.subtract(x[block], outer(x[block] @ ones / K, ones, part), out=part)
-        rest = part @ ones / K  # of the mean: float32 does not hold all of it
+        np.matmul(part, ones, out=rest)
+        rest /= K
         var = np.vecdot(part, part).astype(np.float64) / K - rest.astype(np.float64) ** 2
-        inverse = inverse_deviation(var, eps).astype(x.dtype)
-        r[block] = inverse
-        if not (abs(rest * inverse) <= np.finfo(x.dtype).eps / 2).all():
-            part -= rest[:, None]  # more than the rounding of results, which are of about 1
-        np.multiply(part, outer(inverse, w, out), out=out)
-        if bias is not None:
-            _add_row(out, bias.reshape(K))
+        r[block] = inverse_deviation(var, eps)
+        np.multiply(part, outer(r[block], w, out), out=out)
+        numbers = np.ones((len(out), 2), x.dtype)
+        numbers[:, 0] = -rest * r[block]
+        out += numbers @ rows
 
     def grad(grad: Array) -> tuple[Array, Array, Array]:
         grad = grad.reshape(G, K)
@@ -58,13 +63,14 @@ def layer_norm(
 
         def one_block(index: int) -> None:
             block = blocks[index]
-            g, part, inverse, out = grad[block], d[block], r[block], dx[block]
-            ones, product = np.ones(K, x.dtype), g * part
-            dw[index], db[index] = inverse @ product, np.ones(len(g), x.dtype) @ g
-            slope = inverse**3 * (product @ w) / K
+            g, part, rest, inverse, out = grad[block], d[block], e[block], r[block], dx[block]
+            product = g * part
+            db[index] = np.ones_like(rest) @ g
+            dw[index] = inverse @ product - (rest * inverse) @ g
             np.multiply(g, outer(inverse, w, out), out=out)
             average = out @ ones / K
-            out -= outer(average, ones, product)
+            slope = inverse**2 * (inverse * (product @ w) / K - rest * average)
+            out -= outer(average - rest * slope, ones, product)
             outer(slope, ones, product)
             product *= part
             out -= product
@@ -74,9 +80,3 @@ def layer_norm(
 
     parallel_for(forward, len(blocks))
     return y, grad
-
-
-def _add_row(matrix: Array, row: Array) -> None:
-    """matrix (M, K) += row (K,), in place."""
-    together = math.gcd(len(matrix), 32)
-    matrix.reshape(-1, together * len(row))[...] += np.tile(row, together)
