@@ -125,8 +125,8 @@ times["a block at a time"] = seconds(lambda: by_blocks(ROWS, one_by_one))
 # `parallel_for` hands blocks to threads (NumPy lets go of Python's lock while it works) and holds
 # the product's own threads back: OpenBLAS's wait for the next product awake, 25 ms, on our cores.
 #
-# minseg's conv2d also copies less: three times, once for each *column* of the kernel, not nine. A
-# row further down is the same copy, read a row further on (`minseg/ops/fast/shifted.py`).
+# minseg's conv2d copies less, once for each *column* of the kernel (`minseg/ops/fast/shifted.py`):
+# a row further down is the same copy, read on from there. It may also multiply less: lesson 40.
 
 # %%
 times["a block for each core"] = seconds(lambda: by_blocks(ROWS, parallel_for))
