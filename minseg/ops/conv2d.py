@@ -379,11 +379,13 @@ def conv2d(
     y = op.forward(x, w, b, *how)
 
     def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx = dw = db = None
-        if input.requires_grad:
-            dx = op.grad_input(grad, w, x.shape, *how)
-        if weight.requires_grad:
-            dw = op.grad_weight(grad, x, w.shape, *how)
+        dx, dw = op.gradients(
+            grad,
+            w[0].size * grad.size,
+            grad_input=(w, x.shape, *how) if input.requires_grad else None,
+            grad_weight=(x, w.shape, *how) if weight.requires_grad else None,
+        )
+        db = None
         if bias is not None and bias.requires_grad:
             db = grad.sum(axis=(2, 3)).sum(axis=0)  # in this order: short sums round less
         return dx, dw, db

@@ -20,6 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from minseg.parallel import parallel_for
+
+LITTLE_WORK = 2**28  # multiplications: a part of more of them has enough for all threads by itself
+
 _registry: dict[str, "Op"] = {}
 _kernels_in_emulator: ContextVar[bool] = ContextVar("_kernels_in_emulator", default=False)
 
@@ -62,6 +66,27 @@ class Op:
         if part in self.overrides:
             return self.overrides[part](array, *arguments)
         return self.built_in(part, array, *arguments)
+
+    def gradients(self, grad: Any, work: int, **parts: tuple[Any, ...] | None) -> list[Any]:
+        """part(grad, *arguments) of each of the parts, in their order; None where there are none.
+
+        Those of NumPy's that take few multiplications, about `work` each, run side by side, each
+        on a thread of its own. Cut into blocks for all threads, one part after the other, they
+        would hand the interpreter's lock to and fro many more times.
+        """
+        wanted = [(part, arguments) for part, arguments in parts.items() if arguments is not None]
+        results = dict.fromkeys(parts)
+
+        def one_part(index: int) -> None:
+            part, arguments = wanted[index]
+            results[part] = self.run(part, grad, *arguments)
+
+        if len(wanted) > 1 and work <= LITTLE_WORK and self.is_numpy(grad):
+            parallel_for(one_part, len(wanted), work)
+        else:
+            for index in range(len(wanted)):
+                one_part(index)
+        return list(results.values())
 
     def is_numpy(self, array: Any) -> bool:
         """Whether all parts would be the NumPy ones: only then may several be computed at once."""
