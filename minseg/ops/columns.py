@@ -22,7 +22,7 @@ MIN_COLUMNS = 512  # but narrower products than this read the weights too often 
 
 # There are BLOCKS of them at least, or as many of SHARED_COLUMNS as there can be: work for several
 # threads. Of few an even number: of three, one of two threads would wait for the last.
-BLOCKS = 8
+BLOCKS = 4
 SHARED_COLUMNS = 64
 
 _workspace_limit = 48 * 2**20

@@ -20,17 +20,9 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
-from minseg.ops.columns import (
-    BLOCKS,
-    CACHE_BYTES,
-    Box,
-    Window,
-    boxes,
-    gather,
-    scatter_add,
-    within_reach,
-)
+from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes, within_reach
 from minseg.ops.fast import shifted, winograd
+from minseg.ops.fast.windows import gather, scatter_add
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
 from minseg.parallel import parallel_for
@@ -41,7 +33,8 @@ from minseg.tensor import Tensor, record
 TASKS = 4  # of the gradients, about: more would each copy the same, and have shorter products
 CHANNELS_A_TASK = 16  # at least
 MOST_SUMS = 2**20  # elements of all partial sums of the weights
-MIN_PIXELS = 256  # of an image, for a product of its own
+MIN_PIXELS = 64  # of an image, for a product of its own,
+MORE_PIXELS = 256  # where several images may be one
 
 # Outputs summed by one block of the weight gradient's kernel: long enough that adding up the
 # partial sums costs little, short enough that a batch gives every multiprocessor of a GPU a block.
@@ -103,9 +96,11 @@ def _forward_numpy(
         columns = gather(x, window, box).reshape(groups, matrix.shape[2], -1)
         out = y[box.images, share, box.rows, box.cols]  # (n, O, h, w)
         if box.shape[0] == 1 and box.shape[2] == size[1]:  # these lie in y as a matrix's rows do
-            np.matmul(matrix, columns, out=out.reshape(groups, matrix.shape[1], -1))
+            _multiply(matrix, columns, out.reshape(groups, matrix.shape[1], -1))
         else:
-            out[...] = (matrix @ columns).reshape(-1, *box.shape).swapaxes(0, 1)
+            product = np.empty((*matrix.shape[:2], columns.shape[2]), x.dtype)
+            _multiply(matrix, columns, product)
+            out[...] = product.reshape(-1, *box.shape).swapaxes(0, 1)
         if b is not None:
             out += b[share, None, None]
         if relu:
@@ -113,6 +108,14 @@ def _forward_numpy(
 
     parallel_for(one_block, len(blocks) * len(shares), w[0].size * y.size)
     return y
+
+
+def _multiply(matrices: Array, columns: Array, out: Array) -> None:
+    """out = matrices @ columns, of each group; a single small matrix in pieces."""
+    if len(matrices) == 1 and matrices.size <= shifted.SMALL_PRODUCT // shifted.PIECE:
+        shifted._multiply(matrices[0], columns[0], out[0])
+    else:
+        np.matmul(matrices, columns, out=out)
 
 
 def _grad_input_numpy(
@@ -197,11 +200,15 @@ def _grad_weight_numpy(
         share, part = divmod(index, len(parts))
         inputs, outputs, columns_of, count = parts[part]
         target = sums[share, outputs, columns_of]
-        total = np.zeros((count, target.shape[0] // count, target[0].size), x.dtype)
+        size, length = target.shape[0] // count, target[0].size
+        turned = length > size  # BLAS is up to twice as quick with the larger factor first
+        total = np.zeros((count, length, size) if turned else (count, size, length), x.dtype)
         for box in blocks[share::shares]:
-            columns = gather(x[:, inputs], window, box).reshape(count, total.shape[2], -1)
-            total += _by_group(grad[:, outputs], box, count) @ columns.swapaxes(1, 2)
-        target[...] = total.reshape(target.shape)
+            columns = gather(x[:, inputs], window, box).reshape(count, length, -1)
+            factors = columns, _by_group(grad[:, outputs], box, count)
+            first, last = factors if turned else factors[::-1]
+            total += first @ last.swapaxes(1, 2)
+        target[...] = (total.swapaxes(1, 2) if turned else total).reshape(target.shape)
 
     parallel_for(one_task, shares * len(parts), math.prod(w_shape[1:]) * grad.size)
     return sums.sum(axis=0) if shares > 1 else sums[0]
@@ -273,7 +280,7 @@ def _boxes(
     Pixels that need no copy are taken image by image.
     """
     size = window.output_size(*x_shape[2:])
-    apart = window.is_pixel and math.prod(size) >= MIN_PIXELS
+    apart = window.is_pixel and math.prod(size) >= (MORE_PIXELS if large else MIN_PIXELS)
     bytes_a_column = _bytes_a_column(x_shape, w_shape, itemsize)
     return boxes(x_shape[0], size, bytes_a_column, apart, 1 if large else BLOCKS)
 
