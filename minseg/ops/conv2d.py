@@ -386,11 +386,11 @@ def conv2d(
     y = op.forward(x, w, b, *how)
 
     def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx, dw = op.gradients(
+        dw, dx = op.gradients(
             grad,
             w[0].size * grad.size,
-            grad_input=(w, x.shape, *how) if input.requires_grad else None,
             grad_weight=(x, w.shape, *how) if weight.requires_grad else None,
+            grad_input=(w, x.shape, *how) if input.requires_grad else None,
         )
         db = None
         if bias is not None and bias.requires_grad:

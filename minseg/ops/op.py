@@ -72,7 +72,8 @@ class Op:
 
         Those of NumPy's that take few multiplications, about `work` each, run side by side, each
         on a thread of its own. Cut into blocks for all threads, one part after the other, they
-        would hand the interpreter's lock to and fro many more times.
+        would hand the interpreter's lock to and fro many more times. The longest should come first:
+        the others' threads have to be woken up.
         """
         wanted = [(part, arguments) for part, arguments in parts.items() if arguments is not None]
         results = dict.fromkeys(parts)
