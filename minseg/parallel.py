@@ -177,9 +177,16 @@ def _serve(queue: SimpleQueue) -> None:
         del context, work  # what they refer to is not to wait for the next
 
 
+def _start_afresh() -> None:
+    """In a child process: it has none of its parent's other threads, to end what they began."""
+    global _one_at_a_time, _blas_limit
+    _one_at_a_time, _blas_limit = threading.Lock(), threading.Lock()
+    _helpers.clear()
+
+
 _helpers: list[tuple[threading.Thread, SimpleQueue]] = []
-if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
-    os.register_at_fork(after_in_child=_helpers.clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_afresh)
 
 
 class _BlasOnOneThread:

@@ -1,4 +1,5 @@
 import os
+import signal
 import threading
 
 import numpy as np
@@ -150,15 +151,28 @@ def test_the_number_of_threads_is_not_blas_s():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
-def test_a_child_process_has_threads_of_its_own(monkeypatch):
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_a_child_process_has_threads_of_its_own(busy, monkeypatch):
+    """Even if another thread is in the midst of its blocks, which the child will never see end."""
     monkeypatch.setattr(parallel, "_num_threads", 2)
+    begun, end = threading.Barrier(3, timeout=30), threading.Event()
     parallel_for(lambda i: None, 2)
+    other = threading.Thread(target=parallel_for, args=(lambda i: (begun.wait(), end.wait()), 2))
+    if busy:
+        other.start()
+        begun.wait()
     child = os.fork()
     if child == 0:
+        signal.alarm(30)
         both = threading.Barrier(2, timeout=30)
         try:
             parallel_for(lambda i: both.wait(), 2)
         except BaseException:
             os._exit(1)
         os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        end.set()
+        if busy:
+            other.join()
