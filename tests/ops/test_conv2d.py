@@ -143,11 +143,26 @@ def test_small_workspace_and_threads_change_nothing(monkeypatch):
         assert_agree(one, other, np.float32, length=length)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_stem_large_enough_for_products_in_pieces(dtype):
+    x, w, b, *how = case_arguments(((3, 3, 64, 60), (32, 3, 7, 7), 2, 3, 1, 1), dtype)
+    padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (3, 3), (3, 3)))
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (7, 7), axis=(2, 3))[:, :, ::2, ::2]
+    expected = np.tensordot(patches, w.astype(np.float64), ((1, 4, 5), (1, 2, 3)))
+    expected = expected.transpose(0, 3, 1, 2) + b[:, None, None]
+    assert_agree(op.forward(x, w, b, *how), expected, dtype, length=148)
+    grad = np.random.default_rng(1).standard_normal(expected.shape).astype(dtype)
+    expected = np.tensordot(grad.astype(np.float64), patches, ((0, 2, 3), (0, 2, 3)))
+    got = op.grad_weight(grad, x, w.shape, *how)
+    assert_agree(got, expected, dtype, length=grad[:, 0].size)
+
+
 @pytest.mark.parametrize(
     "case",
     [
         ((3, 24, 33, 29), (40, 24, 3, 3), 2, 1, 1, 1),
         ((4, 3, 40, 36), (16, 3, 7, 7), 2, 3, 1, 1),
+        ((3, 3, 64, 60), (32, 3, 7, 7), 2, 3, 1, 1),  # products in pieces
         ((2, 48, 20, 30), (24, 48, 1, 1), 1, 0, 1, 1),
         ((8, 40, 4, 5), (200, 40, 3, 3), 1, 1, 1, 1),  # fewer positions than outputs
         ((2, 12, 20, 30), (24, 4, 3, 3), 1, 1, 1, 3),
