@@ -189,7 +189,8 @@ def grad_weight_numpy(
         for i, (row_source, row_target) in enumerate(rows):
             for j, (col_source, col_target) in enumerate(cols):
                 read = planes[block, row_source, col_source]
-                lines = np.vecdot(grads[block, row_target, col_target], read)
+                # lines end to end, however x lies: else a plane alone is summed in another order
+                lines = np.vecdot(grads[block, row_target, col_target], read, order="C")
                 dw[block, i, j] = lines.sum(axis=1)
 
     parallel_for(one_block, len(blocks))

@@ -120,3 +120,21 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(way):
         minseg.set_num_threads(before)
     for one, other in zip(*results, strict=True):
         assert np.array_equal(one, other)
+
+
+def test_nor_where_channels_lie_side_by_side_and_a_thread_has_a_single_one():
+    """At stride 2 a plane is summed in one order, however many planes a block has."""
+    rng = np.random.default_rng(0)
+    x, grad = (
+        rng.standard_normal((1, *size, 5), np.float32).transpose(0, 3, 1, 2)
+        for size in [(67, 21), (34, 11)]
+    )
+    before, results = minseg.get_num_threads(), []
+    try:
+        for threads in (1, 3):
+            minseg.set_num_threads(threads)
+            how = ((2, 2), (1, 1), (1, 1))
+            results.append(depthwise.grad_weight_numpy(grad, x, (5, 1, 3, 3), *how))
+    finally:
+        minseg.set_num_threads(before)
+    assert np.array_equal(*results)
