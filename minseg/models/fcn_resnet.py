@@ -43,6 +43,8 @@ class ResNetSegmenter(nn.Module):
 
 def resize(x: Tensor, like: Tensor, align_corners: bool = False) -> Tensor:
     """(N, C, h, w) -> (N, C, H, W), bilinearly, to the height and width of `like`."""
+    if x.shape[2:] == like.shape[2:]:
+        return x
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 

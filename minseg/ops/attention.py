@@ -302,10 +302,7 @@ def _at_once(
 ) -> Tensor:
     """All leading dimensions as one, and the op above."""
     batch = _batch(query, key, value)
-    q, k, v = (
-        x.expand(*batch, *x.shape[-2:]).reshape(math.prod(batch), *x.shape[-2:])
-        for x in (query, key, value)
-    )
+    q, k, v = (_as_matrices(x, batch) for x in (query, key, value))
     mask = None if mask is None else _as_added(mask, batch, (q.shape[1], k.shape[1]), q.dtype)
     added = None if mask is None else mask.data
     y, lse = op.forward(q.data, k.data, v.data, added, scale, causal)
@@ -317,6 +314,13 @@ def _at_once(
         return *op.grad(grad, q.data, k.data, v.data, added, y, lse, scale, causal), dmask
 
     return record(NAME, y, (q, k, v, mask), backward).reshape(*batch, *y.shape[1:])
+
+
+def _as_matrices(x: Tensor, batch: tuple[int, ...]) -> Tensor:
+    """(..., L, E) -> (N, L, E), for the N = prod(batch)."""
+    size = x.shape[-2:]
+    x = x if x.shape[:-2] == batch else x.expand(*batch, *size)
+    return x.reshape(math.prod(batch), *size)
 
 
 def _as_added(mask: Tensor, batch: tuple[int, ...], size: tuple[int, int], dtype: Any) -> Tensor:

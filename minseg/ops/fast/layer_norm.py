@@ -49,7 +49,7 @@ def layer_norm(
         np.subtract(x[block], outer(x[block] @ ones / K, ones, part), out=part)
         np.matmul(part, ones, out=rest)
         rest /= K
-        var = np.vecdot(part, part).astype(np.float64) / K - rest.astype(np.float64) ** 2
+        var = np.vecdot(part, part) / K - rest * rest
         r[block] = inverse_deviation(var, eps)
         np.multiply(part, outer(r[block], w, out), out=out)
         numbers = np.ones((len(out), 2), x.dtype)
