@@ -11,6 +11,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import linear as fast
 from minseg.ops.matmul import op as matmul
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
@@ -29,9 +30,13 @@ def linear_definition(x: Array, w: Array, b: Array | None) -> Array:
 
 
 def _forward(x: Array, w: Array, b: Array | None) -> Array:
-    y = matmul.forward(_rows(x), w.T)
-    if b is not None:
-        y += b
+    rows = _rows(x)
+    if b is not None and matmul.is_numpy(rows) and fast.serves(rows, w):
+        y = fast.forward(rows, w, b)
+    else:
+        y = matmul.forward(rows, w.T)
+        if b is not None:
+            y += b
     return y.reshape(*x.shape[:-1], w.shape[0])
 
 
