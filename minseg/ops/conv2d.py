@@ -12,29 +12,18 @@ Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning",
         dilation ("a trous"): Chen et al., "DeepLab", 2016, section 3.1
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.ops import depthwise
+from minseg.ops import depthwise, im2col
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
-from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes, within_reach
+from minseg.ops.columns import Window, within_reach
 from minseg.ops.fast import shifted, winograd
-from minseg.ops.fast.windows import gather, scatter_add
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
-from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
-
-# How the NumPy functions cut their work: never by the number of threads, so that the bits do not
-# depend on it.
-TASKS = 4  # of the gradients, about: more would each copy the same, and have shorter products
-CHANNELS_A_TASK = 16  # at least
-MOST_SUMS = 2**20  # elements of all partial sums of the weights
-MIN_PIXELS = 64  # of an image, for a product of its own,
-MORE_PIXELS = 256  # where several images may be one
 
 # Outputs summed by one block of the weight gradient's kernel: long enough that adding up the
 # partial sums costs little, short enough that a batch gives every multiprocessor of a GPU a block.
@@ -71,9 +60,9 @@ def _forward_numpy(
     groups: int,
     relu: bool = False,
 ) -> Array:
-    """Patches as columns, then one matrix product a group: (O/G, C/G kh kw) @ (C/G kh kw, L).
+    """As one product of matrices (im2col.py), or by a way that is quicker for such shapes.
 
-    relu: of each block of outputs, while it is in the cache (fast/conv_norm_relu.py).
+    relu: of the outputs, in the same go (fast/conv_norm_relu.py).
     """
     (rows, cols), window = within_reach(
         Window(w.shape[2:], stride, padding, dilation), *x.shape[2:]
@@ -84,38 +73,7 @@ def _forward_numpy(
     for way in (winograd, shifted):
         if way.fits(x.shape, w.shape, window, groups):
             return way.forward(x, w, b, window, relu)
-    size = window.output_size(*x.shape[2:])
-    y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
-    matrices = w.reshape(groups, w.shape[0] // groups, -1)
-    shares = _shares(w.shape, groups, w.itemsize)
-    blocks = _boxes(x.shape, w.shape, window, w.itemsize, large=len(shares) > 1)
-
-    def one_block(index: int) -> None:
-        box, share = blocks[index // len(shares)], shares[index % len(shares)]
-        matrix = matrices[:, share]
-        columns = gather(x, window, box).reshape(groups, matrix.shape[2], -1)
-        out = y[box.images, share, box.rows, box.cols]  # (n, O, h, w)
-        if box.shape[0] == 1 and box.shape[2] == size[1]:  # these lie in y as a matrix's rows do
-            _multiply(matrix, columns, out.reshape(groups, matrix.shape[1], -1))
-        else:
-            product = np.empty((*matrix.shape[:2], columns.shape[2]), x.dtype)
-            _multiply(matrix, columns, product)
-            out[...] = product.reshape(-1, *box.shape).swapaxes(0, 1)
-        if b is not None:
-            out += b[share, None, None]
-        if relu:
-            np.clip(out, 0, np.inf, out=out)  # three times as fast as np.maximum
-
-    parallel_for(one_block, len(blocks) * len(shares), w[0].size * y.size)
-    return y
-
-
-def _multiply(matrices: Array, columns: Array, out: Array) -> None:
-    """out = matrices @ columns, of each group; a single small matrix in pieces."""
-    if len(matrices) == 1 and matrices.size <= shifted.SMALL_PRODUCT // shifted.PIECE:
-        shifted._multiply(matrices[0], columns[0], out[0])
-    else:
-        np.matmul(matrices, columns, out=out)
+    return im2col.forward(x, w, b, window, groups, relu)
 
 
 def _grad_input_numpy(
@@ -147,22 +105,7 @@ def _grad_input_numpy(
         by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
         turned = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
         return _forward_numpy(grad, turned, None, (1, 1), (full_h, full_w), dilation, groups)
-
-    dx = np.zeros(x_shape, grad.dtype)
-    blocks = _boxes(x_shape, w.shape, window, w.itemsize, large=True)
-    parts = _parts(w.shape, groups)
-
-    def one_part(index: int) -> None:
-        inputs, outputs, columns_of, count = parts[index]
-        matrix = w[outputs, columns_of]
-        matrix = matrix.reshape(count, len(matrix) // count, -1).swapaxes(1, 2)
-        for box in blocks:
-            columns = matrix @ _by_group(grad[:, outputs], box, count)
-            columns = columns.reshape(-1, *window.kernel, *box.shape)
-            scatter_add(columns, window, box, dx[:, inputs])
-
-    parallel_for(one_part, len(parts), w[0].size * grad.size)
-    return dx
+    return im2col.grad_input(grad, w, x_shape, window, groups)
 
 
 def _grad_weight_numpy(
@@ -174,10 +117,7 @@ def _grad_weight_numpy(
     dilation: Pair,
     groups: int,
 ) -> Array:
-    """A weight meets one column element at every output: grad @ columns^T, summed over blocks.
-
-    Few weights are summed in several shares of the blocks, and these added up.
-    """
+    """A weight meets one input at every output: the sum of their products."""
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     (rows, cols), inner = within_reach(window, *x.shape[2:])
     if inner != window:
@@ -190,51 +130,7 @@ def _grad_weight_numpy(
     for way in (winograd, shifted):
         if way.fits(x.shape, w_shape, window, groups):
             return way.grad_weight(grad, x, w_shape, window)
-    parts = _parts(w_shape, groups)
-    blocks = _boxes(x.shape, w_shape, window, x.itemsize, large=len(parts) > 1)
-    few = MOST_SUMS // max(math.prod(w_shape), 1)
-    shares = max(1, min(TASKS // len(parts), len(blocks), few))
-    sums = np.empty((shares, *w_shape), x.dtype)
-
-    def one_task(index: int) -> None:
-        share, part = divmod(index, len(parts))
-        inputs, outputs, columns_of, count = parts[part]
-        target = sums[share, outputs, columns_of]
-        size, length = target.shape[0] // count, target[0].size
-        turned = length > size  # BLAS is up to twice as quick with the larger factor first
-        total = np.zeros((count, length, size) if turned else (count, size, length), x.dtype)
-        for box in blocks[share::shares]:
-            columns = gather(x[:, inputs], window, box).reshape(count, length, -1)
-            factors = columns, _by_group(grad[:, outputs], box, count)
-            first, last = factors if turned else factors[::-1]
-            total += first @ last.swapaxes(1, 2)
-        target[...] = (total.swapaxes(1, 2) if turned else total).reshape(target.shape)
-
-    parallel_for(one_task, shares * len(parts), math.prod(w_shape[1:]) * grad.size)
-    return sums.sum(axis=0) if shares > 1 else sums[0]
-
-
-def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, slice, int]]:
-    """Cut the gradients into tasks: by input channels, or, if there are groups, by groups.
-
-    A part is: its channels of the input, its channels of the output, its channels within a group,
-    the number of groups in it.
-    """
-    out_channels, in_channels = w_shape[0] // groups, w_shape[1]
-    length = in_channels if groups == 1 else groups
-    step = max(-(-length // TASKS), CHANNELS_A_TASK if groups == 1 else 1)
-    ranges = [(start, min(start + step, length)) for start in range(0, length, step)]
-    if groups == 1:
-        return [(slice(a, b), slice(0, out_channels), slice(a, b), 1) for a, b in ranges]
-    return [
-        (
-            slice(a * in_channels, b * in_channels),
-            slice(a * out_channels, b * out_channels),
-            slice(0, in_channels),
-            b - a,
-        )
-        for a, b in ranges
-    ]
+    return im2col.grad_weight(grad, x, w_shape, window, groups)
 
 
 def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, groups: int) -> str:
@@ -246,54 +142,12 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
     for way in (winograd, shifted):
         if way.fits(x_shape, w_shape, how, groups):
             return way.explain(x_shape, w_shape, how)
-    halves = len(_shares(w_shape, groups, 4)) > 1
-    blocks = _boxes(x_shape, w_shape, how, 4, halves)
-    n, h, w = blocks[0].shape
-    columns = n * h * w
-    if how.is_pixel and n == 1:
-        return f"the pixels as they lie, {len(blocks)} blocks of {columns}"
-    size = f"{_bytes_a_column(x_shape, w_shape, 4) * columns >> 10} KiB"
-    return f"im2col, {len(blocks)} blocks of {columns} columns, {size}" + halves * ", in halves"
+    return im2col.explain(x_shape, w_shape, how, groups)
 
 
 def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
     """Has every channel a kernel of its own? Then there is no sum over channels: depthwise.py."""
     return groups > 1 and w_shape[:2] == (groups, 1)
-
-
-def _shares(w_shape: tuple[int, ...], groups: int, itemsize: int) -> list[slice]:
-    """The output channels, in halves where the weights do not fit the cache: each read once."""
-    O = w_shape[0]
-    heavy = groups == 1 < O and math.prod(w_shape) * itemsize > CACHE_BYTES
-    return [slice(0, O // 2), slice(O // 2, O)] if heavy else [slice(0, O)]
-
-
-def _boxes(
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    window: Window,
-    itemsize: int,
-    large: bool = False,
-) -> list[Box]:
-    """The blocks of output positions, `large` ones if there is work for all threads without them.
-
-    Pixels that need no copy are taken image by image.
-    """
-    size = window.output_size(*x_shape[2:])
-    apart = window.is_pixel and math.prod(size) >= (MORE_PIXELS if large else MIN_PIXELS)
-    bytes_a_column = _bytes_a_column(x_shape, w_shape, itemsize)
-    return boxes(x_shape[0], size, bytes_a_column, apart, 1 if large else BLOCKS)
-
-
-def _bytes_a_column(x_shape: tuple[int, ...], w_shape: tuple[int, ...], itemsize: int) -> int:
-    """Memory for one output position: its patch, in all groups, and its outputs."""
-    return (x_shape[1] * w_shape[2] * w_shape[3] + w_shape[0]) * itemsize
-
-
-def _by_group(grad: Array, box: Box, groups: int) -> Array:
-    """What `grad` (N, O, H', W') holds in `box`, as (groups, O / groups, positions)."""
-    inside = grad[box.images, :, box.rows, box.cols].swapaxes(0, 1)
-    return inside.reshape(groups, grad.shape[1] // groups, -1)
 
 
 def _forward_cuda(

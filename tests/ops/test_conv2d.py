@@ -5,7 +5,7 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops import columns, conv2d
+from minseg.ops import columns, im2col
 from minseg.ops.conv2d import is_depthwise, op
 from minseg.ops.fast import shifted
 from tests.witness import assert_adjoint, assert_agree
@@ -68,8 +68,8 @@ def test_a_rate_as_large_as_the_image_leaves_a_kernel_of_one_pixel():
 @pytest.mark.parametrize("case", [c for c in CASES if c[1][1] > 1 or c[5] == 1])
 def test_weights_too_large_for_the_cache_are_multiplied_in_halves(case, monkeypatch):
     x, w, b, *how = case_arguments(case)
-    monkeypatch.setattr(conv2d, "CACHE_BYTES", 0)
-    assert len(conv2d._shares(w.shape, how[-1], 8)) == (2 if how[-1] == 1 < len(w) else 1)
+    monkeypatch.setattr(im2col, "CACHE_BYTES", 0)
+    assert len(im2col._shares(w.shape, how[-1], 8)) == (2 if how[-1] == 1 < len(w) else 1)
     monkeypatch.setattr(shifted, "fits", lambda *_: False)
     got = op.numpy["forward"](x, w, b, *how, True)
     expected = np.maximum(op.definition(x, w, b, *how), 0)

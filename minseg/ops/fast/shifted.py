@@ -106,7 +106,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
         moved = moved.reshape(kw * C, *moved.shape[2:])
         if together:
             products = memory[copied:].reshape(kh, O, *moved.shape[1:])
-            _multiply(matrices.reshape(kh * O, -1), moved.reshape(kw * C, -1),
+            multiply(matrices.reshape(kh * O, -1), moved.reshape(kw * C, -1),
                       products.reshape(kh * O, -1))  # fmt: skip
 
         to_all = bool(taps) and taps[0][1] == slice(0, out.shape[2])
@@ -124,7 +124,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
             else:
                 factor, part = _flat(moved[:, 0, within]), _flat(out[:, 0, target])
                 term = part if first else memory[copied : copied + part.size].reshape(part.shape)
-                _multiply(matrices[i], factor, term)
+                multiply(matrices[i], factor, term)
                 if not first:
                     part += term
         if b is not None:
@@ -203,7 +203,7 @@ def _move(pixels: Array, window: Window, moved: Array) -> None:
             copy[..., W - right :] = 0
 
 
-def _multiply(a: Array, b: Array, out: Array) -> None:
+def multiply(a: Array, b: Array, out: Array) -> None:
     """out = a @ b, in pieces that BLAS need not pack, where that is worth it."""
     (rows, length), columns = a.shape, b.shape[1]
     piece = SMALL_PRODUCT // (rows * length) // PIECE * PIECE
