@@ -46,9 +46,11 @@ def adam_step(
 
 def right(p, grad, m, v, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     weight = Tensor(p.copy(), requires_grad=True)
+    weight.grad = Tensor(grad)
+    optimizer = Adam([weight], lr, (beta1, beta2), eps)
     state = {"step": t - 1, "exp_avg": m.copy(), "exp_avg_sq": v.copy()}
-    group = {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": 0.0, "amsgrad": False}
-    Adam([weight]).update(weight, grad, state, group)
+    optimizer.state[weight] = state
+    optimizer.step()
     return weight.numpy(), state["exp_avg"], state["exp_avg_sq"]
 
 
