@@ -177,7 +177,8 @@ def within_reach(window: Window, height: int, width: int) -> tuple[tuple[slice, 
     """The rows and columns of a kernel that meet the image anywhere, and how these move.
 
     The others meet padding only: of 3x3 at a rate as large as the image, all but the centre
-    (Chen et al., "Rethinking Atrous Convolution", 2017, section 3.3).
+    (Chen et al., "Rethinking Atrous Convolution", 2017, section 3.3). Whatever they are, a NaN or
+    not, as the definition has it.
     """
     outputs = window.output_size(height, width)
     (rows, top), (cols, left) = (

@@ -65,6 +65,7 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
         and min(height, width) >= SMALLEST_MAP
         and x_shape[0] * height * width * min(w_shape[:2]) >= WORK
         and -(-width // 2) * _bytes_a_tile(w_shape, 8) <= workspace_of_a_thread()
+        and 4 * 16 * math.prod(w_shape[:2]) <= workspace_of_a_thread()  # kernels, in float32
     )
 
 
@@ -105,7 +106,8 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
             inside = outputs[i, j, :, : part.shape[2], : part.shape[3]]
             part[...] = inside.transpose(0, 3, 1, 2)
 
-    parallel_for(one_block, len(blocks), 9 * C * y.size)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        parallel_for(one_block, len(blocks), 9 * C * y.size)
     return y
 
 
@@ -133,7 +135,8 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 
     if not blocks:
         return np.zeros(w_shape, x.dtype)
-    parallel_for(one_sum, len(sums), 9 * C * grad.size)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        parallel_for(one_sum, len(sums), 9 * C * grad.size)
     total = sum(sums[1:], sums[0])
     with blas_on_one_thread():
         return (total.reshape(16, -1).T @ np.kron(G, G).astype(x.dtype)).reshape(w_shape)

@@ -127,6 +127,21 @@ def test_a_nan_reaches_the_outputs_that_read_it_and_no_other():
     assert np.isnan(expected).sum() == 9 * len(w)
 
 
+def test_an_infinite_input_is_no_reason_to_warn():
+    x, w, b, window = arguments(CASES[0], np.float64)
+    x[1, 2, 3, 4] = np.inf
+    y = winograd.forward(x, w, b, window)  # a warning is an error here
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(definition(x, w, b, window)))
+    assert not np.isfinite(winograd.grad_weight(np.ones_like(y), x, w.shape, window)).all()
+
+
+def test_many_channels_go_another_way():
+    """Their transformed kernels would take more memory than the workspace is to have."""
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1))
+    assert winograd.fits((8, 256, 32, 32), (256, 256, 3, 3), window, 1)
+    assert not winograd.fits((8, 512, 32, 32), (512, 512, 3, 3), window, 1)
+
+
 def test_a_small_workspace_goes_another_way():
     shapes, window = ((1, 64, 100, 100), (64, 64, 3, 3)), Window((3, 3), (1, 1), (1, 1), (1, 1))
     assert winograd.fits(*shapes, window, 1)
