@@ -89,6 +89,9 @@ def test_growth_figure():
     curve = [(64, TIMING), (128, TIMING)]
     figure = report.growth_figure({"side": curve, "pixels": curve, "width": curve})
     assert len(figure.axes) == 6
+    for axis in figure.axes:  # a curve as flat as this one looks so
+        low, high = axis.get_ylim()
+        assert high >= 0.99 * report.LEAST_RANGE * low
 
 
 def test_explain_counts_the_multiply_adds():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -61,6 +62,9 @@ def as_json(machine: dict[str, str], imports: dict[str, float], timings: Sequenc
     return json.dumps({"machine": machine, "import": imports, "timings": runs}, indent=1)
 
 
+LEAST_RANGE = 8  # of the growth figure's axes, highest over lowest: what is flat is to look flat
+
+
 def growth_figure(curves: dict[str, list[tuple[int, Timing]]]) -> Any:
     """Time and memory of a U-Net's training step, log-log: a straight line of slope 1 is linear."""
     from matplotlib.figure import Figure
@@ -83,6 +87,9 @@ def growth_figure(curves: dict[str, list[tuple[int, Timing]]]) -> Any:
             axis.set_xscale("log", base=2)
             axis.set_yscale("log", base=2)
             axis.grid(alpha=0.3)
+            low, high = axis.get_ylim()
+            more = max(1.0, math.sqrt(LEAST_RANGE * low / high))
+            axis.set_ylim(low / more, high * more)
             if column == 0:
                 axis.set_ylabel(unit)
             axis.yaxis.set_major_formatter("{x:g}")
