@@ -117,6 +117,25 @@ def even(count: int) -> int:
     return max(count // 2 * 2, 1)
 
 
+def row_blocks(
+    images: int, height: int, most: int, count: int, together: bool = True
+) -> list[tuple[slice, slice]]:
+    """Cut the rows of all images into blocks, about `count` of them, of at most `most` rows each.
+
+    A block is a range of images and of their rows: some of one image's or, if they are `together`,
+    all of several. All blocks have about the same size.
+    """
+    rows = max(1, min(most, -(-images * height // count)))
+    n = max(1, min(rows // height, images)) if together else 1
+    n = _equal(images, n) or 1
+    rows = _equal(height, min(rows, height))
+    return [
+        (slice(image, min(image + n, images)), slice(row, min(row + rows, height)))
+        for image in range(0, images, n)
+        for row in range(0, height, rows)
+    ]
+
+
 def _box_size(positions: int, images: int, size: Pair) -> tuple[int, int, int]:
     """Whole images if one fits, else whole rows, else a piece of a row; all about the same."""
     height, width = size

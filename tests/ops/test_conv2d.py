@@ -56,6 +56,14 @@ def test_forward_equals_the_definition(case, dtype):
     assert_agree(got.data, expected, dtype, length=w[0].size + 1)
 
 
+def test_blocks_of_few_positions_are_even_in_number():
+    """Of three, one of two threads would wait for the last."""
+    assert [columns.even(n) for n in range(6)] == [1, 1, 2, 2, 4, 4]
+    assert 200 // columns.SHARED_COLUMNS == 3
+    boxes = columns.boxes(10, (4, 5), bytes_a_column=4)
+    assert [box.shape for box in boxes] == [(5, 4, 5), (5, 4, 5)]
+
+
 def test_a_rate_as_large_as_the_image_leaves_a_kernel_of_one_pixel():
     window = columns.Window((3, 3), (1, 1), (8, 8), (8, 8))
     taps, inner = columns.within_reach(window, 8, 7)

@@ -31,6 +31,10 @@ def _fails(grad, *_):
     raise FloatingPointError("no gradient")
 
 
+def _unwanted(*_):
+    pytest.fail("side by side")
+
+
 def test_parts_of_little_work_run_side_by_side(op):
     barrier = threading.Barrier(2)
     (left, one), (right, other) = op.gradients(
@@ -41,13 +45,22 @@ def test_parts_of_little_work_run_side_by_side(op):
     np.testing.assert_array_equal(right, [3, 3, 3])
 
 
-@pytest.mark.parametrize("work", [0, op_module.LITTLE_WORK + 1])
-def test_hardly_any_work_or_much_of_it_runs_in_turn(op, work):
+def test_hardly_any_work_is_left_to_parallel_for_to_run_in_place(op, monkeypatch):
+    asked = []
+    monkeypatch.setattr(op_module, "parallel_for", lambda body, *how: asked.append(how))
+    op.gradients(np.ones(3), 5, left=(1, None), right=(2, None))
+    assert asked == [(2, 5)]
+
+
+def test_much_work_runs_in_turn_for_each_part_has_enough_for_all_threads(op, monkeypatch):
+    monkeypatch.setattr(op_module, "parallel_for", _unwanted)
+    work = op_module.LITTLE_WORK + 1
     (_, one), (_, other) = op.gradients(np.ones(3), work, left=(1, None), right=(2, None))
     assert one == other == threading.get_ident()
 
 
-def test_an_override_runs_on_the_thread_that_called(op):
+def test_an_override_runs_on_the_thread_that_called(op, monkeypatch):
+    monkeypatch.setattr(op_module, "parallel_for", _unwanted)
     with override("twins", forward=np.copy, left=_met, right=_met, fails=_fails):
         (_, one), (_, other) = op.gradients(
             np.ones(3), WORTH_A_THREAD, left=(1, None), right=(2, None)

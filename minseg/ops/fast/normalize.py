@@ -6,7 +6,7 @@ has. x is seen as rows (B, R, L), with R = G K:
 
 - short rows cost more for where they begin than for what is in them. So a number for each row is
   written out along it, and meets all rows of an image as one (_along); and the sums of all rows are
-  one product of BLAS's (_sums). On maps of 16 x 16 and less, norm and ReLU take 0.6 of the time;
+  one product of BLAS's (_sums);
 - a ReLU takes its turn while the block is in the cache, forwards and backwards. Neither gradient
   needs the norm's own result, which is never written down: y is ReLU's.
 """

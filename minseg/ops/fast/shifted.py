@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import Window, buffer, even, overlap, workspace_of_a_thread
+from minseg.ops.columns import Window, buffer, even, overlap, row_blocks, workspace_of_a_thread
 from minseg.parallel import parallel_for
 
 BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache
@@ -230,15 +230,7 @@ def _blocks(
     """
     most = _block_bytes() // (bytes_a_position * width)
     count = even(min(BLOCKS, images * height * width // POSITIONS))
-    rows = max(1, min(most, -(-images * height // count)))
-    n = max(1, min(rows // height, images)) if together else 1
-    n = -(-images // max(1, -(-images // n)))  # all about the same
-    rows = -(-height // -(-height // min(rows, height)))
-    return [
-        (slice(image, min(image + n, images)), slice(row, min(row + rows, height)))
-        for image in range(0, images, max(n, 1))
-        for row in range(0, height, rows)
-    ]
+    return row_blocks(images, height, most, count, together)
 
 
 def _block_bytes() -> int:

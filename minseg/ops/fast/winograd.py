@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import Window, buffer, even, overlap, workspace_of_a_thread
+from minseg.ops.columns import Window, buffer, even, overlap, row_blocks, workspace_of_a_thread
 from minseg.parallel import blas_on_one_thread, parallel_for
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -192,8 +192,9 @@ def _inputs(
 
     t = memory[of_image : of_image + 4 * h * even_and_odd].reshape(4, n, h, 2, w + 1, C)
     _four_differences(d[:, :-2:2], d[:, 1:-1:2], d[:, 2::2], d[:, 3::2], t)
-    (even, odd), here, right = t.transpose(3, 0, 1, 2, 4, 5), np.s_[..., :-1, :], np.s_[..., 1:, :]
-    _four_differences(even[here], odd[here], even[right], odd[right], inputs.swapaxes(0, 1))
+    evens, odds = t.transpose(3, 0, 1, 2, 4, 5)
+    here, right = np.s_[..., :-1, :], np.s_[..., 1:, :]
+    _four_differences(evens[here], odds[here], evens[right], odds[right], inputs.swapaxes(0, 1))
     return inputs, memory
 
 
@@ -236,12 +237,4 @@ def _blocks(N: int, size: tuple[int, ...], bytes_a_tile: int) -> list[Block]:
     height, width = (-(-n // 2) for n in size)
     most = min(BLOCK_BYTES, workspace_of_a_thread()) // (bytes_a_tile * width)
     count = even(min(BLOCKS, N * height * width // TILES))
-    rows = max(1, min(most, -(-N * height // count)))
-    n = max(1, min(rows // height, N))
-    n = -(-N // -(-N // n)) if N else 1  # all about the same
-    rows = -(-height // -(-height // min(rows, height)))
-    return [
-        (slice(image, min(image + n, N)), slice(row, min(row + rows, height)))
-        for image in range(0, N, n)
-        for row in range(0, height, rows)
-    ]
+    return row_blocks(N, height, most, count)
