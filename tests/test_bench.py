@@ -1,7 +1,9 @@
+import importlib
 import io
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from rich.console import Console
 
 import minseg.functional as F
 from minseg import Tensor
-from minseg.bench import report
+from minseg.bench import report, run
 from minseg.bench.cases import OPS, LabelCase, ModelCase
 from minseg.bench.explain import convolutions, table
 from minseg.bench.run import Engine, Timing, machine
@@ -60,6 +62,20 @@ def test_an_engine_answers_and_says_what_went_wrong():
         assert engine.ask(memory=True)["bytes"] >= 0
         with pytest.raises(RuntimeError, match="no model is called 'unett'"):
             engine.ask(model="unett", options={}, shape=[1, 16, 16], task="train")
+
+
+def test_a_run_is_timed_after_warming_up(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(run.__file__).parent))  # where the script finds `cases`
+    engine = importlib.import_module("engine")
+    now = 0.0
+    durations = iter([0.5 * engine.WARM_UP, 0.3 * engine.WARM_UP, 0.3 * engine.WARM_UP, 7.0, 9.0])
+
+    def action():
+        nonlocal now
+        now += next(durations)
+
+    monkeypatch.setattr(engine.time, "perf_counter", lambda: now)
+    assert engine.seconds_of(action) == pytest.approx(7)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")

@@ -145,8 +145,8 @@ def bench_model(case: ModelCase, task: str, **options: Any) -> Timing:
 
 
 def _in_turns(timing: Timing, engines: list[Engine]) -> Timing:
-    """Warm up, then run in turns until each has run ROUNDS times and for SECONDS."""
-    slowest = max(min(engine.seconds() for _ in range(2)) for engine in engines)
+    """Run in turns until each has run ROUNDS times and for SECONDS."""
+    slowest = max(engine.seconds() for engine in engines)
     rounds = max(ROUNDS, min(50, round(SECONDS / slowest)))
     for engine in engines:
         timing.seconds[engine.name] = []
