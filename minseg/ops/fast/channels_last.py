@@ -3,13 +3,15 @@
 depthwise.py goes along the rows of a channel's map. Deep in a network rows are short, and NumPy
 takes as long to begin one as to multiply some 50 numbers. There are hundreds of channels, though.
 So let them lie side by side in memory, (N, H, W, C), as the tokens of a transformer do anyway: for
-these, it is the quicker way at any length of rows. A tap then multiplies whole lines of channels,
+these, it is the quicker way at any length of rows. A row of the image, all channels of all pixels,
+is one line then, and a tap multiplies it whole,
 
-    y[n, r, c, :] = sum over i, j of  w[i, j, :] * padded[n, r + i * dilation, c + j * dilation, :]
+    y[n, r, :] = sum over i, j of  w[i, j, :] * padded[n, r + i * dilation, j * dilation * C + :]
 
-and the windows of `padded` are a view of it, so that all of it is one call, of einsum. The gradient
-of the weights is the sum over n, r and c instead. The gradient of the input is a convolution by
-the kernel turned by 180 degrees.
+with the channels' weights repeated for each pixel. The lines under the kernel are a view of
+`padded`, so that all of it is one call, of einsum. The gradient of the weights is the sum over n,
+rows and pixels instead. The gradient of the input is a convolution by the kernel turned by 180
+degrees.
 
 The result's channels lie side by side where the input's do: what follows may want them so.
 """
@@ -47,20 +49,21 @@ def turns(window: Window) -> bool:
 
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
     """conv2d's forward, for groups = C and stride 1."""
-    size = window.output_size(*x.shape[2:])
-    y = np.empty((x.shape[0], *size, x.shape[1]), x.dtype)
-    taps = np.ascontiguousarray(w[:, 0].transpose(1, 2, 0))  # (kh, kw, C)
+    (N, C), (height, width) = x.shape[:2], window.output_size(*x.shape[2:])
+    y = np.empty((N, height, width * C), x.dtype)
+    taps = np.tile(w[:, 0].transpose(1, 2, 0), width)  # (kh, kw, W' C), for all of a row
+    biases = None if b is None else np.tile(b, width)
 
     def some_images(n: slice) -> None:
-        np.einsum("nhwijc,ijc->nhwc", _windows(x[n], window), taps, out=y[n])
-        if b is not None:
-            y[n] += b
+        np.einsum("nhijx,ijx->nhx", _windows(x[n], window), taps, out=y[n])
+        if biases is not None:
+            y[n] += biases
         if relu:
             np.clip(y[n], 0, np.inf, out=y[n])
 
-    _for_images(some_images, len(x), taps.size * size[0] * size[1])
-    y = y.transpose(0, 3, 1, 2)
-    return y if _side_by_side(x) else np.ascontiguousarray(y)
+    _for_images(some_images, N, taps.size * height)
+    maps = y.reshape(N, height, width, C).transpose(0, 3, 1, 2)
+    return maps if _side_by_side(x) else np.ascontiguousarray(maps)
 
 
 def grad_input(grad: Array, w: Array, window: Window) -> Array:
@@ -79,7 +82,8 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 
     def some_images(n: slice) -> None:
         g = np.ascontiguousarray(grad[n].transpose(0, 2, 3, 1))
-        np.einsum("nhwc,nhwijc->nijc", g, _windows(x[n], window), out=sums[n])
+        windows = _windows(x[n], window).reshape(len(g), height, *window.kernel, width, C)
+        np.einsum("nhwc,nhijwc->nijc", g, windows, out=sums[n])
 
     _for_images(some_images, N, sums[:1].size * height * width)
     return sums.sum(axis=0).transpose(2, 0, 1).reshape(w_shape)
@@ -92,16 +96,16 @@ def _reach(window: Window) -> Pair:
 
 
 def _windows(x: Array, window: Window) -> Array:
-    """What lies under the kernel at each place, (N, H', W', kh, kw, C): a view of padded x."""
+    """What each tap of the kernel meets, row by row, (N, H', kh, kw, W' C): a view of padded x."""
     (N, C, H, W), (top, left) = x.shape, window.padding
     padded = np.zeros((N, H + 2 * top, W + 2 * left, C), x.dtype)
     padded[:, top : top + H, left : left + W] = x.transpose(0, 2, 3, 1)
     image, row, column, channel = padded.strides
-    down, right = window.dilation
+    (down, right), (height, width) = window.dilation, window.output_size(H, W)
     return as_strided(
         padded,
-        (N, *window.output_size(H, W), *window.kernel, C),
-        (image, row, column, down * row, right * column, channel),
+        (N, height, *window.kernel, width * C),
+        (image, row, down * row, right * column, channel),
         writeable=False,
     )
 
