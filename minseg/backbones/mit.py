@@ -171,8 +171,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, size: Size) -> Tensor:
         reduced = x  # (N, L, C)
         if self.sequence_reduction is not None:
-            below, right = (max(self.reduction - length, 0) for length in size)
-            whole = F.pad(as_map(x, size), (0, right, 0, below))
+            whole = as_map(x, size)
+            if min(size) < self.reduction:
+                below, right = (max(self.reduction - length, 0) for length in size)
+                whole = F.pad(whole, (0, right, 0, below))
             reduced, _ = self.sequence_reduction(whole)  # (N, L / R^2, C)
         query = self.by_head(self.q_proj(x))
         key, value = self.by_head(self.k_proj(reduced)), self.by_head(self.v_proj(reduced))

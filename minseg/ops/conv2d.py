@@ -20,7 +20,7 @@ from minseg.array import Array, array_module
 from minseg.ops import depthwise, im2col
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
 from minseg.ops.columns import Window, within_reach
-from minseg.ops.fast import shifted, winograd
+from minseg.ops.fast import patch_rows, shifted, winograd
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
 from minseg.tensor import Tensor, record
@@ -73,6 +73,8 @@ def _forward_numpy(
     for way in (winograd, shifted):
         if way.fits(x.shape, w.shape, window, groups):
             return way.forward(x, w, b, window, relu)
+    if patch_rows.fits(x, w.shape, window.output_size(*x.shape[2:])[1], groups):
+        return patch_rows.forward(x, w, b, window, relu)
     return im2col.forward(x, w, b, window, groups, relu)
 
 
@@ -105,6 +107,9 @@ def _grad_input_numpy(
         by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
         turned = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
         return _forward_numpy(grad, turned, None, (1, 1), (full_h, full_w), dilation, groups)
+    several = len(grad) > 1  # patches of one image overlap: that is no work for two threads
+    if several and patch_rows.fits(grad, w.shape, grad.shape[3], groups):
+        return patch_rows.grad_input(grad, w, x_shape, window)
     return im2col.grad_input(grad, w, x_shape, window, groups)
 
 
@@ -130,6 +135,8 @@ def _grad_weight_numpy(
     for way in (winograd, shifted):
         if way.fits(x.shape, w_shape, window, groups):
             return way.grad_weight(grad, x, w_shape, window)
+    if patch_rows.fits(x, w_shape, grad.shape[3], groups):
+        return patch_rows.grad_weight(grad, x, w_shape, window)
     return im2col.grad_weight(grad, x, w_shape, window, groups)
 
 
