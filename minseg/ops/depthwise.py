@@ -13,8 +13,8 @@ stride s the image is first dealt out into s x s smaller ones, its phases:
 Tap i reads output r's input at r s + i dilation - padding: row r + q of phase a, where
 q s + a = i dilation. So within a phase every tap is a shift again.
 
-At stride 1, one call of NumPy multiplies and adds all taps: fast/channels_last.py of short rows,
-or of maps whose channels lie side by side, fast/kernel_columns.py of others.
+At stride 1 there are quicker ways: fast/channels_last.py for short rows, or for maps whose channels
+lie side by side, fast/kernel_columns.py for others.
 
 Shapes: x (N, C, H, W), w (C, 1, kh, kw), b (C,) -> y (N, C, H', W'), as in conv2d.py
 Source: Chollet, "Xception", 2017, section 2; Howard et al., "MobileNets", 2017, section 3.1
@@ -199,8 +199,9 @@ def grad_weight_numpy(
 
 def explain(x_shape: tuple[int, ...], how: Window) -> str:
     if channels_last.turns(how):
-        which = "channels side by side" if channels_last.has_short_rows(x_shape) else "whole maps"
-        return f"depthwise: {which}, one einsum of all taps"
+        if channels_last.has_short_rows(x_shape):
+            return "depthwise: channels side by side, one einsum of all taps"
+        return "depthwise: a copy for each column of the kernel, products of small matrices"
     return "depthwise: a multiply-add of whole maps for each kernel element"
 
 

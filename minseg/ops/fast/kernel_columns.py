@@ -1,22 +1,25 @@
-"""A depthwise convolution of large maps: a copy for each column of the kernel, one einsum.
+"""A depthwise convolution of large maps: a copy for each column of the kernel, then products.
 
 depthwise.py multiplies and adds whole maps, a call of NumPy for each: every call reads and writes
-what no longer fits the nearest cache. One einsum of all taps would go plane by plane, and find the
-plane in that cache each time, but for two things. Rows padded at their end make the result wider
-than it is to be; and einsum goes through its axes in the order of their strides, where a step to
-the next column of the kernel is as long as one to the next place, so that it would walk the columns
-innermost, three at a time. So each column j of the kernel gets a copy of the planes, moved so that
+what no longer fits the nearest cache. Here each column j of the kernel gets a copy of the planes,
+moved and padded so that
 
     copy[j][r, c] = x[r - top, c + j dilation - left],  0 outside
 
-The copies are as wide as the result. A row i of the kernel reads from i dilation rows further on,
-and a tap (i, j) one piece of memory as long as the result, whole rows end to end:
+and as wide as the result. A product of matrices sums the columns of each row i of the kernel, and
+these sums are added up as far apart as the rows are:
 
-    y[r, c] = sum over i, j of  w[i, j] copy[j][r + i dilation, c]
+    part[i][r, c] = sum over j of  w[i, j] copy[j][r, c]
+    y[r, c]       = sum over i of  part[i][r + i dilation, c]
 
-The gradient of the weights is the dot product of the same pieces with the outputs' gradient. The
-gradient of the input is a convolution by the kernel turned by 180 degrees.
+Whole rows lie end to end all the way, so r and c are one long axis. The gradient of the weights is
+the dot product of the copies, as far apart, with the outputs' gradient. The gradient of the input
+is a convolution by the kernel turned by 180 degrees.
+
+A thread goes through its planes a few at a time, in the same memory: that stays in its cache.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -27,6 +30,9 @@ from minseg.ops.fast.channels_last import turned
 from minseg.ops.pool import as_planes, plane_blocks
 from minseg.parallel import parallel_for
 
+PART_BYTES = 2**19  # of the planes copied at once: of fewer, the calls of NumPy are too short
+DOTS = 500  # np.vecdot lets go of the interpreter's lock for more dot products than this only
+
 
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
     """conv2d's forward, for groups = C and stride 1."""
@@ -34,17 +40,24 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
     planes, y = as_planes(x)[:, 0], np.empty((N * C, size[0] * size[1]), x.dtype)
     weights = np.tile(w[:, 0], (N, 1, 1))  # of each plane
     biases = None if b is None else np.tile(b, N)[:, None]
-    blocks = plane_blocks(planes)
+    blocks = plane_blocks(planes, fit_cache=False)
 
     def one_block(index: int) -> None:
-        block = blocks[index]
-        np.einsum("pijo,pij->po", _taps(planes[block], window), weights[block], out=y[block])
-        if biases is not None:
-            y[block] += biases[block]
-        if relu:
-            np.clip(y[block], 0, np.inf, out=y[block])
+        columns = _Columns(planes, window)
+        sums = np.empty((columns.most, window.kernel[0], columns.copies.shape[2]), x.dtype)
+        plane, row, place = sums.strides
+        step = (plane, row + columns.step * place, place)
+        moved = as_strided(sums, (*sums.shape[:2], y.shape[1]), step, writeable=False)
+        for part, copies in columns.parts(blocks[index]):
+            np.matmul(weights[part], copies, out=sums[: len(copies)])
+            np.add.reduce(moved[: len(copies)], axis=1, out=y[part])
+            if biases is not None:
+                y[part] += biases[part]
+            if relu:
+                np.clip(y[part], 0, np.inf, out=y[part])
 
-    parallel_for(one_block, len(blocks))
+    with np.errstate(over="ignore", invalid="ignore"):  # inf * 0, inf - inf: NaN, it shows
+        parallel_for(one_block, len(blocks))
     return y.reshape(N, C, *size)
 
 
@@ -54,35 +67,55 @@ def grad_input(grad: Array, w: Array, window: Window) -> Array:
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
     """NaN of infinite gradients at the edge: what lies outside of x is a 0 here, not left out."""
-    planes = as_planes(x)[:, 0]
-    grads = grad.reshape(len(planes), 1, 1, grad.shape[2] * grad.shape[3])
+    planes, outputs = as_planes(x)[:, 0], grad.shape[2] * grad.shape[3]
+    grads = grad.reshape(len(planes), 1, 1, outputs)
     dw = np.empty((len(planes), *window.kernel), x.dtype)  # of each image
-    blocks = plane_blocks(planes)
+    blocks = plane_blocks(planes, fit_cache=False)
 
     def one_block(index: int) -> None:
-        block = blocks[index]
-        np.vecdot(_taps(planes[block], window), grads[block], out=dw[block])
+        columns = _Columns(planes, window)
+        pieces = min(DOTS // (columns.most * dw[0].size) + 1, outputs)
+        plane, column, place = columns.copies.strides
+        step = (plane, columns.step * place, column, place)
+        shape = (columns.most, *window.kernel, outputs)
+        moved = as_strided(columns.copies, shape, step, writeable=False)
+        for part, copies in columns.parts(blocks[index]):
+            dw[part] = _dots(moved[: len(copies)], grads[part], pieces)
 
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         parallel_for(one_block, len(blocks))
     return dw.reshape(x.shape[0], *w_shape).sum(axis=0)
 
 
-def _taps(planes: Array, window: Window) -> Array:
-    """What each tap reads for all outputs, (planes, kh, kw, outputs): a view of the copies."""
-    (P, height, width), (top, left) = planes.shape, window.padding
-    out = window.output_size(height, width)
-    copies = np.empty((P, window.kernel[1], height + 2 * top, out[1]), planes.dtype)
-    copies[:, :, :top], copies[:, :, top + height :] = 0, 0
-    for j in range(window.kernel[1]):
-        source, target = overlap(slice(0, out[1]), j * window.dilation[1] - left, 1, width)
-        copy = copies[:, j, top : top + height]
-        copy[..., : target.start], copy[..., target.stop :] = 0, 0
-        copy[..., target] = planes[..., source]
-    plane, column, row, place = copies.strides
-    return as_strided(
-        copies,
-        (P, *window.kernel, out[0] * out[1]),
-        (plane, window.dilation[0] * row, column, place),
-        writeable=False,
-    )
+class _Columns:
+    """The copies of some planes at a time, (planes, kw, places): memory that is used again."""
+
+    def __init__(self, planes: Array, window: Window) -> None:
+        (P, height, width), (top, left) = planes.shape, window.padding
+        self.planes = planes
+        self.most = max(1, min(P, PART_BYTES // max(planes[:1].nbytes, 1)))
+        out_width = window.output_size(height, width)[1]
+        self.step = window.dilation[0] * out_width  # to what the next row of the kernel reads
+        copies = np.zeros((self.most, window.kernel[1], height + 2 * top, out_width), planes.dtype)
+        self.reads = []
+        for j in range(window.kernel[1]):
+            source, target = overlap(slice(0, out_width), j * window.dilation[1] - left, 1, width)
+            self.reads.append((source, copies[:, j, top : top + height, target]))
+        self.copies = copies.reshape(*copies.shape[:2], -1)
+
+    def parts(self, block: slice) -> Iterator[tuple[slice, Array]]:
+        for start in range(block.start, block.stop, self.most):
+            part = slice(start, min(start + self.most, block.stop))
+            count = part.stop - part.start
+            for source, target in self.reads:
+                target[:count] = self.planes[part, :, source]
+            yield part, self.copies[:count]
+
+
+def _dots(a: Array, b: Array, pieces: int) -> Array:
+    """np.vecdot, of lines in so many pieces each, and of what is left over."""
+    length = a.shape[-1] // pieces
+    first, rest = slice(0, pieces * length), slice(pieces * length, None)
+    cut = (each[..., first].reshape(*each.shape[:-1], pieces, length) for each in (a, b))
+    total = np.vecdot(*cut).sum(axis=-1)
+    return total + np.vecdot(a[..., rest], b[..., rest]) if a.shape[-1] % pieces else total

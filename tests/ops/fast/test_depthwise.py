@@ -1,4 +1,4 @@
-"""Depthwise convolutions by one einsum: the definition, and the same bits for any threads."""
+"""Depthwise convolutions of stride 1: the definition, and the same bits for any threads."""
 
 import numpy as np
 import pytest
