@@ -32,13 +32,12 @@ def _zeros(x: Array) -> Array:
 
 
 def relu(out: Array, x: Array) -> None:
-    np.maximum(x, _zeros(x), out=out)
+    np.clip(x, 0, np.inf, out=out)
 
 
 def relu_grad(out: Array, grad: Array, y: Array) -> None:
-    off = y <= 0
-    np.logical_not(off, out=off)  # y > 0, or NaN
-    np.multiply(grad, off, out=out)
+    np.not_equal(y, 0, out=out)  # y > 0, or NaN: the output of relu is nothing else
+    out *= grad
 
 
 def leaky_relu(out: Array, x: Array, negative_slope: float) -> None:
@@ -52,12 +51,12 @@ def leaky_relu(out: Array, x: Array, negative_slope: float) -> None:
 
 
 def leaky_relu_grad(out: Array, grad: Array, x: Array, negative_slope: float) -> None:
-    positive = x > 0
-    np.copyto(out, positive)
+    np.greater(x, 0, out=out)
     if 0 <= negative_slope <= 1:
         np.clip(out, negative_slope, 1, out=out)
     else:
-        out += np.multiply(~positive, np.float32(negative_slope))
+        out *= 1 - negative_slope
+        out += negative_slope
     out *= grad
 
 
