@@ -112,6 +112,59 @@ def parallel_for(
         raise errors[0]
 
 
+class Later:
+    """What a helper computes while its caller goes on: call it, and it gives the result.
+
+    If the helper has not begun by then, being busy with others, the caller computes it itself.
+    """
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute = compute
+        self._begun, self._ended = threading.Lock(), threading.Lock()
+        self._ended.acquire()
+        self._error: BaseException | None = None
+        self._result: Any = None
+
+    def begin(self) -> None:
+        """Compute it, if nobody has begun to."""
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
+            self._result = self._compute()
+        except BaseException as error:  # raised where the result is wanted
+            self._error = error
+        finally:
+            del self._compute  # what it refers to is not to wait for the result to be wanted
+            self._ended.release()
+
+    def on_helper(self) -> None:
+        _inside.block = True
+        try:
+            with blas_on_one_thread(), np.errstate():
+                np.setbufsize(UFUNC_BUFFER)
+                self.begin()
+        finally:
+            _inside.block = False
+
+    def __call__(self) -> Any:
+        self.begin()
+        with self._ended:
+            if self._error is not None:
+                raise self._error
+            return self._result
+
+
+def later(compute: Callable[[], Any]) -> Any:
+    """compute(), or a function that gives it; meanwhile a helper computes it, if there is one."""
+    if get_num_threads() == 1 or getattr(_inside, "block", False):
+        return compute()
+    promise = Later(compute)
+    thread, queue = _helper(0)
+    keep_off_this_core([thread])
+    queue.put((copy_context(), promise.on_helper))
+    return promise
+
+
 def in_blocks(
     formula: Callable[..., Array], fast: Callable[..., None] | None = None
 ) -> Callable[..., Array]:

@@ -9,13 +9,16 @@ there are (tensor.py, ops/), the tape need not know.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 from minseg.array import Array, array_module
 
 # Given the gradient of a result: the gradients of its parents, in their order (None: has none).
-# They are new arrays, or the given one, or views of it; nothing that is used elsewhere.
-Backward = Callable[[Array], Sequence[Array | None]]
+# They are new arrays, or the given one, or views of it; nothing that is used elsewhere. One that is
+# still being computed is a function that waits for it: a leaf's is wanted by nobody before the end.
+Gradient = Array | Callable[[], Array]
+Backward = Callable[[Array], Sequence[Gradient | None]]
 
 recording: ContextVar[bool] = ContextVar("recording", default=True)
 
@@ -65,7 +68,8 @@ def backward(root: N, gradient: Array, retain_graph: bool = False) -> Iterator[t
 
     The record is released on the way, unless `retain_graph`. Raises RuntimeError where it has been.
     """
-    gradients = {id(root): gradient}
+    gradients: dict[int, Gradient] = {id(root): gradient}
+    late: list[tuple[N, Callable[[], Array]]] = []
     order = topological_order(root)
     while order:
         node = order.pop()  # popped, so that its array is released once it has been used
@@ -73,7 +77,10 @@ def backward(root: N, gradient: Array, retain_graph: bool = False) -> Iterator[t
         if found is None:
             continue  # every operation that uses it gave it no gradient
         if not node._op:
-            yield node, found
+            if callable(found):
+                late.append((node, found))
+            else:
+                yield node, found
             continue
         if node._backward is None:
             raise RuntimeError(
@@ -83,6 +90,8 @@ def backward(root: N, gradient: Array, retain_graph: bool = False) -> Iterator[t
         _pass_on(node, found, gradients)
         if not retain_graph:
             node._parents, node._backward = (), None
+    for node, waiting in reversed(late):  # those that have been begun will be there the soonest
+        yield node, waiting()
 
 
 def topological_order(root: N) -> list[N]:
@@ -104,7 +113,7 @@ def topological_order(root: N) -> list[N]:
     return order
 
 
-def _pass_on(node: Node, gradient: Array, gradients: dict[int, Array]) -> None:
+def _pass_on(node: Node, gradient: Array, gradients: dict[int, Gradient]) -> None:
     """Add to `gradients`, for each parent of `node`, what it gets of the node's own.
 
     An operation may pass on the array that it got (a sum does), to several parents. Between
@@ -113,15 +122,19 @@ def _pass_on(node: Node, gradient: Array, gradients: dict[int, Array]) -> None:
     assert node._backward is not None
     seen = [gradient]
     for parent, part in zip(node._parents, node._backward(gradient), strict=True):
-        if parent is not None and part is not None and parent.requires_grad:
-            _check_gradient(node._op, part, parent.data)
-            known = gradients.get(id(parent))
-            if known is not None:
-                part = known + part
-            elif not parent._op and _is_shared(part, seen):
-                part = part.copy()
-            gradients[id(parent)] = part
-            seen.append(part)
+        if parent is None or part is None or not parent.requires_grad:
+            continue
+        known = gradients.get(id(parent))
+        if callable(part) and not parent._op and known is None:
+            gradients[id(parent)] = partial(_checked, part, node._op, parent)
+            continue
+        part = _checked(part, node._op, parent)
+        if known is not None:
+            part = (known() if callable(known) else known) + part
+        elif not parent._op and _is_shared(part, seen):
+            part = part.copy()
+        gradients[id(parent)] = part
+        seen.append(part)
 
 
 def _is_shared(array: Array, others: list[Array]) -> bool:
@@ -129,9 +142,12 @@ def _is_shared(array: Array, others: list[Array]) -> bool:
     return not array.flags.c_contiguous or any(shares(array, other) for other in others)
 
 
-def _check_gradient(op: str, grad: Array, parent: Array) -> None:
-    if grad.shape != parent.shape or grad.dtype != parent.dtype:
+def _checked(gradient: Gradient, op: str, parent: Node) -> Array:
+    """The gradient, which fits its parent."""
+    grad, data = gradient() if callable(gradient) else gradient, parent.data
+    if grad.shape != data.shape or grad.dtype != data.dtype:
         raise ValueError(
             f"{op}: its backward gave a gradient of shape {grad.shape}, {grad.dtype}, "
-            f"for an input of shape {parent.shape}, {parent.dtype}"
+            f"for an input of shape {data.shape}, {data.dtype}"
         )
+    return grad

@@ -247,12 +247,11 @@ def conv2d(
     y = op.forward(x, w, b, *how)
 
     def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dw, dx = op.gradients(
-            grad,
-            w[0].size * grad.size,
-            grad_weight=(x, w.shape, *how) if weight.requires_grad else None,
-            grad_input=(w, x.shape, *how) if input.requires_grad else None,
-        )
+        dx = dw = None
+        if weight.requires_grad:
+            dw = op.later("grad_weight", w[0].size * grad.size, grad, x, w.shape, *how)
+        if input.requires_grad:
+            dx = op.grad_input(grad, w, x.shape, *how)
         db = None
         if bias is not None and bias.requires_grad:
             db = grad.sum(axis=(2, 3)).sum(axis=0)  # in this order: short sums round less

@@ -227,14 +227,12 @@ def conv_transpose2d(
     y = op.forward(x, w, b, *how, groups, dilation)
 
     def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
-        dx, dw = op.gradients(
-            grad,
-            w[0].size * x.size,
-            grad_input=(
-                (w, x.shape, stride, padding, groups, dilation) if input.requires_grad else None
-            ),
-            grad_weight=(x, w.shape, *how, groups, dilation) if weight.requires_grad else None,
-        )
+        dx = dw = None
+        if weight.requires_grad:
+            work = w[0].size * x.size
+            dw = op.later("grad_weight", work, grad, x, w.shape, *how, groups, dilation)
+        if input.requires_grad:
+            dx = op.grad_input(grad, w, x.shape, stride, padding, groups, dilation)
         db = None
         if bias is not None and bias.requires_grad:
             db = grad.sum(axis=(2, 3)).sum(axis=0)  # in this order: short sums round less

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.parallel import parallel_for
+from minseg.parallel import WORTH_A_THREAD, later
 
 LITTLE_WORK = 2**28  # multiplications: a part of more of them has enough for all threads by itself
 
@@ -67,27 +67,17 @@ class Op:
             return self.overrides[part](array, *arguments)
         return self.built_in(part, array, *arguments)
 
-    def gradients(self, grad: Any, work: int, **parts: tuple[Any, ...] | None) -> list[Any]:
-        """part(grad, *arguments) of each of the parts, in their order; None where there are none.
+    def later(self, part: str, work: int, array: Any, *arguments: Any) -> Any:
+        """`part` for somebody who wants it much later, such as a weight's gradient: the array, or a
+        function that gives it, while another thread computes it.
 
-        Those of NumPy's that take few multiplications, about `work` each, run side by side, each
-        on a thread of its own. Cut into blocks for all threads, one part after the other, they
-        would hand the interpreter's lock to and fro many more times. The longest should come first:
-        the others' threads have to be woken up.
+        That is for NumPy's functions of few multiplications, about `work`. Cut into blocks for all
+        threads, they would hand the interpreter's lock to and fro; here each thread has work of its
+        own for long, and nobody waits at the end of each.
         """
-        wanted = [(part, arguments) for part, arguments in parts.items() if arguments is not None]
-        results = dict.fromkeys(parts)
-
-        def one_part(index: int) -> None:
-            part, arguments = wanted[index]
-            results[part] = self.run(part, grad, *arguments)
-
-        if len(wanted) > 1 and work <= LITTLE_WORK and self.is_numpy(grad):
-            parallel_for(one_part, len(wanted), work)
-        else:
-            for index in range(len(wanted)):
-                one_part(index)
-        return list(results.values())
+        if WORTH_A_THREAD <= work <= LITTLE_WORK and self.is_numpy(array):
+            return later(lambda: self.run(part, array, *arguments))
+        return self.run(part, array, *arguments)
 
     def is_numpy(self, array: Any) -> bool:
         """Whether all parts would be the NumPy ones: only then may several be computed at once."""
