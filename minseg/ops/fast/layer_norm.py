@@ -8,14 +8,14 @@ one number, costs more than the elements. So all that is done row by row is a pr
 - a number a row times a weight a column, r w, is a product of matrices, too (outer.py); so is a
   number a row that meets all columns, which NumPy would repeat slowly along short rows.
 
-What is normalised is kept, as d = x - mean, from the forward to the backward pass, which needs
-nothing else of x. float32 does not hold all of the mean of large numbers, so d has a mean, too: e,
-which is put right where it costs a number a row. In the terms of normalization.py, with sums over
-a row of K,
+sum(x^2) / K - e^2, with e the mean of x, is the variance, but for digits that a large mean takes.
+A mean within two deviations, the common case, takes two bits, and x is used as it is: d = x.
+Elsewhere, d = x - mean is; as float32 does not hold all of the mean of large numbers, d has a mean,
+too, again called e. Either way, in the terms of normalization.py, with sums over a row of K,
 
     var = sum(d^2) / K - e^2,      y = d (r w) - (e r) w + b
     dx = g (r w) - average - (d - e) slope,      average = sum(g (r w)) / K
-    dw = sum over rows of r (d - e) g,           slope = r^3 sum(g (d - e) w) / K
+    dw = sum over rows of r (d - e) g,           slope = r^2 (r sum(g d w) / K - e average)
 """
 
 from collections.abc import Callable
@@ -36,43 +36,53 @@ def layer_norm(
     G, K = x.shape
     ones = np.ones(K, x.dtype)
     w = ones if weight is None else weight.reshape(K)
-    b = np.zeros_like(ones) if bias is None else bias.reshape(K)
-    # -(e r) w + b is the product of (-e r, 1) and these. An infinite weight needs no more of it.
-    rows = np.array([np.where(np.isfinite(w), w, 0), b])
-    y, d = np.empty_like(x), np.empty_like(x)
+    shift = np.zeros((2, K), x.dtype)
+    finite = np.isfinite(w)
+    shift[0] = np.where(finite, -w, 0)  # (e r, 1) times this; an infinite w times e says nothing
+    if bias is not None:
+        shift[1] = bias.reshape(K)
+    y = np.empty_like(x)
     e, r = np.empty((2, G), x.dtype)
     blocks = blocks_of(x[None, :, :, None])
+    deviations = [x[block] for block in blocks]
 
     def forward(index: int) -> None:
         block = blocks[index]
-        part, out, rest = d[block], y[block], e[block]
-        np.subtract(x[block], outer(x[block] @ ones / K, ones, part), out=part)
-        np.matmul(part, ones, out=rest)
-        rest /= K
-        var = np.vecdot(part, part) / K - rest * rest
+        d, out, mean = deviations[index], y[block], e[block]
+        squares, var = _moments(d, ones, mean)
+        # Not if e^2 > 4 var somewhere, or is no number; an infinite w needs the sign of x - mean.
+        if not (finite.all() and (squares <= 5 * var).all()):
+            d = deviations[index] = d - outer(mean, ones, out)
+            _, var = _moments(d, ones, mean)
         r[block] = inverse_deviation(var, eps)
-        np.multiply(part, outer(r[block], w, out), out=out)
+        outer(r[block], w, out)
+        out *= d
         numbers = np.ones((len(out), 2), x.dtype)
-        numbers[:, 0] = -rest * r[block]
-        out += numbers @ rows
+        np.multiply(mean, r[block], out=numbers[:, 0])
+        out += numbers @ shift
 
     def grad(grad: Array) -> tuple[Array, Array, Array]:
         grad = grad.reshape(G, K)
         dx = np.empty_like(x)
-        dw, db = np.zeros((2, len(blocks), K), x.dtype)  # to be summed over the blocks, in order
+        dw, db = np.empty((2, len(blocks), K), x.dtype)  # to be summed over the blocks, in order
+        mean_of, mean_of_w = ones / K, w / K
 
         def one_block(index: int) -> None:
             block = blocks[index]
-            g, part, rest, inverse, out = grad[block], d[block], e[block], r[block], dx[block]
-            product = g * part
-            db[index] = np.ones_like(rest) @ g
-            dw[index] = inverse @ product - (rest * inverse) @ g
-            np.multiply(g, outer(inverse, w, out), out=out)
-            average = out @ ones / K
-            slope = inverse**2 * (inverse * (product @ w) / K - rest * average)
-            out -= outer(average - rest * slope, ones, product)
+            g, d, out, mean, inverse = grad[block], deviations[index], dx[block], e[block], r[block]
+            product = g * d
+            db[index] = np.ones_like(mean) @ g
+            dw[index] = inverse @ product - (mean * inverse) @ g
+            outer(inverse, w, out)
+            out *= g
+            average, slope = out @ mean_of, product @ mean_of_w
+            slope *= inverse
+            slope -= mean * average
+            slope *= inverse * inverse
+            average -= mean * slope
+            out -= outer(average, ones, product)
             outer(slope, ones, product)
-            product *= part
+            product *= d
             out -= product
 
         parallel_for(one_block, len(blocks))
@@ -80,3 +90,13 @@ def layer_norm(
 
     parallel_for(forward, len(blocks))
     return y, grad
+
+
+def _moments(d: Array, ones: Array, mean: Array) -> tuple[Array, Array]:
+    """The means of the squares of each row, and the variances; the means go to `mean`."""
+    np.matmul(d, ones, out=mean)
+    mean /= len(ones)
+    with np.errstate(over="ignore", invalid="ignore"):  # of x; those of x - mean may be finite
+        squares = np.vecdot(d, d)
+        squares /= len(ones)
+        return squares, squares - mean * mean

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minseg.functional as F
-from minseg import Tensor
+from minseg import Tensor, parallel
 from minseg.ops.fast.layer_norm import layer_norm
 from minseg.ops.normalization import PARTS
 from tests.witness import assert_agree
@@ -45,6 +45,52 @@ def test_a_row_of_one_is_its_own_mean():
     y, gradients = layer_norm(x, np.full(1, 3, np.float32), np.full(1, 2, np.float32), EPS)
     np.testing.assert_array_equal(y, np.full((6, 1), 2))
     np.testing.assert_array_equal(gradients(grad)[0], np.zeros((6, 1)))
+
+
+@pytest.mark.parametrize("mean", [1.5, 2.5, 30])
+def test_rows_of_all_means_beside_each_other(mean):
+    """A mean of `mean` deviations in some row: below 2, rows are used as they are; else centred."""
+    rng = np.random.default_rng(0)
+    x, grad = rng.standard_normal((2, 40, 64), np.float32)
+    x[7] += mean
+    x[8] = 0.1  # no deviation: y is the bias
+    x[9] = 0
+    weight, bias = rng.standard_normal((2, 64), np.float32)
+    y, gradients = layer_norm(x, weight, bias, EPS)
+    got, expected = (y, *gradients(grad)), plain(x, weight, bias, grad)
+    constant = np.isin(np.arange(40), (8, 9))  # whose gradients are 1 / sqrt(EPS) times as large
+    for rows in (constant, ~constant):
+        assert_agree(got[0][rows], expected[0][rows], np.float32, length=64)
+        assert_agree(got[1][rows], expected[1][rows], np.float32, length=64)
+    assert_agree(got[2], expected[2], np.float32, length=40)
+    assert_agree(got[3], expected[3], np.float32, length=40)
+
+
+def test_squares_that_overflow_are_not_those_of_the_deviations():
+    """A mean of 1e20, whose square no float32 holds, and deviations of 1e15, whose squares it does.
+
+    float32 keeps numbers of 1e20 to 2^43 = 8.8e12: the deviations to one part in 100.
+    """
+    x = (1e20 + 1e15 * np.random.default_rng(0).standard_normal((3, 40))).astype(np.float32)
+    y = layer_norm(x, None, None, EPS)[0]
+    exact = x.astype(np.float64)
+    expected = (exact - exact.mean(axis=1, keepdims=True)) / exact.std(axis=1, keepdims=True)
+    assert_agree(y, expected, np.float32, length=40)
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, grad = rng.standard_normal((2, 9600, 64), np.float32)
+    x[9000] += 10  # in the second block: centred
+    weight, bias = rng.standard_normal((2, 64), np.float32)
+    results = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(parallel, "_num_threads", threads)
+        y, gradients = layer_norm(x, weight, bias, EPS)
+        results.append([y, *gradients(grad)])
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
