@@ -122,9 +122,9 @@ CHANNELS = (4, 16) if lesson.fast else (4, 8, 16, 32, 64, 128, 256)
 window = Window((3, 3), (1, 1), (1, 1), (1, 1))
 ways = {
     "columns": columns,
-    "shifted columns": lambda x, w: shifted.forward(x, w, None, window),
+    "shifted columns": lambda x, w: shifted.forward(x, w, window),
     "our Winograd": own_winograd,
-    "minseg's Winograd": lambda x, w: winograd.forward(x, w, None, window),
+    "minseg's Winograd": lambda x, w: winograd.forward(x, w, window),
 }
 
 

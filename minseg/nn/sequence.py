@@ -6,7 +6,7 @@ from minseg.nn.activation import ReLU
 from minseg.nn.conv import Conv2d
 from minseg.nn.module import Module
 from minseg.nn.norm import BatchNorm2d
-from minseg.ops.fast.conv_norm_relu import conv2d_relu, fold, serves
+from minseg.ops.fast.conv_norm_relu import line, scaled_conv2d, serves
 from minseg.ops.norm import are_numpy, batch_norm_relu
 from minseg.tensor import Tensor
 
@@ -65,10 +65,8 @@ def _is(module: Module | None, kind: type[Module]) -> bool:
 
 
 def _conv_norm_relu(input: Tensor, conv: Any, norm: Any, relu: bool) -> Tensor:
-    weight, bias = fold(
-        conv.weight, conv.bias,
-        norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps,
-    )  # fmt: skip
-    return conv2d_relu(
-        input, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups, relu=relu
+    scale, shift = line(
+        conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
     )
+    how = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    return scaled_conv2d(input, conv.weight, scale, shift, *how, relu=relu)

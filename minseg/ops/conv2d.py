@@ -12,6 +12,7 @@ Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning",
         dilation ("a trous"): Chen et al., "DeepLab", 2016, section 3.1
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from minseg.ops import depthwise, im2col
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
 from minseg.ops.columns import Window, within_reach
 from minseg.ops.fast import patch_rows, shifted, winograd
+from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
 from minseg.tensor import Tensor, record
@@ -59,23 +61,30 @@ def _forward_numpy(
     dilation: Pair,
     groups: int,
     relu: bool = False,
+    scale: Array | None = None,
 ) -> Array:
     """As one product of matrices (im2col.py), or by a way that is quicker for such shapes.
 
-    relu: of the outputs, in the same go (fast/conv_norm_relu.py).
+    scale (O,): of the sums, to which the bias is added; relu: of what comes out
+    (fast/conv_norm_relu.py). The scale goes to the weights or the outputs, whichever are fewer.
     """
     (rows, cols), window = within_reach(
         Window(w.shape[2:], stride, padding, dilation), *x.shape[2:]
     )
     w = w[:, :, rows, cols]
+    outputs = len(x) * len(w) * math.prod(window.output_size(*x.shape[2:]))
+    if scale is not None and (w.size <= outputs or is_depthwise(w.shape, groups)):
+        by_output = w.reshape(len(w), -1)  # NumPy is slow along kernels of 3x3
+        w, scale = (by_output * scale[:, None]).reshape(w.shape), None
     if is_depthwise(w.shape, groups):
         return depthwise.forward_numpy(x, w, b, stride, window.padding, dilation, relu)
+    epilogue = Epilogue(b, scale, relu)
     for way in (winograd, shifted):
         if way.fits(x.shape, w.shape, window, groups):
-            return way.forward(x, w, b, window, relu)
+            return way.forward(x, w, window, epilogue)
     if patch_rows.fits(x, w.shape, window.output_size(*x.shape[2:])[1], groups):
-        return patch_rows.forward(x, w, b, window, relu)
-    return im2col.forward(x, w, b, window, groups, relu)
+        return patch_rows.forward(x, w, window, epilogue)
+    return im2col.forward(x, w, window, groups, epilogue)
 
 
 def _grad_input_numpy(

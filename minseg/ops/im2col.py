@@ -18,6 +18,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes
 from minseg.ops.fast import shifted
+from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.fast.windows import gather, scatter_add
 from minseg.parallel import parallel_for
 
@@ -39,13 +40,8 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
     return f"im2col, {len(blocks)} blocks of {columns} columns, {size}" + halves * ", in halves"
 
 
-def forward(
-    x: Array, w: Array, b: Array | None, window: Window, groups: int, relu: bool = False
-) -> Array:
-    """conv2d's forward.
-
-    relu: of each block of outputs, while it is in the cache (fast/conv_norm_relu.py).
-    """
+def forward(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue) -> Array:
+    """conv2d's forward."""
     size = window.output_size(*x.shape[2:])
     y = np.empty((x.shape[0], w.shape[0], *size), x.dtype)
     matrices = w.reshape(groups, w.shape[0] // groups, -1)
@@ -63,10 +59,7 @@ def forward(
             product = np.empty((*matrix.shape[:2], columns.shape[2]), x.dtype)
             _multiply(matrix, columns, product)
             out[...] = product.reshape(-1, *box.shape).swapaxes(0, 1)
-        if b is not None:
-            out += b[share, None, None]
-        if relu:
-            np.clip(out, 0, np.inf, out=out)  # three times as fast as np.maximum
+        epilogue.apply(out, 1, share)
 
     parallel_for(one_block, len(blocks) * len(shares), w[0].size * y.size)
     return y

@@ -8,7 +8,7 @@ import minseg.functional as F
 from minseg import Tensor, nn, no_grad
 from minseg.models import build
 from minseg.models.deeplabv3 import SeparableConvBNReLU
-from minseg.nn.sequence import conv2d_relu
+from minseg.nn.sequence import scaled_conv2d
 from minseg.ops.fast.conv_norm_relu import serves
 
 from ..models.test_models import QUICK, logits, options_of
@@ -41,9 +41,9 @@ def at_once(monkeypatch):
 
     def counted(*args, **options):
         calls.append(options["relu"])
-        return conv2d_relu(*args, **options)
+        return scaled_conv2d(*args, **options)
 
-    monkeypatch.setattr("minseg.nn.sequence.conv2d_relu", counted)
+    monkeypatch.setattr("minseg.nn.sequence.scaled_conv2d", counted)
     return calls
 
 

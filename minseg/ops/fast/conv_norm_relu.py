@@ -1,16 +1,17 @@
 """Convolution, batch norm in evaluation and ReLU: one convolution, one pass over its outputs.
 
-With given statistics a batch norm is a straight line for each channel, y -> s y + t. A convolution
-that stands before it can take that line into its own weights and bias,
+With given statistics a batch norm is a straight line for each channel. After a convolution,
 
-    s (w * x + b - mean) + beta = (s w) * x + (s (b - mean) + beta),    s = gamma / sqrt(var + eps)
+    gamma (w * x + b - mean) / sqrt(var + eps) + beta  =  s (w * x) + (s (b - mean) + beta)
 
-and ReLU each block of outputs while it is in the cache: two walks through memory less, and two new
-arrays. Only for predictions: training needs the batch's own mean, and what lies in between for the
-gradient.
+with s = gamma / sqrt(var + eps). Each block of outputs gets its line and its ReLU while it is in
+the cache (epilogue.py): two walks through memory less, and two new arrays. Where there are fewer
+weights than outputs, the weights are multiplied by s; deep layers have more, and would have to be
+multiplied anew for each prediction. Only for predictions: training needs the batch's own mean, and
+what lies in between for the gradient.
 
-Error: s, s w and the bias are rounded once each, which adds (2 |s w| * |x| + |bias|) eps / 2 to the
-rounding of the sum of products; the norm's own three roundings fall away.
+Error: s, the product by it and the bias are rounded once each, which adds (2 |s w| * |x| + |bias|)
+eps / 2 to the rounding of the sum of products; the norm's own three roundings fall away.
 
 Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
         Integer-Arithmetic-Only Inference", 2018, section 3.2
@@ -20,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array
 from minseg.ops import conv2d as conv
 from minseg.ops.activation import relu_op
 from minseg.ops.norm import batch_norm_op
@@ -35,8 +35,7 @@ def serves(input: Tensor, relu: bool) -> bool:
     return not is_grad_enabled() and all(op.is_numpy(input.data) for op in ops)
 
 
-def fold(
-    weight: Tensor,
+def line(
     bias: Tensor | None,
     mean: Tensor,
     var: Tensor,
@@ -44,19 +43,21 @@ def fold(
     beta: Tensor | None,
     eps: float,
 ) -> tuple[Tensor, Tensor]:
-    """Weight (O, C, kh, kw) and bias (O,) of the convolution that has the norm in it."""
+    """s and s (b - mean) + beta, (O,): what the norm makes of a convolution with this bias."""
     scale = inverse_deviation(var.data.astype(np.float64), eps)
     if gamma is not None:
         scale *= gamma.data
     shift = ((0 if bias is None else bias.data) - mean.data.astype(np.float64)) * scale
     if beta is not None:
         shift += beta.data
-    w: Array = weight.data
-    return Tensor(w * scale.astype(w.dtype)[:, None, None, None]), Tensor(shift.astype(w.dtype))
+    dtype = mean.data.dtype
+    return Tensor(scale.astype(dtype)), Tensor(shift.astype(dtype))
 
 
-def conv2d_relu(input: Tensor, weight: Tensor, bias: Tensor, *how: Any, relu: bool) -> Tensor:
-    """conv2d(input, weight, bias, *how), with the ReLU of it if `relu`; for where it `serves`."""
-    input, *numbers = conv.check_arguments(input, weight, bias, *how)
+def scaled_conv2d(
+    input: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, *how: Any, relu: bool
+) -> Tensor:
+    """scale conv2d(input, weight) + shift, with the ReLU of it if `relu`; for where it `serves`."""
+    input, *numbers = conv.check_arguments(input, weight, shift, *how)
     forward = conv.op.numpy["forward"]
-    return Tensor(forward(input.data, weight.data, bias.data, *numbers, relu))
+    return Tensor(forward(input.data, weight.data, shift.data, *numbers, relu, scale.data))

@@ -22,6 +22,7 @@ from numpy.lib.stride_tricks import as_strided
 from minseg.array import Array
 from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, row_blocks, workspace_of_a_thread
+from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.parallel import parallel_for
 
 BLOCK_BYTES = 2**20  # of patches: a share of the cache
@@ -40,7 +41,7 @@ def fits(maps: Array, w_shape: tuple[int, ...], width: int, groups: int) -> bool
     return groups == 1 and side_by_side and row_bytes <= workspace_of_a_thread()
 
 
-def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:
     """conv2d's forward, for groups = 1."""
     patches = _patches(_padded(x, window), window, window.output_size(*x.shape[2:]))
     matrix, blocks = _matrix(w), _blocks(patches)
@@ -49,10 +50,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
     def one_block(index: int) -> None:
         out = y[blocks[index]].reshape(-1, len(w))
         np.matmul(patches[blocks[index]].reshape(len(out), -1), matrix.T, out=out)
-        if b is not None:
-            out += b
-        if relu:
-            np.clip(out, 0, np.inf, out=out)
+        epilogue.apply(out, 1)
 
     parallel_for(one_block, len(blocks), w[0].size * y.size)
     return y.transpose(0, 3, 1, 2)

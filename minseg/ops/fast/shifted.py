@@ -34,6 +34,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.columns import Window, buffer, even, overlap, row_blocks, workspace_of_a_thread
+from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.parallel import parallel_for
 
 BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache
@@ -82,7 +83,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
     return f"shifted columns, {len(blocks)} blocks of {columns} columns, {size}"
 
 
-def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:
     (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
     y = np.empty((N, O, window.output_size(H, W)[0], W), x.dtype)
     matrices = np.ascontiguousarray(w.transpose(2, 0, 3, 1)).reshape(kh, O, kw * C)
@@ -127,10 +128,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
                 multiply(matrices[i], factor, term)
                 if not first:
                     part += term
-        if b is not None:
-            out += b[:, None, None, None]
-        if relu:
-            np.clip(out, 0, np.inf, out=out)
+        epilogue.apply(out, 0)
 
     parallel_for(one_block, len(blocks), w[0].size * y.size)
     return y

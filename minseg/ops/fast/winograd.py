@@ -36,6 +36,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.columns import Window, buffer, even, overlap, row_blocks, workspace_of_a_thread
+from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.parallel import blas_on_one_thread, parallel_for
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -76,7 +77,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
     return f"Winograd, {len(blocks)} blocks of {tiles} tiles"
 
 
-def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
+def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:
     """conv2d's forward, for a 3x3 kernel at stride 1."""
     O, C = w.shape[:2]
     height, width = window.output_size(*x.shape[2:])
@@ -92,14 +93,11 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
         m = memory[: 16 * O * tiles].reshape(16, tiles, O)
         np.matmul(inputs.reshape(16, tiles, C), kernels, out=m)
         m = m.reshape(4, 4, *grid, O)
-        if b is not None:
-            m[1, 1] += b  # counts in each of the four outputs
         sums = memory[16 * O * tiles : 20 * O * tiles].reshape(4, *grid, O)
         _two_of_four(m, sums)
         _two_of_four(m[::3].swapaxes(0, 1), sums[:2])
         outputs = m[::3, ::3]
-        if relu:
-            np.clip(outputs, 0, np.inf, out=outputs)
+        epilogue.apply(outputs, outputs.ndim - 1)
         of_block = y[images, :, 2 * rows.start : 2 * rows.stop]
         for i, j in np.ndindex(2, 2):
             part = of_block[:, :, i::2, j::2]

@@ -7,6 +7,7 @@ import minseg
 from minseg.ops import conv2d
 from minseg.ops.columns import Window
 from minseg.ops.fast import patch_rows
+from minseg.ops.fast.epilogue import Epilogue
 from tests.witness import assert_agree
 
 # x shape, outputs, kernel, stride, padding, dilation
@@ -48,13 +49,13 @@ def by_definition(x, w, b, window):
 def test_forward(case, dtype):
     x, w, b, _, window = arguments(case, dtype)
     expected, length = by_definition(x, w, b, window), w[0].size + 1
-    y = patch_rows.forward(x, w, b, window)
+    y = patch_rows.forward(x, w, window, Epilogue(b))
     assert_agree(y, expected, dtype, length=length)
     assert y.transpose(0, 2, 3, 1).flags.c_contiguous
-    y = patch_rows.forward(x, w, b, window, relu=True)
+    y = patch_rows.forward(x, w, window, Epilogue(b, relu=True))
     assert_agree(y, np.maximum(expected, 0), dtype, length=length)
     without = by_definition(x, w, None, window)
-    assert_agree(patch_rows.forward(x, w, None, window), without, dtype, length=length)
+    assert_agree(patch_rows.forward(x, w, window), without, dtype, length=length)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -88,7 +89,9 @@ def test_many_blocks_give_what_one_gives(monkeypatch):
     patch_bytes = w[0].size * 4 * g.shape[3]
     for rows in (1, 3, 14):
         monkeypatch.setattr(patch_rows, "BLOCK_BYTES", rows * patch_bytes)
-        assert_agree(patch_rows.forward(x, w, b, window), wanted, x.dtype, length=w[0].size + 1)
+        assert_agree(
+            patch_rows.forward(x, w, window, Epilogue(b)), wanted, x.dtype, length=w[0].size + 1
+        )
         dx = patch_rows.grad_input(g, w, x.shape, window)
         assert_agree(dx, whole[0], x.dtype, length=w[:, 0].size)
         dw = patch_rows.grad_weight(g, x, w.shape, window)
@@ -111,7 +114,7 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
             minseg.set_num_threads(threads)
             results.append(
                 (
-                    patch_rows.forward(x, w, b, window),
+                    patch_rows.forward(x, w, window, Epilogue(b)),
                     patch_rows.grad_input(g, w, x.shape, window),
                     patch_rows.grad_weight(g, x, w.shape, window),
                 )

@@ -9,6 +9,7 @@ from minseg.ops import columns
 from minseg.ops.columns import Window
 from minseg.ops.conv2d import op
 from minseg.ops.fast import shifted
+from minseg.ops.fast.epilogue import Epilogue
 from minseg.tensor import Tensor
 from tests.witness import assert_agree
 
@@ -53,7 +54,7 @@ def definition(x, w, b, window):
 def test_forward(case, dtype):
     x, w, b, window = arguments(case, dtype)
     expected = definition(*(a.astype(np.float64) for a in (x, w, b)), window)
-    assert_agree(shifted.forward(x, w, b, window), expected, dtype, length=w[0].size + 1)
+    assert_agree(shifted.forward(x, w, window, Epilogue(b)), expected, dtype, length=w[0].size + 1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -115,10 +116,10 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
 
 def test_images_that_do_not_lie_in_one_piece():
     x, w, b, window = arguments(CASES[0], np.float64)
-    expected = shifted.forward(x, w, b, window)
+    expected = shifted.forward(x, w, window, Epilogue(b))
     turned = np.asfortranarray(x)
     np.testing.assert_array_equal(
-        shifted.forward(turned, np.asfortranarray(w), b, window), expected
+        shifted.forward(turned, np.asfortranarray(w), window, Epilogue(b)), expected
     )
     grad = np.cos(np.arange(expected.size)).reshape(expected.shape)
     weights = [shifted.grad_weight(g, i, w.shape, window)
@@ -130,7 +131,7 @@ def test_padding_is_not_multiplied():
     """Where an infinite weight meets rows of padding alone there is no 0 * inf = NaN."""
     w = np.ones((1, 1, 3, 1))
     w[0, 0, 0] = np.inf
-    y = shifted.forward(np.ones((1, 1, 3, 4)), w, None, Window((3, 1), (1, 1), (1, 0), (1, 1)))
+    y = shifted.forward(np.ones((1, 1, 3, 4)), w, Window((3, 1), (1, 1), (1, 0), (1, 1)))
     np.testing.assert_array_equal(y[0, 0, :, 0], [2, np.inf, np.inf])
 
 

@@ -8,6 +8,7 @@ from minseg.ops import columns
 from minseg.ops.columns import Window
 from minseg.ops.conv2d import op
 from minseg.ops.fast import winograd
+from minseg.ops.fast.epilogue import Epilogue
 from tests.ops.fast.test_shifted import definition
 from tests.witness import assert_agree
 
@@ -44,8 +45,8 @@ def arguments(case, dtype):
 def test_forward(case, dtype):
     x, w, b, window = arguments(case, dtype)
     expected = definition(*(a.astype(np.float64) for a in (x, w, b)), window)
-    assert_agree(winograd.forward(x, w, b, window), expected, dtype, length=w[0].size + 1)
-    relu = winograd.forward(x, w, b, window, relu=True)
+    assert_agree(winograd.forward(x, w, window, Epilogue(b)), expected, dtype, length=w[0].size + 1)
+    relu = winograd.forward(x, w, window, Epilogue(b, relu=True))
     assert_agree(relu, np.maximum(expected, 0), dtype, length=w[0].size + 1)
 
 
@@ -108,10 +109,10 @@ def test_the_bits_do_not_depend_on_the_number_of_threads():
 
 def test_images_that_do_not_lie_in_one_piece():
     x, w, b, window = arguments(CASES[0], np.float64)
-    expected = winograd.forward(x, w, b, window)
+    expected = winograd.forward(x, w, window, Epilogue(b))
     turned = np.asfortranarray(x)
     np.testing.assert_array_equal(
-        winograd.forward(turned, np.asfortranarray(w), b, window), expected
+        winograd.forward(turned, np.asfortranarray(w), window, Epilogue(b)), expected
     )
     grad = np.cos(np.arange(expected.size)).reshape(expected.shape)
     weights = [winograd.grad_weight(g, i, w.shape, window)
@@ -123,14 +124,16 @@ def test_a_nan_reaches_the_outputs_that_read_it_and_no_other():
     x, w, b, window = arguments(CASES[0], np.float64)
     x[1, 2, 3, 4] = np.nan
     expected = definition(x, w, b, window)
-    np.testing.assert_array_equal(np.isnan(winograd.forward(x, w, b, window)), np.isnan(expected))
+    np.testing.assert_array_equal(
+        np.isnan(winograd.forward(x, w, window, Epilogue(b))), np.isnan(expected)
+    )
     assert np.isnan(expected).sum() == 9 * len(w)
 
 
 def test_an_infinite_input_is_no_reason_to_warn():
     x, w, b, window = arguments(CASES[0], np.float64)
     x[1, 2, 3, 4] = np.inf
-    y = winograd.forward(x, w, b, window)  # a warning is an error here
+    y = winograd.forward(x, w, window, Epilogue(b))  # a warning is an error here
     np.testing.assert_array_equal(np.isfinite(y), np.isfinite(definition(x, w, b, window)))
     assert not np.isfinite(winograd.grad_weight(np.ones_like(y), x, w.shape, window)).all()
 
@@ -160,7 +163,7 @@ def test_memory_is_as_much_as_is_said(case, monkeypatch):
     buffer = winograd.buffer
     monkeypatch.setattr(winograd, "buffer", lambda *a: asked.append(a[0][0]) or buffer(*a))
     monkeypatch.setattr(winograd, "BLOCKS", 1)
-    y = winograd.forward(x, w, b, window)
+    y = winograd.forward(x, w, window, Epilogue(b))
     height, width = (-(-n // 2) for n in y.shape[2:])
     if width >= winograd.SMALLEST_MAP // 2:
         assert max(asked) * 8 <= len(x) * height * width * winograd._bytes_a_tile(w.shape, 8)
