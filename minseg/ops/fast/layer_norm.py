@@ -36,9 +36,9 @@ def layer_norm(
     G, K = x.shape
     ones = np.ones(K, x.dtype)
     w = ones if weight is None else weight.reshape(K)
-    shift = np.zeros((2, K), x.dtype)
-    finite = np.isfinite(w)
-    shift[0] = np.where(finite, -w, 0)  # (e r, 1) times this; an infinite w times e says nothing
+    finite = np.isfinite(w).all()
+    shift = np.zeros((2, K), x.dtype)  # to be multiplied by (e r, 1)
+    shift[0] = -w if finite else np.where(np.isfinite(w), -w, 0)  # infinity times e says nothing
     if bias is not None:
         shift[1] = bias.reshape(K)
     y = np.empty_like(x)
@@ -51,7 +51,7 @@ def layer_norm(
         d, out, mean = deviations[index], y[block], e[block]
         squares, var = _moments(d, ones, mean)
         # Not if e^2 > 4 var somewhere, or is no number; an infinite w needs the sign of x - mean.
-        if not (finite.all() and (squares <= 5 * var).all()):
+        if not (finite and (squares <= 5 * var).all()):
             d = deviations[index] = d - outer(mean, ones, out)
             _, var = _moments(d, ones, mean)
         r[block] = inverse_deviation(var, eps)
