@@ -165,11 +165,12 @@ def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
     y = fast.forward(pixels, index, weight).reshape(N, C, *grid.shape[1:-1])
 
     def backward(grad: Array) -> tuple[Array | None, Array | None]:
-        dx = d_grid = None
         grad = grad.reshape(N, C, outputs)
-        if input.requires_grad:
-            dx = fast.grad_input(grad, index, weight, places).reshape(x.shape)
-        if grid.requires_grad:
+
+        def of_input() -> Array:
+            return fast.grad_input(grad, index, weight, places).reshape(x.shape)
+
+        def of_grid() -> Array:
             values = fast.grad_weight(grad, pixels, index).swapaxes(0, 1)
             d_grid = np.empty(grid.shape, grid.dtype)
             for d in range(len(size)):
@@ -177,7 +178,17 @@ def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
                     v.ravel() * weight_of(axes, tap, d) for v, tap in zip(values, taps, strict=True)
                 ]
                 d_grid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
-        return dx, d_grid
+            return d_grid
+
+        if not input.requires_grad or not grid.requires_grad:
+            return (of_input(), None) if input.requires_grad else (None, of_grid())
+        parts, results = (of_input, of_grid), {}
+
+        def one_part(i: int) -> None:
+            results[i] = parts[i]()
+
+        parallel_for(one_part, 2)  # the input's keeps to one thread
+        return results[0], results[1]
 
     return record("grid_sample", y, (input, grid), backward)
 

@@ -39,12 +39,14 @@ def find_taps(
 def samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[int]]]:
     """For each combination of taps: the index into a flat image, and the axes' tap numbers."""
     outside = math.prod(size)
+    offsets = []  # of each axis' taps; a table is quicker than np.where, which stumbles at random
+    for d, axis in enumerate(axes):
+        table: Array = np.arange(size[d] + 1) * math.prod(size[d + 1 :])
+        table[size[d]] = outside
+        offsets.append(table.take(axis.index))
     for taps in product(*(range(len(axis.index)) for axis in axes)):
-        flat, beyond = np.zeros_like(axes[0].index[0]), False
-        for axis, t, length in zip(axes, taps, size, strict=True):
-            flat = flat * length + axis.index[t]
-            beyond = beyond | (axis.index[t] == length)
-        yield np.where(beyond, outside, flat), list(taps)
+        first, *others = (offset[t] for offset, t in zip(offsets, taps, strict=True))
+        yield np.minimum(sum(others, start=first), outside), list(taps)
 
 
 def weight_of(axes: list[Taps], taps: list[int], slope_of: int | None = None) -> Array:
@@ -69,17 +71,20 @@ def _taps(grid: Array, size: int, mode: str, padding_mode: str, align_corners: b
 
     first, number = (-1, 4) if mode == "bicubic" else (0, 2)
     step = np.arange(first, first + number, dtype=grid.dtype)[:, None]
-    tap = np.floor(place) + step
+    before = np.floor(place)
+    tap = before + step
     with np.errstate(invalid="ignore"):  # an infinite place: NaN, as in PyTorch
-        s = (place - np.floor(place)) - step
+        s = place - before
     if mode == "bicubic":
+        s = s - step
         weight, d_weight = cubic_kernel(abs(s)), _cubic_slope(abs(s)) * np.sign(s)
         index = _index(tap, size, padding_mode, align_corners)
     else:
-        weight = np.stack([1 - s[0], s[0]])
+        weight = np.stack([1 - s, s])
         d_weight = np.array([[-1], [1]], grid.dtype)
         index = _index(tap, size, "zeros", align_corners)
-    return Taps(index, weight.astype(grid.dtype), (d_weight * slope).astype(grid.dtype))
+    as_grid = {"dtype": grid.dtype, "copy": False}
+    return Taps(index, weight.astype(**as_grid), (d_weight * slope).astype(**as_grid))
 
 
 def _cubic_slope(s: Array, a: float = -0.75) -> Array:
@@ -111,6 +116,7 @@ def _inside(place: Array, size: int, padding_mode: str, align_corners: bool) -> 
 
 def _index(tap: Array, size: int, padding_mode: str, align_corners: bool) -> Array:
     """Whole places as indices; `size` for outside."""
-    tap, _ = _inside(tap, size, padding_mode, align_corners)
-    inside = (tap >= 0) & (tap < size)  # False for NaN
-    return np.where(inside, tap, size).astype(np.intp)
+    if padding_mode != "zeros":
+        tap, _ = _inside(tap, size, padding_mode, align_corners)
+    whole = np.fmin(np.fmax(tap, -1), size).astype(np.intp)  # -1 for NaN
+    return np.append(np.arange(size), [size, size]).take(whole)  # of -1, the last of them

@@ -10,6 +10,7 @@ The plain parts find the taps anew in each of the three, and read x one number a
 - the scatter of the input gradient, `np.add.at`, takes as long for a complex number as for a real
   one: two channels are added at once, as its real and its imaginary part. It goes on in the order
   of the outputs, in one thread (it does not release the interpreter's lock): the same each time.
+  Its calls of NumPy are few, so that another thread can see to the grid's gradient meanwhile.
 
 Shapes: x (N, C, places), index and weight (N, T, outputs) with index = places for outside, which
         reads 0 -> y (N, C, outputs)
@@ -72,24 +73,27 @@ def grad_weight(grad: Array, pixels: Array, index: Array) -> Array:
 
 def grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
     """The gradient of x (N, C, places); what would go outside is left out."""
-    N, C, outputs = grad.shape
+    (N, C, outputs), T = grad.shape, index.shape[1]
     dx = np.empty((N, C, places), grad.dtype)
     pairs = np.zeros((-(-C // 2), outputs, 2), grad.dtype)  # of channels; of one left over, and 0
     totals = np.empty((len(pairs), places, 2), grad.dtype)
     as_complex = np.result_type(grad.dtype, np.complex64)
+    output_of = np.tile(np.arange(outputs), T)
+    some = max(1, ELEMENTS_A_BLOCK // max(2 * len(output_of), 1))  # pairs at once
 
     for n in range(N):
         tap = index[n].reshape(-1)
         inside = np.flatnonzero(tap < places)
-        tap, output = tap[inside], inside % max(outputs, 1)
+        tap, output = tap[inside], output_of[inside]
         twice = np.repeat(weight[n].reshape(-1)[inside], 2)
         for lane in range(2):
             pairs[: len(grad[n, lane::2]), :, lane] = grad[n, lane::2]
         totals[...] = 0
-        for pair, total in zip(pairs.view(as_complex), totals.view(as_complex), strict=True):
-            share = pair[:, 0].take(output)
-            share.view(grad.dtype)[...] *= twice
-            np.add.at(total[:, 0], tap, share)
+        for first in range(0, len(pairs), some):
+            shares = pairs[first : first + some].view(as_complex)[..., 0].take(output, axis=1)
+            shares.view(grad.dtype)[...] *= twice
+            for total, share in zip(totals[first:].view(as_complex), shares, strict=False):
+                np.add.at(total[:, 0], tap, share)
         for lane in range(2):
             dx[n, lane::2] = totals[: len(dx[n, lane::2]), :, lane]
     return dx
