@@ -19,6 +19,7 @@ is a convolution by the kernel turned by 180 degrees.
 A thread goes through its planes a few at a time, in the same memory: that stays in its cache.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -27,11 +28,11 @@ from numpy.lib.stride_tricks import as_strided
 from minseg.array import Array
 from minseg.ops.columns import Window, overlap
 from minseg.ops.fast.channels_last import turned
+from minseg.ops.fast.dots import dots
 from minseg.ops.pool import as_planes, plane_blocks
 from minseg.parallel import parallel_for
 
 PART_BYTES = 2**19  # of the planes copied at once: of fewer, the calls of NumPy are too short
-DOTS = 500  # np.vecdot lets go of the interpreter's lock for more dot products than this only
 
 
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
@@ -74,13 +75,13 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 
     def one_block(index: int) -> None:
         columns = _Columns(planes, window)
-        pieces = min(DOTS // (columns.most * dw[0].size) + 1, outputs)
         plane, column, place = columns.copies.strides
         step = (plane, columns.step * place, column, place)
         shape = (columns.most, *window.kernel, outputs)
+        lines = math.prod(shape[:3])
         moved = as_strided(columns.copies, shape, step, writeable=False)
         for part, copies in columns.parts(blocks[index]):
-            dw[part] = _dots(moved[: len(copies)], grads[part], pieces)
+            dw[part] = dots(moved[: len(copies)], grads[part], lines)
 
     with np.errstate(over="ignore", invalid="ignore"):
         parallel_for(one_block, len(blocks))
@@ -110,12 +111,3 @@ class _Columns:
             for source, target in self.reads:
                 target[:count] = self.planes[part, :, source]
             yield part, self.copies[:count]
-
-
-def _dots(a: Array, b: Array, pieces: int) -> Array:
-    """np.vecdot, of lines in so many pieces each, and of what is left over."""
-    length = a.shape[-1] // pieces
-    first, rest = slice(0, pieces * length), slice(pieces * length, None)
-    cut = (each[..., first].reshape(*each.shape[:-1], pieces, length) for each in (a, b))
-    total = np.vecdot(*cut).sum(axis=-1)
-    return total + np.vecdot(a[..., rest], b[..., rest]) if a.shape[-1] % pieces else total

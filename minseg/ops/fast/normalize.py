@@ -8,12 +8,16 @@ has. x is seen as rows (B, R, L), with R = G K:
   written out along it, and meets all rows of an image as one (_along); and the sums of all rows are
   one product of BLAS's (_sums);
 - a ReLU takes its turn while the block is in the cache, forwards and backwards. Neither gradient
-  needs the norm's own result, which is never written down: y is ReLU's.
+  needs the norm's own result, which is never written down: y is ReLU's;
+- mean(x^2) - mean(x)^2 is the variance, but for digits that a large mean takes. A mean within two
+  deviations takes two bits, and x is used as it is. Only for a block with others, d = x - mean is
+  computed; as x's precision does not hold all of a large mean, d has a mean, too, called offset.
 """
 
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.fast.dots import dots
 from minseg.ops.normalization import for_each_block, inverse_deviation, two_parts
 from minseg.parallel import UFUNC_BUFFER
 
@@ -31,24 +35,31 @@ def normalize(
     y, mean, var, m = np.empty(x.shape, x.dtype), np.empty(G), np.empty(G), B * K * L
     all_rows, results = (a.reshape(B, G * K, L) for a in (x, y))
 
+    def moments(d: Array) -> tuple[Array, Array]:
+        average = _of_groups(_sums(d), K) / m
+        return average, _of_groups(_totals(dots(d, d)), K) / m - average * average
+
     def one_block(groups: slice) -> None:
         block = slice(groups.start * K, groups.stop * K)
-        rows, d = all_rows[:, block], results[:, block]  # d = x - mean, in the place of y
-        near = (_of_groups(_sums(rows), K) / m).astype(x.dtype)
-        np.subtract(rows, _along(near, d), out=d)
-        rest = _of_groups(_sums(d), K) / m  # of the mean: x's precision does not hold all of it
-        mean[groups] = near + rest
-        var[groups] = _of_groups(_totals(np.vecdot(d, d)), K) / m - rest * rest
+        rows, out = all_rows[:, block], results[:, block]
+        with np.errstate(over="ignore", invalid="ignore"):  # those of x - mean may be finite
+            offset, var[groups] = moments(rows)
+        mean[groups] = offset
+        if not _is_small(offset, var[groups]):
+            near = offset.astype(x.dtype)
+            rows = np.subtract(rows, _along(near, out), out=out)
+            offset, var[groups] = moments(rows)
+            mean[groups] = near + offset
         scale = inverse_deviation(var[groups], eps).repeat(K)
         if weight is not None:
             scale *= weight[groups].reshape(-1)
-        shift = -rest.repeat(K) * scale
+        shift = -offset.repeat(K) * scale
         if bias is not None:
             shift += bias[groups].reshape(-1)
-        d *= _along(scale, d)
-        d += _along(shift, d)
-        if relu:  # with zeros as many as a row has, or an image: a single one is not SIMD
-            np.maximum(d, np.zeros(d.shape[1:] if L <= SHORT else L, d.dtype), out=d)
+        np.multiply(rows, _along(scale, out), out=out)
+        out += _along(shift, out)
+        if relu:
+            np.clip(out, 0, np.inf, out=out)
 
     for_each_block(one_block, x)
     return y, (mean, var)
@@ -76,23 +87,31 @@ def normalize_grad(
         block = slice(groups.start * K, groups.stop * K)
         g, out = upstream[:, block], results[:, block]
         if after is not None:
-            g = np.multiply(g, after[:, block] != 0, out=out)  # a NaN is not 0: it shows
-        d = all_rows[:, block] - _along(near[groups], out)  # xhat = (d - offset) inverse
-        inverse, offset = r[groups].repeat(K), rest[groups].repeat(K)
-        to_bias = _sums(g)
-        to_weight = (_totals(np.vecdot(g, d)) - offset * to_bias) * inverse
+            np.not_equal(after[:, block], 0, out=out)  # a NaN is not 0: it shows
+            out *= g
+            g = out
+        d, offset, inverse = all_rows[:, block], mean[groups], r[groups].repeat(K)
+        if not _is_small(offset, var[groups]):
+            d, offset = d - _along(near[groups], out), rest[groups]
+        to_bias = _sums(g)  # xhat = (d - offset) inverse
+        to_weight = (_totals(dots(g, d)) - offset.repeat(K) * to_bias) * inverse
         db[groups], dw[groups] = to_bias.reshape(-1, K), to_weight.reshape(-1, K)
         # dx = g' - mean(g') - xhat mean(g' xhat), with g' = g w r: its sums over (B, L) are there
         scale = inverse if weight is None else inverse * weight[groups].reshape(-1)
         slope = _of_groups(scale * to_weight, K) / m * r[groups]
         average = _of_groups(scale * to_bias, K) / m
         np.multiply(g, _along(scale, out), out=out)
-        d *= _along(-slope, out)
-        d += _along(slope * rest[groups] - average, out)
-        out += d
+        through_moments = d * _along(-slope, out)
+        through_moments += _along(slope * offset - average, out)
+        out += through_moments
 
     for_each_block(one_block, x)
     return dx, dw, db
+
+
+def _is_small(mean: Array, var: Array) -> bool:
+    """Are all means within two deviations? Not one that is no number, or whose square is none."""
+    return bool((mean * mean <= 4 * var).all() and np.isfinite(var).all())
 
 
 def _sums(rows: Array) -> Array:
