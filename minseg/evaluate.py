@@ -1,6 +1,5 @@
 """Scoring a network on a data set: one confusion matrix over all pixels of all images."""
 
-import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ def forward(model: Any, images: np.ndarray, size: tuple[int, ...]) -> Tensor:
 def output_size(model: Any, height: int, width: int) -> tuple[int, int]:
     """The size of the logits for an image: the same, unless the network says otherwise.
 
-    Raises ValueError for an image that is too small for a network of "valid" convolutions.
+    Raises ValueError for a size that a network of "valid" convolutions does not allow.
     """
     if not hasattr(model, "output_size"):
         return height, width
@@ -130,15 +129,8 @@ def output_size(model: Any, height: int, width: int) -> tuple[int, int]:
 def lost_frame(model: Any, height: int, width: int) -> tuple[int, int]:
     """How many rows and columns of an image the logits lack on each side.
 
-    Raises ValueError for a size at which a pooling rounds up.
+    Raises ValueError for a size that a network of "valid" convolutions does not allow.
     """
-    for side in (height, width):
-        if _rounds_up(model, side):
-            fits = next(larger for larger in itertools.count(side) if not _rounds_up(model, larger))
-            raise ValueError(
-                f"crop: {side} pixels a side: a pooling of this network would round up, and lay "
-                f"skips apart from what they meet; {fits} fit"
-            )
     rows, columns = output_size(model, height, width)
     return (height - rows) // 2, (width - columns) // 2
 
@@ -148,21 +140,12 @@ def _margin(model: Any, side: int) -> tuple[int, int]:
     for total in range(side, 4 * side + 2000):
         try:
             covered = output_size(model, total, total)[0]
-        except ValueError:  # too small for this network
+        except ValueError:  # not a size for this network
             continue
-        if covered >= side and not _rounds_up(model, total):
+        if covered >= side:
             before = (total - side) // 2
             return before, total - side - before
     raise ValueError(f"no frame makes the network's output cover {side} pixels")
-
-
-def _rounds_up(model: Any, side: int) -> bool:
-    """Whether a network of "valid" convolutions has a pooling that rounds up at this size.
-
-    What comes back from there lies pixels apart from the skip that it meets. Of the sizes with one
-    output, only the largest is without.
-    """
-    return output_size(model, side, side) == output_size(model, side + 1, side + 1)
 
 
 def _refine(probabilities: np.ndarray, sample: Sample) -> np.ndarray:

@@ -255,7 +255,7 @@ def test_a_valid_network_learns_from_the_border_as_well(tmp_path):
 def test_a_crop_at_which_a_pooling_rounds_up_is_refused(tmp_path):
     options = {"width": 3, "depth": 2, "padding": "valid"}  # 46 - 4 = 42, 21 - 4 = 17: odd
     how = {**SMALL, "size": (64, 64), "crop": (48, 46)}
-    with pytest.raises(ValueError, match=r"crop: 46 pixels .* 48 fit"):
+    with pytest.raises(ValueError, match=r"crop of 48x46 pixels: .* fits is 48x48"):
         Trainer(configure("unet", "shapes", options, **how), tmp_path)
 
 

@@ -67,10 +67,11 @@ class UNet(nn.Module):
 
     Sizes that do not halve: pooling rounds up, so that a single pixel is enough, and upsampling
     then gives a row or column more than the skip has; it is cut off. With "valid", the skip is the
-    larger one, and its centre is taken (figure 1, "copy and crop").
+    larger one, and its centre is taken (figure 1, "copy and crop"); no pooling may round there, or
+    what comes back lies pixels apart from the skip that it meets.
 
     Raises ValueError for an unknown padding or norm, a width or depth below 1 or too large for this
-    machine, and for an image too small for "valid".
+    machine, and for an image of a size that "valid" does not allow.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.output_size(*x.shape[2:])  # raises for an image that is too small
+        self.output_size(*x.shape[2:])  # raises for a size that "valid" does not allow
 
         skips: list[Tensor] = []
         bottom = len(self.contract) - 1
@@ -124,27 +125,29 @@ class UNet(nn.Module):
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the logits for an image of this size.
 
-        Raises ValueError for an image that is too small for "valid" convolutions.
+        Raises ValueError for a size that is too small for "valid" convolutions, or at which a
+        pooling would round; it names the next one that fits.
         """
         if self.padding == "same":
             return height, width
+        # From a level to the next, s pixels a side become (s - 4) / 2: s + 4 is halved, and must
+        # leave no rest. A pixel of level l is 2^l of the image's; convolutions take off 4 of each
+        # level's on the way down, 4 on the way up: 4 (2^(depth + 1) - 1) + 4 (2^depth - 1) in all.
+        depth = len(self.up)
+        step, lost = 2**depth, 12 * 2**depth - 8
 
-        def one(size: int) -> int:
-            levels = len(self.up)
-            for _ in range(levels):
-                size = -((size - 4) // -2)  # two 3x3 convolutions, pooling
-            size -= 4
-            for _ in range(levels):
-                size = 2 * size - 4
-            return size
+        def next_that_fits(size: int) -> int:
+            size = max(size, lost + 1)
+            return size + -(size + 4) % step
 
-        if min(one(height), one(width)) < 1:
-            least = next(size for size in range(5, 10**6) if one(size) > 0)
+        fits = next_that_fits(height), next_that_fits(width)
+        if (height, width) != fits:
             raise ValueError(
-                f'UNet: an image of {height}x{width} pixels is too small: padding "valid" with '
-                f'depth {len(self.up)} needs at least {least} a side; or use padding "same"'
+                f'UNet: an image or crop of {height}x{width} pixels: for padding "valid" with '
+                f"depth {depth} it is too small, or a pooling would round and lay skips apart from "
+                f"what they meet; the next size that fits is {fits[0]}x{fits[1]}"
             )
-        return one(height), one(width)
+        return height - lost, width - lost
 
 
 def join(upsampled: Tensor, skip: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ def test_the_paper_s_network():
     assert network.output_size(572, 572) == (388, 388)  # figure 1
 
 
-@pytest.mark.parametrize(("height", "width"), [(572, 204), (173, 205), (190, 221)])
+@pytest.mark.parametrize(("height", "width"), [(572, 204), (188, 220)])
 def test_valid_convolutions_give_the_size_that_is_announced(height, width):
     network = UNet(2, in_channels=1, width=1, padding="valid").eval()
     with no_grad():
@@ -50,10 +50,36 @@ def test_the_memory_asked_for_is_that_of_the_weights():
     np.testing.assert_allclose(made, 18 * (8 * 2**5) ** 2, rtol=1e-3)
 
 
-def test_an_image_too_small_for_valid_convolutions():
+def valid_size(size: int, depth: int) -> int | None:
+    """Figure 1 step by step; None where a pooling would round, or nothing is left."""
+    for _ in range(depth):
+        size -= 4
+        if size < 2 or size % 2:
+            return None
+        size //= 2
+    for _ in range(depth):
+        size = 2 * (size - 4)
+    return size - 4 if size > 4 else None
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_sizes_at_which_a_pooling_would_round_are_refused(depth):
+    network = UNet(2, in_channels=1, width=1, depth=depth, padding="valid")
+    for side in range(1, 300):
+        expected = valid_size(side, depth)
+        if expected is not None:
+            assert network.output_size(side, side) == (expected, expected)
+            continue
+        fits = next(larger for larger in range(side, 400) if valid_size(larger, depth))
+        with pytest.raises(ValueError, match=f"{side}x{side} pixels.* fits is {fits}x{fits}$"):
+            network.output_size(side, side)
+
+
+@pytest.mark.parametrize("size", [(172, 300), (173, 293), (188, 286)])
+def test_a_call_names_the_next_size_that_fits(size):
     network = UNet(2, in_channels=1, width=1, padding="valid")
-    with pytest.raises(ValueError, match=r"image of 172x300 pixels is too small: .* at least 173"):
-        network(Tensor(np.zeros((1, 1, 172, 300), np.float32)))
+    with pytest.raises(ValueError, match=r"the next size that fits is 188x300"):
+        network(Tensor(np.zeros((1, 1, *size), np.float32)))
 
 
 def test_a_logit_of_valid_convolutions_sees_no_padding():
