@@ -19,6 +19,7 @@ from minseg.backbones.initial import he
 from minseg.tensor import Tensor
 
 EPS = 1e-3
+DEPTHS = range(17, 320, 3)  # up to 100 blocks in the middle flow
 
 
 class ConvBN(nn.Module):
@@ -114,10 +115,10 @@ class Xception(nn.Module):
         self, depth: int = 65, in_channels: int = 3, width: int = 64, output_stride: int = 32
     ) -> None:
         super().__init__()
-        if depth < 17 or (depth - 17) % 3:
+        if depth not in DEPTHS:
             raise ValueError(
                 f"Xception: depth is {depth!r}, needs 17 and 3 for each block of the middle flow: "
-                "65 in the paper, 41, 20"
+                f"65 in the paper, 41, 20; {DEPTHS[-1]} at most"
             )
         if output_stride not in (8, 16, 32):
             raise ValueError(f"Xception: output_stride is {output_stride!r}, needs 8, 16 or 32")

@@ -21,6 +21,7 @@ from minseg.backbones.initial import he
 from minseg.tensor import Tensor, cat
 
 KERNELS = (4, 5, 4, 4)  # of N4: side 95 -> 92 -> 46 -> 42 -> 21 -> 18 -> 9 -> 6 -> 3
+MOST_LAYERS = 1000  # of PlainCNN: a logit then sees 2001 pixels a side
 
 
 class PatchClassifier(nn.Module):
@@ -116,7 +117,7 @@ class PlainCNN(nn.Module):
         norm: None, or "batch": batch norm after each convolution.
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W.
-    Raises ValueError for a width or depth below 1, or an unknown norm.
+    Raises ValueError for a width below 1, a depth that is not 1 to 1000, or an unknown norm.
     """
 
     def __init__(
@@ -128,8 +129,11 @@ class PlainCNN(nn.Module):
         norm: str | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or depth < 1:
-            raise ValueError(f"PlainCNN: width {width}, depth {depth}: both need at least 1")
+        if width < 1 or not 1 <= depth <= MOST_LAYERS:
+            raise ValueError(
+                f"PlainCNN: width {width}, depth {depth}: needs a width of at least 1 and a depth "
+                f"of 1 to {MOST_LAYERS}"
+            )
         if norm not in (None, "batch"):
             raise ValueError(f'PlainCNN: norm is {norm!r}, needs None or "batch"')
         layers: list[nn.Module] = []

@@ -69,6 +69,7 @@ def test_figure_2(model):
     ("options", "message"),
     [
         ({"depth": 64}, "Xception: depth is 64, needs 17 and 3 for each block"),
+        ({"depth": 3_000_017}, "Xception: depth is 3000017, needs .* 20; 317 at most"),
         ({"output_stride": 4}, "Xception: output_stride is 4, needs 8, 16 or 32"),
         ({"width": 0}, "Xception: width is 0, needs at least 1"),
     ],

@@ -78,3 +78,9 @@ def test_the_plain_cnn_sees_one_pixel_further_a_layer(depth):
     rows, columns = (x.grad.data[0, 0] != 0).nonzero()
     for places in (rows, columns):
         assert (places.min(), places.max()) == (7 - depth, 7 + depth)
+
+
+@pytest.mark.parametrize("depth", [0, 1001, 10**6])
+def test_a_depth_that_no_image_asks_for_is_refused_at_once(depth):
+    with pytest.raises(ValueError, match=f"PlainCNN: width 2, depth {depth}: .* of 1 to 1000$"):
+        PlainCNN(2, width=2, depth=depth)
