@@ -89,7 +89,7 @@ def predict(
 
 
 def models() -> int:
-    """List the networks, with the options that `train` passes on."""
+    """List the networks."""
     from minseg.models import list_models
 
     table = Table("network", "what it is", box=None, pad_edge=False)

@@ -57,6 +57,13 @@ def test_any_image_size_gives_logits_of_that_size(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_list_says_where_the_logits_are(name):
+    with no_grad():
+        output = small(name).eval()(image(1, 3, 8, 8))
+    assert ('logits: model(x)["out"]' in list_models()[name]) == isinstance(output, dict)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_other_channels_and_an_empty_batch(name):
     network = small(name, in_channels=5).eval()
     with no_grad():
