@@ -2,7 +2,7 @@
 
 NumPy threads its matrix products only; copies, sums and comparisons run on one core. Most of them
 release the interpreter's lock, so an op that cuts its work into independent blocks can run these in
-plain threads.
+plain threads: `parallel_for` waits for them all; `later` lets one compute what is not wanted yet.
 
 BLAS's own threads would be in the way of ours. OpenBLAS's stay awake for 25 ms after each product,
 waiting for another, and take turns with ours on the cores meanwhile: a third of a U-Net's training

@@ -90,8 +90,8 @@ def backward(root: N, gradient: Array, retain_graph: bool = False) -> Iterator[t
         _pass_on(node, found, gradients)
         if not retain_graph:
             node._parents, node._backward = (), None
-    for node, waiting in reversed(late):  # those that have been begun will be there the soonest
-        yield node, waiting()
+    for node, gradient_of in reversed(late):  # who computes them meanwhile goes the other way
+        yield node, gradient_of()
 
 
 def topological_order(root: N) -> list[N]:
