@@ -18,14 +18,13 @@ from matplotlib.patches import Rectangle
 
 from minseg import Tensor, viz
 from minseg.data import Street
-from minseg.emulator.compiler import compiler
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import launch
 from minseg.lesson import AMBER, BLUE, GREEN, ORANGE, SKY, start
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## The index, by hand

@@ -13,7 +13,6 @@ import numpy as np
 
 from minseg import Tensor
 from minseg.data import Street
-from minseg.emulator.compiler import compiler
 from minseg.emulator.profile import Access, Profile, profile
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import launch
@@ -21,7 +20,7 @@ from minseg.lesson import BLUE, ORANGE, start
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## Addresses, by hand

@@ -16,14 +16,13 @@ from matplotlib.patches import Rectangle
 
 from minseg import Tensor
 from minseg.data import Street
-from minseg.emulator.compiler import compiler
 from minseg.emulator.profile import profile
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import launch
 from minseg.lesson import BLUE, ORANGE, start
 
 lesson = start()
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## The detour, by hand

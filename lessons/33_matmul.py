@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 
 import minseg
 from minseg import Tensor
-from minseg.emulator.compiler import compiler
 from minseg.emulator.profile import Profile, profile
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch, load
@@ -23,7 +22,7 @@ from minseg.tensor import record
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## Shapes and reads, by hand

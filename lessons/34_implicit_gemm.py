@@ -17,7 +17,6 @@ from matplotlib.patches import Rectangle
 import minseg
 import minseg.functional as F
 from minseg import Tensor
-from minseg.emulator.compiler import compiler
 from minseg.emulator.profile import Profile, profile
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch
@@ -26,7 +25,7 @@ from minseg.tensor import record
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## The index, by hand

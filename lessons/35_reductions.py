@@ -15,7 +15,6 @@ import numpy as np
 import minseg
 import minseg.functional as F
 from minseg import Tensor
-from minseg.emulator.compiler import compiler
 from minseg.emulator.profile import profile
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import launch
@@ -24,7 +23,7 @@ from minseg.tensor import record
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## A tree, by hand

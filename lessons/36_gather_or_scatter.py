@@ -15,7 +15,6 @@ import minseg.functional as F
 from minseg import Tensor, kernels, nn
 from minseg.data import Shapes
 from minseg.emulator import instrumented
-from minseg.emulator.compiler import compiler
 from minseg.emulator.profile import profile
 from minseg.emulator.sanitize import sanitize
 from minseg.lesson import BLUE, ORANGE, start
@@ -23,7 +22,7 @@ from minseg.tensor import record
 
 lesson = start()
 rng, chance = np.random.default_rng(lesson.seed), np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## Rows and columns, by hand

@@ -15,14 +15,13 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, models
 from minseg.data import Street
-from minseg.emulator.compiler import compiler
 from minseg.kernels import kernels_folder, launch
 from minseg.lesson import BLUE, GREEN, ORANGE, PINK, start
 from minseg.tensor import record
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## Four formats, by hand

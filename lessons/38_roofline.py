@@ -14,13 +14,12 @@ import numpy as np
 
 from minseg import Tensor, models, nn, no_grad
 from minseg.compare.floors import best, measure, on_cpu
-from minseg.emulator.compiler import compiler
 from minseg.emulator.profile import profile
 from minseg.lesson import AMBER, BLUE, GREEN, ORANGE, SKY, start
 
 lesson = start()
 rng = np.random.default_rng(lesson.seed)
-print("compiled by", *compiler())  # says what to install if there is none
+print("compiled by", *lesson.compiler())  # says what to install if there is none
 
 # %% [markdown]
 # ## Operations and bytes, by hand

@@ -5,6 +5,7 @@ steps = 20 if lesson.fast else 300
 lesson.fit(model, images, masks, steps)  # trains; lesson.predict(model, images) gives labels
 figure = lesson.figure(9, 4)             # inches
 lesson.save(figure, "02_convolution")    # out/02_convolution.png; shown, too, in a notebook
+lesson.compiler()                        # for lessons about kernels: what compiles them, or the end
 result = lesson.study("crf")             # what a recorded study found; lesson.dots draws its seeds
 """
 
@@ -101,6 +102,18 @@ class Lesson:
         with no_grad():
             scores = [model(Tensor(batch).to(self.device)).numpy() for batch in batches]
         return np.concatenate([part.argmax(axis=1) for part in scores])
+
+    def compiler(self) -> tuple[str, ...]:
+        """The command that compiles kernels for the CPU.
+
+        Where there is none, the lesson ends here, with what to install and exit code 1.
+        """
+        from minseg.emulator.compiler import compiler
+
+        try:
+            return compiler()
+        except RuntimeError as error:
+            sys.exit(f"minseg: error: {error}")
 
     def study(self, name: str) -> "Result":
         """The recorded result of a study, printed: means and spreads over its seeds, the verdicts.

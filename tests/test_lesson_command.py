@@ -8,6 +8,7 @@ import pytest
 
 from minseg import lessons
 from minseg.cli import main
+from minseg.emulator.compiler import compiler
 
 SCRIPT = """\
 # %% [markdown]
@@ -120,6 +121,19 @@ def test_an_exit_is_the_lessons_own(shelf: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["lesson", "run", "7"])
     assert stop.value.code == 3
+
+
+@pytest.mark.parametrize("number", range(30, 39))
+def test_a_lesson_about_kernels_ends_where_no_compiler_is(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what is missing, as the command's other errors say it, and no traceback."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiler.cache_clear()
+    with pytest.raises(SystemExit) as stop:
+        main(["lesson", "run", str(number), "--fast"])
+    assert stop.value.code == "minseg: error: CXX=no-such-compiler: no such compiler"
+    assert capsys.readouterr() == ("", "")
 
 
 def test_export_is_a_notebook_that_runs(
