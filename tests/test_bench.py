@@ -16,6 +16,7 @@ from minseg.bench.cases import OPS, LabelCase, ModelCase
 from minseg.bench.explain import convolutions, table
 from minseg.bench.run import Engine, Timing, machine
 from minseg.cli import main
+from minseg.ops.fast import channels_last, patch_rows
 
 TIMING = Timing(
     "conv2d 3x3",
@@ -118,6 +119,22 @@ def test_explain_counts_the_multiply_adds():
     assert "im2col" in calls[0].algorithm
     assert calls[-1].algorithm.startswith("the pixels as they lie")
     assert "GFLOP/s" in printed(table(case, calls))
+
+
+def test_explain_knows_maps_whose_channels_lie_side_by_side(monkeypatch):
+    """Those of a SegFormer: all but the image, and the head's, which were upsampled."""
+    taken = []
+
+    def noted(forward):
+        return lambda x, *rest: taken.append(x.shape) or forward(x, *rest)
+
+    for way in (patch_rows, channels_last):
+        monkeypatch.setattr(way, "forward", noted(way.forward))
+    calls = convolutions(ModelCase("segformer_b0", 1, 64, 96))
+    words = ("patches as rows", "depthwise: channels side by side")
+    said = [call.x_shape for call in calls if call.algorithm.startswith(words)]
+    assert taken == 2 * said  # once to warm up
+    assert said == [call.x_shape for call in calls[1:-2]]
 
 
 def test_the_machine_is_named():

@@ -44,7 +44,7 @@ def convolutions(case: ModelCase) -> list[Call]:
         y = plain["forward"](x, w, b, *how)
         seconds = time.perf_counter() - start
         window = Window(w.shape[2:], stride, padding, dilation)
-        algorithm = explain(x.shape, w.shape, window, groups)
+        algorithm = explain(x, w.shape, window, groups)
         calls.append(Call(x.shape, w.shape, algorithm, seconds, y.size * w[0].size))
         return y
 

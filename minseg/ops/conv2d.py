@@ -149,16 +149,21 @@ def _grad_weight_numpy(
     return im2col.grad_weight(grad, x, w_shape, window, groups)
 
 
-def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, groups: int) -> str:
-    """How the forward pass goes about a convolution of float32 on NumPy, in a few words."""
-    _, how = within_reach(how, *x_shape[2:])
+def explain(x: Array, w_shape: tuple[int, ...], how: Window, groups: int) -> str:
+    """How the forward pass goes about a convolution of float32 on NumPy, in a few words.
+
+    How x lies in memory has a say, too.
+    """
+    _, how = within_reach(how, *x.shape[2:])
     w_shape = (*w_shape[:2], *how.kernel)
     if is_depthwise(w_shape, groups):
-        return depthwise.explain(x_shape, how)
+        return depthwise.explain(x, how)
     for way in (winograd, shifted):
-        if way.fits(x_shape, w_shape, how, groups):
-            return way.explain(x_shape, w_shape, how)
-    return im2col.explain(x_shape, w_shape, how, groups)
+        if way.fits(x.shape, w_shape, how, groups):
+            return way.explain(x.shape, w_shape, how)
+    if patch_rows.fits(x, w_shape, how.output_size(*x.shape[2:])[1], groups):
+        return patch_rows.explain(x, how)
+    return im2col.explain(x.shape, w_shape, how, groups)
 
 
 def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:

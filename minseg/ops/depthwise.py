@@ -197,10 +197,10 @@ def grad_weight_numpy(
     return dw.reshape(x.shape[0], *w_shape).sum(axis=0)
 
 
-def explain(x_shape: tuple[int, ...], how: Window) -> str:
+def explain(x: Array, how: Window) -> str:
+    if channels_last.fits(x, how):
+        return "depthwise: channels side by side, one einsum of all taps"
     if channels_last.turns(how):
-        if channels_last.has_short_rows(x_shape):
-            return "depthwise: channels side by side, one einsum of all taps"
         return "depthwise: a copy for each column of the kernel, products of small matrices"
     return "depthwise: a multiply-add of whole maps for each kernel element"
 

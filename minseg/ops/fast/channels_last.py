@@ -32,12 +32,7 @@ MULTIPLICATIONS = 2**19  # of a block, about: less is not worth a second thread
 
 def fits(x: Array, window: Window) -> bool:
     """Is this the quicker way: for what lies so already, or where rows are short?"""
-    return turns(window) and (has_short_rows(x.shape) or _side_by_side(x))
-
-
-def has_short_rows(maps: tuple[int, ...]) -> bool:
-    """Of maps (N, C, H, W)."""
-    return maps[3] < SHORT and maps[1] >= 2 * maps[3]
+    return turns(window) and (_has_short_rows(x) or _side_by_side(x))
 
 
 def turns(window: Window) -> bool:
@@ -114,6 +109,10 @@ def _for_images(body: Callable[[slice], None], images: int, multiplications: int
     """Call body(slice of images) for all images, each of so many multiplications."""
     step = max(1, -(-MULTIPLICATIONS // max(multiplications, 1)))
     parallel_for(lambda i: body(slice(i * step, (i + 1) * step)), -(-images // step))
+
+
+def _has_short_rows(x: Array) -> bool:
+    return x.shape[3] < SHORT and x.shape[1] >= 2 * x.shape[3]
 
 
 def _side_by_side(x: Array) -> bool:

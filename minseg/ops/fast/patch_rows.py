@@ -41,6 +41,14 @@ def fits(maps: Array, w_shape: tuple[int, ...], width: int, groups: int) -> bool
     return groups == 1 and side_by_side and row_bytes <= workspace_of_a_thread()
 
 
+def explain(x: Array, window: Window) -> str:
+    patches = _patches(_padded(x, window), window, window.output_size(*x.shape[2:]))
+    blocks = _blocks(patches)
+    block = patches[blocks[0]]
+    rows = math.prod(block.shape[:3])
+    return f"patches as rows, {len(blocks)} blocks of {rows} patches, {block.nbytes >> 10} KiB"
+
+
 def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:
     """conv2d's forward, for groups = 1."""
     patches = _patches(_padded(x, window), window, window.output_size(*x.shape[2:]))
