@@ -209,9 +209,9 @@ def within_reach(window: Window, height: int, width: int) -> tuple[tuple[slice, 
     )  # fmt: skip
     kernel = rows.stop - rows.start, cols.stop - cols.start
     inner = Window(kernel, window.stride, (top, left), window.dilation)
-    if inner.output_size(height, width) == outputs:
+    if min(top, left) >= 0 and inner.output_size(height, width) == outputs:
         return (rows, cols), inner
-    return (slice(None), slice(None)), window  # it would need more padding on one side
+    return (slice(None), slice(None)), window  # it would need a negative padding, or two
 
 
 def _taps_within_reach(

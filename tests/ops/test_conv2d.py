@@ -34,7 +34,25 @@ CASES = [
     ((2, 4, 5, 6), (4, 1, 3, 3), 1, 6, 6, 4),
     ((1, 2, 3, 3), (2, 2, 4, 5), (2, 1), (5, 8), (3, 4), 1),
     ((1, 2, 4, 4), (2, 2, 2, 3), 1, (5, 4), (5, 4), 1),  # only above: it has more padding there
+    # Without the first of them there would be less than no padding
+    ((2, 4, 6, 5), (3, 4, 3, 3), 1, 1, (2, 3), 1),
+    ((2, 4, 9, 5), (3, 4, 3, 3), 2, 1, (2, 3), 1),
+    ((2, 3, 6, 5), (3, 1, 3, 3), 1, 1, (2, 3), 3),
+    ((1, 3, 9, 14), (3, 1, 5, 5), 1, (2, 0), (3, 1), 3),
 ]
+
+
+def pixel_by_pixel(maps):
+    """The same, its channels side by side in memory."""
+    return np.ascontiguousarray(maps.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def backwards(maps):
+    """The same, from its last channel to its first in memory."""
+    return maps[:, ::-1].copy()[:, ::-1]
+
+
+LAYOUTS = [np.ascontiguousarray, pixel_by_pixel, np.asfortranarray, backwards]
 
 
 def case_arguments(case, dtype=np.float64, seed=0):
@@ -48,11 +66,12 @@ def case_arguments(case, dtype=np.float64, seed=0):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", CASES)
-def test_forward_equals_the_definition(case, dtype):
+def test_forward_equals_the_definition(case, layout, dtype):
     x, w, b, *how = case_arguments(case, dtype)
     expected = op.definition(*(a.astype(np.float64) for a in (x, w, b)), *how)
-    got = F.conv2d(Tensor(x), Tensor(w), Tensor(b), *how)
+    got = F.conv2d(Tensor(layout(x)), Tensor(layout(w)), Tensor(b), *how)
     assert_agree(got.data, expected, dtype, length=w[0].size + 1)
 
 
@@ -91,14 +110,20 @@ def test_gradients(case):
     assert gradcheck(lambda x, w, b: F.conv2d(x, w, b, *how), inputs)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", [c for c in CASES if c[0][0]])
-def test_gradients_are_adjoint_to_the_forward(case):
+def test_gradients_are_adjoint_to_the_forward(case, layout):
     x, w, _, *how = case_arguments(case)
+    x, w = layout(x), layout(w)
     assert_adjoint(
-        lambda x: op.forward(x, w, None, *how), lambda g: op.grad_input(g, w, x.shape, *how), x
+        lambda x: op.forward(x, w, None, *how),
+        lambda g: op.grad_input(layout(g), w, x.shape, *how),
+        x,
     )
     assert_adjoint(
-        lambda w: op.forward(x, w, None, *how), lambda g: op.grad_weight(g, x, w.shape, *how), w
+        lambda w: op.forward(x, w, None, *how),
+        lambda g: op.grad_weight(layout(g), x, w.shape, *how),
+        w,
     )
 
 
