@@ -95,6 +95,15 @@ def test_gradients_at_the_kinks_are_pytorch_s():
     assert slopes("hardswish", [-3, 3]) == [0, 1]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("slope", [0, 0.01, 1, 3.3, 1e8, -0.3, -1e8])
+def test_leaky_relu_has_just_its_two_slopes(slope, dtype):
+    x = Tensor(np.array([-2, 0, 3, np.nan, np.inf, -np.inf], dtype), requires_grad=True)
+    F.leaky_relu(x, slope).backward(np.full(6, 5, dtype))
+    left, right = dtype(slope) * dtype(5), dtype(5)
+    np.testing.assert_array_equal(x.grad.data, [left, left, right, left, right, left])
+
+
 @pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
 def test_a_nan_stays_a_nan(name, arguments, kinks):
     assert np.isnan(getattr(F, name)(Tensor(np.array([np.nan])), *arguments).data).all()

@@ -55,8 +55,7 @@ def leaky_relu_grad(out: Array, grad: Array, x: Array, negative_slope: float) ->
     if 0 <= negative_slope <= 1:
         np.clip(out, negative_slope, 1, out=out)
     else:
-        out *= 1 - negative_slope
-        out += negative_slope
+        out += (1 - out) * negative_slope
     out *= grad
 
 
