@@ -50,8 +50,9 @@ def layer_norm(
         block = blocks[index]
         d, out, mean = deviations[index], y[block], e[block]
         squares, var = _moments(d, ones, mean)
-        # Not if e^2 > 4 var somewhere, or is no number; an infinite w needs the sign of x - mean.
-        if not (finite and (squares <= 5 * var).all()):
+        # Not if e^2 >= 4 var somewhere, or is no number, nor if a sum of squares is infinite; an
+        # infinite w needs the sign of x - mean.
+        if not (finite and (squares / 5 < var).all()):
             d = deviations[index] = d - outer(mean, ones, out)
             _, var = _moments(d, ones, mean)
         r[block] = inverse_deviation(var, eps)

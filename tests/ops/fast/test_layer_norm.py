@@ -78,6 +78,16 @@ def test_squares_that_overflow_are_not_those_of_the_deviations():
     assert_agree(y, expected, np.float32, length=40)
 
 
+@pytest.mark.parametrize(("mean", "deviation"), [(1e19, 1e15), (2e18, 1e18)])
+def test_sums_of_squares_that_overflow_are_not_those_of_the_deviations(mean, deviation):
+    """A float32 holds squares of 1e38 or 5e36, but not the sum of 64; it does the deviations'."""
+    x = (mean + deviation * np.random.default_rng(0).standard_normal((3, 64))).astype(np.float32)
+    y = layer_norm(x, None, None, EPS)[0]
+    exact = x.astype(np.float64)
+    expected = (exact - exact.mean(axis=1, keepdims=True)) / exact.std(axis=1, keepdims=True)
+    assert_agree(y, expected, np.float32, length=64)
+
+
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
     rng = np.random.default_rng(0)
     x, grad = rng.standard_normal((2, 9600, 64), np.float32)
