@@ -90,8 +90,10 @@ def backward(root: N, gradient: Array, retain_graph: bool = False) -> Iterator[t
         _pass_on(node, found, gradients)
         if not retain_graph:
             node._parents, node._backward = (), None
-    for node, gradient_of in reversed(late):  # who computes them meanwhile goes the other way
-        yield node, gradient_of()
+    while late:  # from the last: who computes them meanwhile goes the other way
+        node, gradient_of = late.pop()
+        found = gradient_of()
+        yield node, found if found.flags.c_contiguous else found.copy()
 
 
 def topological_order(root: N) -> list[N]:

@@ -149,6 +149,14 @@ def test_what_is_no_leaf_passes_it_on_at_once():
     np.testing.assert_allclose(x.grad.data, 4 * x.data**3)
 
 
+def test_a_leaf_keeps_an_array_whose_elements_lie_in_order():
+    x = Tensor(np.ones((3, 2)), requires_grad=True)
+    turned = np.arange(6.0).reshape(2, 3).T
+    record("turned", x.data, (x,), lambda grad: (lambda: turned,)).backward(np.ones((3, 2)))
+    assert x.grad.data.flags.c_contiguous
+    np.testing.assert_array_equal(x.grad.data, turned)
+
+
 def test_a_gradient_that_does_not_fit_is_found_late_too():
     x = Tensor(np.ones(3), requires_grad=True)
     y = record("bad", x.data, (x,), lambda grad: (lambda: np.ones(2),))
