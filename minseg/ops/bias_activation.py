@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.ops.activation import leaky_relu, relu, sigmoid, sigmoid_of, silu
+from minseg.ops.activation import leaky_relu, relu, sigmoid, silu
 from minseg.ops.checks import check_tensor
 from minseg.ops.gelu import gelu
 from minseg.ops.op import Op, get_op, launch
@@ -83,7 +83,8 @@ def _activate(z: Array, activation: str) -> Array:
 def _grad_of(grad: Array, z: Array, activation: str) -> Array:
     if activation == "none":
         return grad
-    kept = sigmoid_of(z) if activation == "sigmoid" else z  # its gradient is one of its output
+    of_output = activation in ("relu", "sigmoid")  # whose gradients are functions of their outputs
+    kept = _activate(z, activation) if of_output else z
     return get_op(activation).numpy["grad_input"](grad, kept, *DEFAULTS.get(activation, ()))
 
 
