@@ -1,6 +1,10 @@
-"""What the tests of ops share: agreement within a derived tolerance, and the adjoint test."""
+"""What the tests of ops share: agreement within a derived tolerance, the adjoint test, threads."""
+
+from contextlib import contextmanager
 
 import numpy as np
+
+import minseg
 
 
 def assert_agree(got, expected, dtype, length=1, factor=8):
@@ -27,3 +31,26 @@ def assert_adjoint(forward, adjoint, x, seed=1):
     left, right = (image * y).sum(), (x * adjoint(y)).sum()
     scale = np.sqrt((image**2).sum() * (y**2).sum())
     assert abs(left - right) <= 1e-13 * scale * np.sqrt(x.size)
+
+
+@contextmanager
+def on_threads(number):
+    """So many threads of minseg's in place of the machine's cores."""
+    before = minseg.get_num_threads()
+    minseg.set_num_threads(number)
+    try:
+        yield
+    finally:
+        minseg.set_num_threads(before)
+
+
+def assert_threads_change_no_bit(results):
+    """results(), some arrays, are the same bits on any number of threads; returns them."""
+    expected = None
+    for number in (1, 2, 3, 5):
+        with on_threads(number):
+            got = results()
+        expected = got if expected is None else expected
+        for one, other in zip(got, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+    return expected

@@ -8,7 +8,7 @@ from minseg.emulator.sanitize import sanitized
 from minseg.ops import columns, im2col
 from minseg.ops.conv2d import is_depthwise, op
 from minseg.ops.fast import shifted
-from tests.witness import assert_adjoint, assert_agree
+from tests.witness import assert_adjoint, assert_agree, assert_threads_change_no_bit, on_threads
 
 # x shape, w shape, stride, padding, dilation, groups: H != W, N > 1, C_in != C_out, even kernels,
 # strides that do not divide, groups, kernels as large as the image, strides larger than the kernel
@@ -164,14 +164,13 @@ def test_small_workspace_and_threads_change_nothing(monkeypatch):
     expected = results()
     for first, second in zip(expected, results(), strict=True):
         np.testing.assert_array_equal(first, second)  # the same bits
-    limit, threads = columns.get_workspace_limit(), minseg.get_num_threads()
+    limit = columns.get_workspace_limit()
     try:
         columns.set_workspace_limit(2**16)
-        minseg.set_num_threads(3)
-        got = results()
+        with on_threads(3):
+            got = results()
     finally:
         columns.set_workspace_limit(limit)
-        minseg.set_num_threads(threads)
     for one, other, length in zip(got, expected, (361, 217, 2871, 2871), strict=True):
         assert_agree(one, other, np.float32, length=length)
 
@@ -203,18 +202,12 @@ def test_a_stem_large_enough_for_products_in_pieces(dtype):
 )
 def test_the_bits_do_not_depend_on_the_number_of_threads(case):
     x, w, b, *how = case_arguments(case, np.float32)
-    threads, results = minseg.get_num_threads(), []
-    try:
-        for number in (1, 2, 3, 5):
-            minseg.set_num_threads(number)
-            y = op.forward(x, w, b, *how)
-            dx, dw = op.grad_input(y, w, x.shape, *how), op.grad_weight(y, x, w.shape, *how)
-            results.append([y, dx, dw])
-    finally:
-        minseg.set_num_threads(threads)
-    for result in results[1:]:
-        for one, other in zip(result, results[0], strict=True):
-            np.testing.assert_array_equal(one, other)
+
+    def results():
+        y = op.forward(x, w, b, *how)
+        return y, op.grad_input(y, w, x.shape, *how), op.grad_weight(y, x, w.shape, *how)
+
+    assert_threads_change_no_bit(results)
 
 
 def test_few_positions_and_many_weights():

@@ -9,7 +9,7 @@ from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
 from minseg.ops import cross_entropy
 from minseg.ops.cross_entropy import op
-from tests.witness import assert_agree
+from tests.witness import assert_agree, on_threads
 
 REDUCTIONS = ["none", "sum", "mean"]
 
@@ -106,12 +106,8 @@ def test_blocks_and_threads_change_nothing(monkeypatch, shape):
 
     expected = results()
     monkeypatch.setattr(cross_entropy, "PIXELS_A_BLOCK", 1000)
-    threads = minseg.get_num_threads()
-    try:
-        minseg.set_num_threads(3)
+    with on_threads(3):
         got = results()
-    finally:
-        minseg.set_num_threads(threads)
     assert got[0] == expected[0]
     np.testing.assert_array_equal(got[1], expected[1])
 

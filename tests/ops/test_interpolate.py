@@ -6,7 +6,7 @@ import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
 from minseg.ops.interpolate import MODES, op
-from tests.witness import assert_adjoint, assert_agree
+from tests.witness import assert_adjoint, assert_agree, on_threads
 
 # size, new size or scale factors: up, down, both at once, whole and broken scales, 1x1, to 1x1
 CASES = [
@@ -200,12 +200,8 @@ def test_threads_strides_and_repetition_change_nothing():
     how = ((64, 60), (None, None), "linear", False)
     before = x.copy()
     expected = op.forward(x, *how)
-    threads = minseg.get_num_threads()
-    try:
-        minseg.set_num_threads(3)
+    with on_threads(3):
         np.testing.assert_array_equal(op.forward(x, *how), expected)
-    finally:
-        minseg.set_num_threads(threads)
     np.testing.assert_array_equal(op.forward(np.asfortranarray(x), *how), expected)
     np.testing.assert_array_equal(x, before)
 

@@ -8,8 +8,7 @@ from minseg.emulator.sanitize import sanitized
 from minseg.ops import normalization
 from minseg.ops.normalization import normalization_definition
 from minseg.ops.op import get_op
-from minseg.parallel import get_num_threads, set_num_threads
-from tests.witness import assert_agree
+from tests.witness import assert_agree, assert_threads_change_no_bit
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 4, 5, 2)) * 2 + 1
@@ -279,15 +278,7 @@ def test_the_number_of_threads_changes_no_bit(name, monkeypatch):
     shape = (4000, 4, 5, 2) if name == "layer_norm" else (2, 4, 150, 160)
     x, grad = rng.standard_normal((2, *shape), np.float32)
     affine = rng.standard_normal((2, *(shape[2:] if name == "layer_norm" else (4,))), np.float32)
-    before, results = get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            set_num_threads(threads)
-            results.append(gradients(function, x, affine, grad))
-    finally:
-        set_num_threads(before)
-    for one, other in zip(*results, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_threads_change_no_bit(lambda: gradients(function, x, affine, grad))
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

@@ -10,7 +10,7 @@ import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
 from minseg.ops import adaptive_pool, avg_pool, max_pool, unpool
-from tests.witness import assert_adjoint, assert_agree
+from tests.witness import assert_adjoint, assert_agree, on_threads
 
 # x shape, kernel, stride, padding, dilation, ceil_mode
 MAX_CASES = [
@@ -257,12 +257,9 @@ def test_threads_and_strides_change_nothing():
         total.backward()
         return [*(p.data for p in pooled), t.grad.data]
 
-    expected, threads = results(x), minseg.get_num_threads()
-    try:
-        minseg.set_num_threads(3)
+    expected = results(x)
+    with on_threads(3):
         got = results(np.asfortranarray(x))
-    finally:
-        minseg.set_num_threads(threads)
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(x, before)

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-import minseg
 from minseg.ops import conv2d, depthwise
 from minseg.ops.columns import Window
 from minseg.ops.fast import channels_last, kernel_columns
-from tests.witness import assert_agree
+from tests.witness import assert_agree, assert_threads_change_no_bit
 
 WAYS = (channels_last, kernel_columns)
 
@@ -106,20 +105,12 @@ def test_an_infinite_gradient_does_not_meet_the_padding():
 @pytest.mark.parametrize("way", WAYS)
 def test_the_bits_do_not_depend_on_the_number_of_threads(way):
     x, w, b, window = arguments(((4, 64, 32, 35), (3, 3), (1, 1), (1, 1)), np.float32)
-    before, results = minseg.get_num_threads(), []
-    try:
-        for threads in (1, 3):
-            minseg.set_num_threads(threads)
-            y = way.forward(x, w, b, window)
-            gradients = (
-                way.grad_input(y, w, window),
-                way.grad_weight(y, x, w.shape, window),
-            )
-            results.append((y, *gradients))
-    finally:
-        minseg.set_num_threads(before)
-    for one, other in zip(*results, strict=True):
-        assert np.array_equal(one, other)
+
+    def results():
+        y = way.forward(x, w, b, window)
+        return y, way.grad_input(y, w, window), way.grad_weight(y, x, w.shape, window)
+
+    assert_threads_change_no_bit(results)
 
 
 def test_nor_where_channels_lie_side_by_side_and_a_thread_has_a_single_one():
@@ -129,12 +120,5 @@ def test_nor_where_channels_lie_side_by_side_and_a_thread_has_a_single_one():
         rng.standard_normal((1, *size, 5), np.float32).transpose(0, 3, 1, 2)
         for size in [(67, 21), (34, 11)]
     )
-    before, results = minseg.get_num_threads(), []
-    try:
-        for threads in (1, 3):
-            minseg.set_num_threads(threads)
-            how = ((2, 2), (1, 1), (1, 1))
-            results.append(depthwise.grad_weight_numpy(grad, x, (5, 1, 3, 3), *how))
-    finally:
-        minseg.set_num_threads(before)
-    assert np.array_equal(*results)
+    how = ((5, 1, 3, 3), (2, 2), (1, 1), (1, 1))
+    assert_threads_change_no_bit(lambda: [depthwise.grad_weight_numpy(grad, x, *how)])

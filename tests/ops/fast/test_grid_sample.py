@@ -6,8 +6,7 @@ import pytest
 import minseg.functional as F
 from minseg import Tensor
 from minseg.ops.grid_sample import op
-from minseg.parallel import get_num_threads, set_num_threads
-from tests.witness import assert_agree
+from tests.witness import assert_agree, assert_threads_change_no_bit
 
 HOWS = [("bilinear", "zeros", False), ("nearest", "border", True), ("bicubic", "reflection", False)]
 
@@ -41,17 +40,8 @@ def test_equals_the_plain_parts(how, channels, dtype):
 
 def test_blocks_and_threads_change_no_bit():
     x, grid, grad = arguments(64, np.float32, out=(60, 80))  # 256 x 4800 elements: three blocks
-    before, results = get_num_threads(), []
-    try:
-        for threads in (1, 2, 2):
-            set_num_threads(threads)
-            results.append(gradients(x, grid, grad, HOWS[0]))
-    finally:
-        set_num_threads(before)
-    for others in results[1:]:
-        for one, other in zip(results[0], others, strict=True):
-            np.testing.assert_array_equal(one, other)
-    assert_agree(results[0][0], op.forward(x, grid, *HOWS[0]), np.float32, length=4)
+    y, *_ = assert_threads_change_no_bit(lambda: gradients(x, grid, grad, HOWS[0]))
+    assert_agree(y, op.forward(x, grid, *HOWS[0]), np.float32, length=4)
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-import minseg
 from minseg.ops.fast import linear
 from minseg.ops.linear import op
 from minseg.parallel import BLOCK
-from tests.witness import assert_agree
+from tests.witness import assert_agree, on_threads
 
 SHAPES = {  # M, K, O
     "rows divisible by 32": (9600, 16, 32),
@@ -25,12 +24,8 @@ def test_equals_the_product_and_the_sum(shape, dtype):
     x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((M, K), (O, K), O))
     assert linear.serves(x, w)
     expected = x.astype(np.float64) @ w.T.astype(np.float64) + b
-    threads = minseg.get_num_threads()
-    try:
-        minseg.set_num_threads(1)
+    with on_threads(1):
         alone = op.forward(x, w, b)
-    finally:
-        minseg.set_num_threads(threads)
     assert_agree(alone, expected, dtype, length=K + 1)
     np.testing.assert_array_equal(op.forward(np.asfortranarray(x), w, b), alone)
 

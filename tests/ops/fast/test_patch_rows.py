@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-import minseg
 from minseg.ops import conv2d
 from minseg.ops.columns import Window
 from minseg.ops.fast import patch_rows
 from minseg.ops.fast.epilogue import Epilogue
-from tests.witness import assert_agree
+from tests.witness import assert_agree, assert_threads_change_no_bit
 
 # x shape, outputs, kernel, stride, padding, dilation
 CASES = [
@@ -108,18 +107,10 @@ def test_the_layout_says_which_way_is_quicker():
 
 def test_the_bits_do_not_depend_on_the_number_of_threads():
     x, w, b, g, window = arguments(((4, 32, 60, 62), 64, (3, 3), (2, 2), (1, 1), (1, 1)))
-    before, results = minseg.get_num_threads(), []
-    try:
-        for threads in (1, 3):
-            minseg.set_num_threads(threads)
-            results.append(
-                (
-                    patch_rows.forward(x, w, window, Epilogue(b)),
-                    patch_rows.grad_input(g, w, x.shape, window),
-                    patch_rows.grad_weight(g, x, w.shape, window),
-                )
-            )
-    finally:
-        minseg.set_num_threads(before)
-    for one, other in zip(*results, strict=True):
-        assert np.array_equal(one, other)
+    assert_threads_change_no_bit(
+        lambda: [
+            patch_rows.forward(x, w, window, Epilogue(b)),
+            patch_rows.grad_input(g, w, x.shape, window),
+            patch_rows.grad_weight(g, x, w.shape, window),
+        ]
+    )

@@ -1,15 +1,13 @@
-"""Winograd's convolution: against the plain sum in float64, and the same bits for any threads."""
+"""Winograd's convolution: against the plain sum in float64."""
 
 import numpy as np
 import pytest
 
-import minseg
-from minseg.ops import columns
 from minseg.ops.columns import Window
 from minseg.ops.conv2d import op
 from minseg.ops.fast import winograd
 from minseg.ops.fast.epilogue import Epilogue
-from tests.ops.fast.test_shifted import definition
+from tests.ops.fast.test_conv2d_ways import definition, weight_gradient
 from tests.witness import assert_agree
 
 # x shape, w shape, padding
@@ -54,16 +52,10 @@ def test_forward(case, dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", CASES)
 def test_grad_weight(case, dtype):
-    """It is the derivative of sum(y * grad), which is linear in w: one weight at a time."""
     x, w, _, window = arguments(case, dtype)
-    height, width = window.output_size(*x.shape[2:])
-    grad = np.random.default_rng(1).standard_normal((len(x), len(w), height, width)).astype(dtype)
-    (top, left) = window.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left))).astype(np.float64)
-    expected = np.empty(w.shape)
-    for i, j in np.ndindex(3, 3):
-        patch = padded[:, :, i : i + height, j : j + width]
-        expected[:, :, i, j] = np.einsum("norc,nkrc->ok", grad.astype(np.float64), patch)
+    size = window.output_size(*x.shape[2:])
+    grad = np.random.default_rng(1).standard_normal((len(x), len(w), *size)).astype(dtype)
+    expected = weight_gradient(*(a.astype(np.float64) for a in (grad, x)), window)
     got = winograd.grad_weight(grad, x, w.shape, window)
     assert_agree(got, expected, dtype, length=max(1, grad[:, 0].size))
 
@@ -91,35 +83,6 @@ def test_conv2d_takes_it_and_all_gradients_agree_with_the_other_ways(padding, mo
         assert_agree(got, expected, np.float64, length=grad[:, 0].size)
 
 
-def test_the_bits_do_not_depend_on_the_number_of_threads():
-    x, w, _, window = arguments(((3, 64, 45, 31), (72, 64, 3, 3), (1, 1)), np.float32)
-    assert winograd.fits(x.shape, w.shape, window, 1)
-    grad = np.random.default_rng(1).standard_normal((3, 72, 45, 31), np.float32)
-    threads, results = minseg.get_num_threads(), []
-    try:
-        for number in (1, 2, 3, 5):
-            minseg.set_num_threads(number)
-            results.append(conv2d_and_gradients(x, w, grad, (1, 1)))
-    finally:
-        minseg.set_num_threads(threads)
-    for result in results[1:]:
-        for one, other in zip(result, results[0], strict=True):
-            np.testing.assert_array_equal(one, other)
-
-
-def test_images_that_do_not_lie_in_one_piece():
-    x, w, b, window = arguments(CASES[0], np.float64)
-    expected = winograd.forward(x, w, window, Epilogue(b))
-    turned = np.asfortranarray(x)
-    np.testing.assert_array_equal(
-        winograd.forward(turned, np.asfortranarray(w), window, Epilogue(b)), expected
-    )
-    grad = np.cos(np.arange(expected.size)).reshape(expected.shape)
-    weights = [winograd.grad_weight(g, i, w.shape, window)
-               for g, i in ((grad, x), (np.asfortranarray(grad), turned))]  # fmt: skip
-    np.testing.assert_array_equal(*weights)
-
-
 def test_a_nan_reaches_the_outputs_that_read_it_and_no_other():
     x, w, b, window = arguments(CASES[0], np.float64)
     x[1, 2, 3, 4] = np.nan
@@ -143,17 +106,6 @@ def test_many_channels_go_another_way():
     window = Window((3, 3), (1, 1), (1, 1), (1, 1))
     assert winograd.fits((8, 256, 32, 32), (256, 256, 3, 3), window, 1)
     assert not winograd.fits((8, 512, 32, 32), (512, 512, 3, 3), window, 1)
-
-
-def test_a_small_workspace_goes_another_way():
-    shapes, window = ((1, 64, 100, 100), (64, 64, 3, 3)), Window((3, 3), (1, 1), (1, 1), (1, 1))
-    assert winograd.fits(*shapes, window, 1)
-    limit = columns.get_workspace_limit()
-    try:
-        columns.set_workspace_limit(2**16)
-        assert not winograd.fits(*shapes, window, 1)
-    finally:
-        columns.set_workspace_limit(limit)
 
 
 @pytest.mark.parametrize("case", CASES[:-1])
