@@ -81,14 +81,15 @@ def test_far_out_nothing_overflows(name, arguments, kinks, dtype, scale):
     np.testing.assert_allclose(x.grad.data, [left, right], atol=1e-30)
 
 
-def test_gradients_at_the_kinks_are_pytorch_s():
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_at_the_kinks_are_pytorch_s(dtype):
     def slopes(name, at):
-        x = Tensor(np.array(at, float), requires_grad=True)
+        x = Tensor(np.array(at, dtype), requires_grad=True)
         getattr(F, name)(x).sum().backward()
         return x.grad.data.tolist()
 
-    assert slopes("relu", [0]) == [0]
-    assert slopes("leaky_relu", [0]) == [0.01]
+    assert slopes("relu", [0, np.nan]) == [0, 1]
+    assert slopes("leaky_relu", [0]) == [dtype(0.01)]
     assert slopes("elu", [0]) == [1]
     assert slopes("relu6", [0, 6]) == [0, 0]
     assert slopes("hardsigmoid", [-3, 3]) == [0, 0]

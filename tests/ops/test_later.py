@@ -82,13 +82,28 @@ def test_one_thread_and_blocks_of_parallel_for_compute_at_once(monkeypatch):
     assert later(lambda: 5) == 5
 
 
+def on_the_helper(compute):
+    """What later(compute) gives when the helper has computed it."""
+    begun = threading.Event()
+    promise = later(lambda: (begun.set(), threading.get_ident(), compute()))
+    assert begun.wait(10)
+    _, thread, result = promise()
+    assert thread != threading.get_ident()
+    return result
+
+
 def test_what_holds_here_holds_there():
-    with np.errstate(divide="raise"):
-        promise = later(lambda: np.float32(1) / np.zeros(1, np.float32))
-        with pytest.raises(FloatingPointError):
-            promise()
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        on_the_helper(lambda: np.float32(1) / np.zeros(1, np.float32))
     with tape.no_grad():
-        assert later(tape.is_grad_enabled)() is False
+        assert on_the_helper(tape.is_grad_enabled) is False
+
+
+def test_a_helper_keeps_to_its_own_thread():
+    threads = set()
+    on_the_helper(lambda: parallel.parallel_for(lambda _: threads.add(threading.get_ident()), 50))
+    assert len(threads) == 1
+    assert on_the_helper(lambda: later(lambda: 5)) == 5  # there is no helper's helper
 
 
 def test_an_op_puts_off_what_is_little_work_but_worth_a_thread(op):
@@ -141,6 +156,9 @@ def test_it_is_added_up_where_there_are_several_uses():
     np.testing.assert_array_equal(x.grad.data, [13, 17])
     square_later(x, []).backward(np.ones(2))
     np.testing.assert_array_equal(x.grad.data, [19, 25])
+    x.grad = None
+    (square_later(x, []) + square_later(x, [])).backward(np.ones(2))
+    np.testing.assert_array_equal(x.grad.data, [12, 16])
 
 
 def test_what_is_no_leaf_passes_it_on_at_once():

@@ -7,7 +7,8 @@ are written here to need few passes, few new arrays and no exponential twice:
 - `out` is the result's memory, and the first place for what is computed on the way;
 - where a gradient with exponentials will be wanted, the slope is computed along with the value,
   from the same ones; the backward pass is then one product. It is kept in the place of the input;
-- a comparison with the number 0 is SIMD in NumPy, but maximum(x, 0) is not: maximum(x, zeros) is;
+- a comparison with the number 0 is SIMD in NumPy, but maximum(x, 0) is not: maximum(x, zeros) is,
+  and clip(x, 0, inf);
 - a bool factor is cast as it is multiplied, twice as costly as a float one; `where` ten times.
 
 Each function is tested against the formula in the op's own file.

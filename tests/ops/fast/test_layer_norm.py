@@ -66,6 +66,16 @@ def test_rows_of_all_means_beside_each_other(mean):
     assert_agree(got[3], expected[3], np.float32, length=40)
 
 
+@pytest.mark.parametrize("mean", [0, 1.5, 3, 10, 50, 300])
+def test_a_mean_takes_no_digits(mean):
+    """Centred or not, y has those of x - mean but for two bits and the rounding of its scale."""
+    x = (np.random.default_rng(0).standard_normal((50, 64)) + mean).astype(np.float32)
+    y, exact = layer_norm(x, None, None, EPS)[0], x.astype(np.float64)
+    centred = exact - exact.mean(axis=1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + EPS)
+    assert_agree(y, expected, np.float32, factor=4)
+
+
 def test_squares_that_overflow_are_not_those_of_the_deviations():
     """A mean of 1e20, whose square no float32 holds, and deviations of 1e15, whose squares it does.
 
