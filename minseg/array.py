@@ -107,6 +107,8 @@ def as_array(data: Any) -> Array:
 
     Raises TypeError for a dtype other than float32, float64, an integer or bool.
     """
+    if isinstance(data, np.ndarray) and data.dtype in FLOATS:
+        return data  # the most common by far
     if not hasattr(data, "dtype"):
         data = np.asarray(data)
         data = data.astype(np.float32) if data.dtype == np.float64 else data

@@ -23,6 +23,7 @@ from minseg.array import (
     to_device,
     unbroadcast,
 )
+from minseg.ops.fast.concatenate import concatenate
 from minseg.ops.matmul import op as matmul
 from minseg.tape import Backward, Node
 
@@ -111,7 +112,7 @@ class Tensor(Node):
 
     def to(self, target: Any) -> "Tensor":
         """This tensor on a device ("cpu", "cuda", "cuda:1") or as a dtype; itself if it is so."""
-        if str(target).startswith(("cpu", "cuda")):
+        if isinstance(target, str) and target.startswith(("cpu", "cuda")):
             there, source = to_device(self.data, target), self.device
             unchanged = there is self.data
             return (
@@ -337,7 +338,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         found = ", ".join(f"{t.shape} {t.dtype}" for t in tensors) or "nothing"
         raise ValueError(f"cat: got {found}; needs one dtype, and one shape but for dim {dim}")
     ends = np.cumsum([t.shape[dim] for t in tensors])[:-1].tolist()
-    joined = np.concatenate([t.data for t in tensors], axis=dim)
+    joined = concatenate([t.data for t in tensors], dim)
     return record("cat", joined, tuple(tensors), lambda grad: np.split(grad, ends, axis=dim))
 
 

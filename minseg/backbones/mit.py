@@ -209,8 +209,10 @@ class DropPath(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return input
         images_as_channels = input.unsqueeze(0)  # (1, N, L, C): one draw an image
-        return F.dropout2d(images_as_channels, self.p, self.training).squeeze(0)
+        return F.dropout2d(images_as_channels, self.p).squeeze(0)
 
 
 def as_tokens(x: Tensor) -> Tensor:

@@ -67,11 +67,16 @@ class Window:
 
     def output_size(self, height: int, width: int) -> Pair:
         """Number of positions along each axis; below 1 where the kernel does not fit."""
-        size = zip(
-            (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+        (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
+            self.kernel,
+            self.stride,
+            self.padding,
+            self.dilation,
         )
-        h_out, w_out = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in size)
-        return h_out, w_out
+        return (
+            (height + 2 * ph - dh * (kh - 1) - 1) // sh + 1,
+            (width + 2 * pw - dw * (kw - 1) - 1) // sw + 1,
+        )
 
 
 @dataclass(frozen=True)

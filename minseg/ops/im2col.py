@@ -27,6 +27,7 @@ CHANNELS_A_TASK = 16  # at least
 MOST_SUMS = 2**20  # elements of all partial sums of the weights
 MIN_PIXELS = 64  # of an image, for a product of its own,
 MORE_PIXELS = 256  # where several images may be one
+MOVE = 64  # multiplications that take as long as copying an element, or adding to it
 
 
 def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, groups: int) -> str:
@@ -61,7 +62,9 @@ def forward(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue)
             out[...] = product.reshape(-1, *box.shape).swapaxes(0, 1)
         epilogue.apply(out, 1, share)
 
-    parallel_for(one_block, len(blocks) * len(shares), w[0].size * y.size)
+    moved = y[:, 0].size * _bytes_a_column(x.shape, w.shape, itemsize=1)
+    work = w[0].size * y.size + MOVE * moved
+    parallel_for(one_block, len(blocks) * len(shares), work)
     return y
 
 

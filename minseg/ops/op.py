@@ -52,14 +52,11 @@ class Op:
         self.numpy = dict(numpy)
         self.cuda = dict(cuda or {})
         self.overrides: dict[str, Callable[..., Any]] = {}
+        vars(self).update({part: partial(self.run, part) for part in numpy})
         _registry[name] = self
 
     def __getattr__(self, part: str) -> Callable[..., Any]:
-        if part.startswith("__") or part not in self.numpy:
-            raise AttributeError(
-                f"op {self.name} has no part {part!r}; it has {sorted(self.numpy)}"
-            )
-        return partial(self.run, part)
+        raise AttributeError(f"op {self.name} has no part {part!r}; it has {sorted(self.numpy)}")
 
     def run(self, part: str, array: Any, *arguments: Any) -> Any:
         """Compute `part` with the implementation that `array` and the context ask for."""

@@ -35,7 +35,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.ops.columns import Window, buffer, even, overlap, row_blocks, workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
-from minseg.parallel import parallel_for
+from minseg.parallel import SMALL, parallel_for
 
 BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache
 BLOCKS = 4  # at least, so that there is work for several threads, unless they get smaller than
@@ -86,7 +86,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
 def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:
     (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
     y = np.empty((N, O, window.output_size(H, W)[0], W), x.dtype)
-    matrices = np.ascontiguousarray(w.transpose(2, 0, 3, 1)).reshape(kh, O, kw * C)
+    matrices = _by_kernel_row(w)
     blocks = _blocks(N, y.shape[2], W, (kw * C + kh * O) * x.itemsize, _dense(window, H, W))
 
     def one_block(index: int) -> None:
@@ -170,6 +170,19 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
         for i, j in np.ndindex(kh, kw):  # a third of the time that one transposed copy takes
             dw[:, inputs, i, j] = total[i, :, j]
     return dw
+
+
+def _by_kernel_row(w: Array) -> Array:
+    """(O, C, kh, kw) -> (kh, O, kw C)"""
+    O, C, kh, kw = w.shape
+    matrices = np.empty((kh, O, kw, C), w.dtype)
+    halves = [slice(0, O // 2), slice(O // 2, O)] if w.size > 2 * SMALL else [slice(0, O)]
+
+    def copy(index: int) -> None:
+        matrices[:, halves[index]] = w[halves[index]].transpose(2, 0, 3, 1)
+
+    parallel_for(copy, len(halves))
+    return matrices.reshape(kh, O, kw * C)
 
 
 def _dense(window: Window, height: int, width: int) -> bool:

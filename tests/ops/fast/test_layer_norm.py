@@ -5,11 +5,18 @@ import pytest
 
 import minseg.functional as F
 from minseg import Tensor, parallel
+from minseg.ops.fast import layer_norm as module
 from minseg.ops.fast.layer_norm import layer_norm
 from minseg.ops.normalization import PARTS
 from tests.witness import assert_agree
 
 EPS = 1e-5
+
+
+@pytest.fixture(autouse=True, params=["few rows", "many rows"])
+def way(request, monkeypatch):
+    """Each of the two ways, whatever the number of rows."""
+    monkeypatch.setattr(module, "FEW_ROWS", 10**9 if request.param == "few rows" else 0)
 
 
 def plain(x, weight, bias, grad):
