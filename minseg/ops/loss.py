@@ -57,16 +57,16 @@ def pointwise_loss(
     grad_input: Callable[[Array], Array]
     wanted = input.requires_grad, target.requires_grad
     if with_slope and wanted == (True, False) and op.is_numpy(x) and fast.serves(x):
-        loss, slope = fast.value_and_slope(with_slope, x, t)
+        loss, slope = fast.value_and_slope(with_slope, x, t, summed=reduction != "none")
         grad_input = partial(fast.grad_input, slope=slope)
     else:
         loss = op.forward(x, t, *arguments)
         grad_input = lambda grad: op.grad_input(grad, x, t, *arguments)  # noqa: E731
-    y = reduce(loss, reduction, loss.size)
+    y = reduce(loss, reduction, x.size)
 
     def backward(grad: Array) -> tuple[Array | None, Array | None]:
         dx = dt = None
-        grad = spread(grad, input.shape, reduction, loss.size)
+        grad = spread(grad, input.shape, reduction, x.size)
         if input.requires_grad:
             dx = grad_input(grad)
         if target.requires_grad:

@@ -11,7 +11,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.ops.fast.activation import product
 from minseg.ops.fast.exponential import exp
-from minseg.parallel import cut, in_blocks, parallel_for
+from minseg.parallel import BLOCK, SMALL, in_blocks, parallel_for
 
 Formula = Callable[[Array, Array, Array, Array], None]
 
@@ -43,17 +43,28 @@ def bce_with_logits(out: Array, slope: Array, x: Array, t: Array) -> None:
     slope -= t
 
 
-def value_and_slope(formula: Formula, x: Array, t: Array) -> tuple[Array, Array]:
+def value_and_slope(formula: Formula, x: Array, t: Array, summed: bool) -> tuple[Array, Array]:
+    """The loss of each element, or, `summed`, its sums over blocks; and the slope of each.
+
+    How sums are cut depends on the size alone. A block's values never leave the cache then.
+    """
     flat_x, flat_t = (np.ascontiguousarray(a).reshape(-1) for a in (x, t))
-    value, slope = np.empty_like(flat_x), np.empty_like(flat_x)
-    pieces = cut(flat_x.size)
+    slope = np.empty_like(flat_x)
+    pairs = -(-x.size // (2 * BLOCK))
+    count = 2 * pairs if x.size > SMALL else 1  # even and equal: two cores' share
+    step = -(-x.size // count)
+    value = np.empty(count if summed else x.size, x.dtype)
 
     def one_block(index: int) -> None:
-        piece = pieces[index]
-        formula(value[piece], slope[piece], flat_x[piece], flat_t[piece])
+        piece = slice(index * step, (index + 1) * step)
+        own = slope[piece]
+        values = np.empty_like(own) if summed else value[piece]
+        formula(values, own, flat_x[piece], flat_t[piece])
+        if summed:
+            value[index] = values.sum()
 
-    parallel_for(one_block, len(pieces))
-    return value.reshape(x.shape), slope.reshape(x.shape)
+    parallel_for(one_block, count)
+    return value if summed else value.reshape(x.shape), slope.reshape(x.shape)
 
 
 def _times(out: Array, slope: Array, factor: float) -> None:

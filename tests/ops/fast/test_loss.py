@@ -77,5 +77,13 @@ def test_an_override_sees_every_call(name):
     np.testing.assert_array_equal(dx, g * 7)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_a_sum_over_many_elements_keeps_its_digits(name):
+    x, t, _ = numbers(5 * BLOCK + 3)
+    exact = get_op(name).numpy["forward"](x.astype(float), t.astype(float), *CASES[name])
+    for reduction, expected in (("sum", exact.sum()), ("mean", exact.mean())):
+        assert_agree(run(name, x, t, reduction)[0], expected, np.float32)
+
+
 def test_a_float64_loss_is_the_plain_one():
     assert not fast.serves(np.zeros(3))
