@@ -28,7 +28,8 @@ threads.
 Source: Cho & Brand, "MEC: Memory-efficient Convolution for Deep Neural Network", 2017, section 3
 """
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,40 +93,34 @@ def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) ->
     def one_block(index: int) -> None:
         images, rows = blocks[index]
         out = y[images, :, rows].swapaxes(0, 1)  # (O, n, rows, W)
-        # For each row of the kernel: which rows of x it reads, for which of the block's
-        taps = [(*overlap(rows, offset, 1, H), i) for i, offset in enumerate(_offsets(window, 0))]
-        taps = [tap for tap in taps if tap[0] != slice(0, 0)]
-        taps.sort(key=lambda tap: tap[0].start - tap[0].stop)  # most rows first
-        start = min((source.start for source, _, _ in taps), default=0)
-        stop = max((source.stop for source, _, _ in taps), default=0)
+        read, taps = _reads(window, rows.start, rows.stop, H)
         together = out.shape[1] > 1  # all rows of the kernel in one product, for few calls
-        copied = kw * C * out.shape[1] * (stop - start) * W
+        copied = kw * C * out.shape[1] * (read.stop - read.start) * W
         sums = kh * O * copied // (kw * C) if together else out.size
         memory = buffer((copied + sums,), x.dtype)
-        moved = memory[:copied].reshape(kw, C, out.shape[1], stop - start, W)
-        _move(x[images, :, start:stop].swapaxes(0, 1), window, moved)
+        moved = memory[:copied].reshape(kw, C, out.shape[1], read.stop - read.start, W)
+        _move(x[images, :, read].swapaxes(0, 1), window, moved)
         moved = moved.reshape(kw * C, *moved.shape[2:])
         if together:
             products = memory[copied:].reshape(kh, O, *moved.shape[1:])
             multiply(matrices.reshape(kh * O, -1), moved.reshape(kw * C, -1),
                       products.reshape(kh * O, -1))  # fmt: skip
 
-        to_all = bool(taps) and taps[0][1] == slice(0, out.shape[2])
+        to_all = bool(taps) and taps[0].target == slice(0, out.shape[2])
         if not to_all:
             out[...] = 0
-        for source, target, i in taps:
-            first = to_all and i == taps[0][2]
-            within = slice(source.start - start, source.stop - start)
+        for tap in taps:
+            first = to_all and tap is taps[0]
             if together:
-                term = products[i, :, :, within]
+                term = products[tap.row, :, :, tap.source]
                 if first:
                     out[...] = term
                 else:
-                    out[:, :, target] += term
+                    out[:, :, tap.target] += term
             else:
-                factor, part = _flat(moved[:, 0, within]), _flat(out[:, 0, target])
+                factor, part = _flat(moved[:, 0, tap.source]), _flat(out[:, 0, tap.target])
                 term = part if first else memory[copied : copied + part.size].reshape(part.shape)
-                multiply(matrices[i], factor, term)
+                multiply(matrices[tap.row], factor, term)
                 if not first:
                     part += term
         epilogue.apply(out, 0)
@@ -172,16 +167,45 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
     return dw
 
 
+class Tap(NamedTuple):
+    """A row of the kernel: which of the copied rows it reads, for which of the block's outputs."""
+
+    row: int
+    source: slice
+    target: slice
+
+
+@lru_cache(maxsize=1024)
+def _reads(window: Window, start: int, stop: int, height: int) -> tuple[slice, tuple[Tap, ...]]:
+    """The rows of x that the outputs in rows start to stop read, and by which taps.
+
+    The tap that meets most of the outputs comes first.
+    """
+    met = [
+        (row, *overlap(slice(start, stop), offset, 1, height))
+        for row, offset in enumerate(_offsets(window, 0))
+    ]
+    met = [(row, source, target) for row, source, target in met if source != slice(0, 0)]
+    met.sort(key=lambda tap: tap[1].start - tap[1].stop)
+    first = min((source.start for _, source, _ in met), default=0)
+    last = max((source.stop for _, source, _ in met), default=0)
+    taps = (Tap(row, slice(s.start - first, s.stop - first), target) for row, s, target in met)
+    return slice(first, last), tuple(taps)
+
+
 def _by_kernel_row(w: Array) -> Array:
     """(O, C, kh, kw) -> (kh, O, kw C)"""
     O, C, kh, kw = w.shape
     matrices = np.empty((kh, O, kw, C), w.dtype)
-    halves = [slice(0, O // 2), slice(O // 2, O)] if w.size > 2 * SMALL else [slice(0, O)]
 
-    def copy(index: int) -> None:
-        matrices[:, halves[index]] = w[halves[index]].transpose(2, 0, 3, 1)
+    def copy(part: slice) -> None:
+        matrices[:, part] = w[part].transpose(2, 0, 3, 1)
 
-    parallel_for(copy, len(halves))
+    if w.size <= 2 * SMALL:
+        copy(slice(0, O))
+    else:
+        halves = slice(0, O // 2), slice(O // 2, O)
+        parallel_for(lambda half: copy(halves[half]), 2)
     return matrices.reshape(kh, O, kw * C)
 
 
@@ -201,12 +225,11 @@ def _offsets(window: Window, axis: int) -> list[int]:
 
 def _move(pixels: Array, window: Window, moved: Array) -> None:
     """Copy pixels (C, n, h, W) into moved (kw, C, n, h, W), each by its column's offset."""
-    W = pixels.shape[-1]
-    for copy, offset in zip(moved, _offsets(window, 1), strict=True):
+    W, source = pixels.shape[-1], _flat(pixels)
+    end = source.shape[-1]
+    for copy, to, offset in zip(moved, _flat(moved), _offsets(window, 1), strict=True):
         left, right = min(max(-offset, 0), W), min(max(offset, 0), W)  # columns that get 0
-        to, source = _flat(copy), _flat(pixels)
         if left < W and right < W:
-            end = to.shape[-1]
             to[..., left : end - right] = source[..., right : end - left]
         if left:
             copy[..., :left] = 0
