@@ -79,3 +79,14 @@ def test_padding_is_not_multiplied():
     w[0, 0, 0] = np.inf
     y = shifted.forward(np.ones((1, 1, 3, 4)), w, Window((3, 1), (1, 1), (1, 0), (1, 1)))
     np.testing.assert_array_equal(y[0, 0, :, 0], [2, np.inf, np.inf])
+
+
+@pytest.mark.parametrize(
+    "outputs", [5, 301]
+)  # the last: so many weights that two threads turn them
+def test_weights_are_turned_to_rows_of_the_kernel(outputs):
+    w = np.random.default_rng(0).standard_normal((outputs, 100, 3, 3), np.float32)
+    matrices = shifted._by_kernel_row(w)
+    assert matrices.flags.c_contiguous
+    for o, k, i, j in np.random.default_rng(1).integers(0, w.shape, (500, 4)):
+        assert matrices[i, o, j * 100 + k] == w[o, k, i, j]
