@@ -74,7 +74,7 @@ def show(console: Console, workspace: Workspace, exercise: Exercise) -> int:
 
 
 def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
-    """0 if passed, which is remembered, 1 if not."""
+    """0 if passed, 1 if not. What counts for the list is the last check."""
     file = workspace.file(exercise)
     if not file.is_file():
         raise ValueError(f"{file} is not there; `minseg exercise reset {exercise.name}` writes it")
@@ -84,6 +84,7 @@ def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
         console.print(f"your code printed:\n{verdict.printed.rstrip()}", style="dim")
     for stage in verdict.passed:
         console.print(f"  ok  {stage}", style="green")
+    workspace.remember(exercise, passed=not verdict.stage)
     if verdict.stage:
         console.print(f"  --  {verdict.stage}", style="bold red")
         if verdict.pattern and verdict.pattern != "not written":
@@ -94,9 +95,6 @@ def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
             console.print(f"\nhint {seen + 1} of {len(exercise.task.hints)}: "
                           f"minseg exercise hint {exercise.name}", style="dim")  # fmt: skip
         return 1
-    if exercise.name not in workspace.passed:
-        workspace.passed.append(exercise.name)
-        workspace.save()
     console.print(f"\n{exercise.name} is right.", style="bold green")
     console.print(f"another way to write it: minseg exercise solution {exercise.name}")
     if (use := exercise.task.use) is not None:
@@ -126,9 +124,8 @@ def hint(console: Console, workspace: Workspace, exercise: Exercise) -> int:
 def reset(console: Console, workspace: Workspace, exercise: Exercise) -> int:
     """The stub again; what was written is kept beside it."""
     kept = workspace.write_stub(exercise)
-    workspace.passed = [name for name in workspace.passed if name != exercise.name]
     workspace.hints.pop(exercise.name, None)
-    workspace.save()
+    workspace.remember(exercise, passed=False)
     console.print(f"{workspace.file(exercise)} is as at the beginning"
                   + (f"; what you wrote is in {kept.name}" if kept else ""))  # fmt: skip
     return 0

@@ -46,6 +46,11 @@ def test_the_way_through(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     second = list(exercises().values())[1]
     assert f"{second.name}: {second.title}" in capsys.readouterr().out
 
+    file.write_text(file.read_text().replace("return", "return 0 *"))
+    assert main(["exercise", "check", "relu_grad"]) == 1
+    assert main(["exercise", "list"]) == 0
+    assert f"0 of {len(exercises())} passed" in capsys.readouterr().out  # the last check counts
+
 
 def test_init_again_keeps_what_was_written(folder: Path) -> None:
     (folder / "conv2d.py").write_text("mine")
