@@ -127,9 +127,9 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
     return grad.sum(axis=stretched, keepdims=True) if stretched else grad
 
 
-def axes_of(dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+def axes_of(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """`dim` as a tuple of axes, none negative; None means all. Raises ValueError for others."""
     dims = range(ndim) if dim is None else (dim,) if isinstance(dim, int | np.integer) else dim
     if not all(-ndim <= d < ndim for d in dims):
-        raise ValueError(f"dim is {dim}: the tensor has {ndim} dimensions")
+        raise ValueError(f"{op}: dim is {dim}: the tensor has {ndim} dimensions")
     return tuple(int(d) % ndim for d in dims)

@@ -209,7 +209,7 @@ class Tensor(Node):
     def clamp(self, min: float | None = None, max: float | None = None) -> "Tensor":
         low, high = (None if end is None else _number("clamp", end) for end in (min, max))
         y = self.data.clip(low, high)
-        return record("clamp", y, (self,), lambda grad: (grad * (y == self.data),))
+        return record("clamp", y, (self,), lambda grad: (np.where(y == self.data, grad, 0),))
 
     def where(self, condition: Any, other: Any) -> "Tensor":
         """This tensor's values where `condition` holds, `other`'s elsewhere."""
@@ -217,7 +217,9 @@ class Tensor(Node):
         mask = _unwrap(condition)
 
         def backward(grad: Array) -> tuple[Array, Array]:
-            return unbroadcast(grad * mask, a.shape), unbroadcast(grad * ~mask, b.shape)
+            # Not grad * mask: an infinite slope of what was not chosen would give NaN.
+            to_a, to_b = np.where(mask, grad, 0), np.where(mask, 0, grad)
+            return unbroadcast(to_a, a.shape), unbroadcast(to_b, b.shape)
 
         return record("where", np.where(mask, a.data, b.data), (a, b), backward)
 
@@ -234,11 +236,12 @@ class Tensor(Node):
     __gt__, __ge__ = _compare(np.greater), _compare(np.greater_equal)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+        axes_of("argmax", dim, self.ndim)
         return Tensor(self.data.argmax(axis=dim, keepdims=keepdim))
 
     # -- reductions --------------------------------------------------------------------------------
     def sum(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
-        axes = axes_of(dim, self.ndim)
+        axes = axes_of("sum", dim, self.ndim)
 
         def backward(grad: Array) -> tuple[Array]:
             grad = grad if keepdim else np.expand_dims(grad, axes)
@@ -247,17 +250,17 @@ class Tensor(Node):
         return record("sum", self.data.sum(axis=axes, keepdims=keepdim), (self,), backward)
 
     def mean(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
-        count = math.prod(self.shape[axis] for axis in axes_of(dim, self.ndim))
+        count = math.prod(self.shape[axis] for axis in axes_of("mean", dim, self.ndim))
         return self.sum(dim, keepdim) / (count or math.nan)  # the mean of nothing is NaN
 
     def var(self, dim: Dim = None, keepdim: bool = False, correction: int = 1) -> "Tensor":
-        count = math.prod(self.shape[axis] for axis in axes_of(dim, self.ndim))
+        count = math.prod(self.shape[axis] for axis in axes_of("var", dim, self.ndim))
         deviation = self - self.mean(dim, keepdim=True)
-        return (deviation * deviation).sum(dim, keepdim) / ((count - correction) or math.nan)
+        return (deviation * deviation).sum(dim, keepdim) / (max(count - correction, 0) or math.nan)
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
         """The largest value; where several are equal, they share the gradient."""
-        axes = axes_of(dim, self.ndim)
+        axes = axes_of("amax", dim, self.ndim)
         if not math.prod(self.shape[axis] for axis in axes):
             raise ValueError(f"amax: shape {self.shape} has nothing along dim {dim}")
         top = self.data.max(axis=axes, keepdims=True)
@@ -283,11 +286,14 @@ class Tensor(Node):
         return record("reshape", y, (self,), lambda grad: (grad.reshape(self.shape),))
 
     def permute(self, *dims: Any) -> "Tensor":
-        y = self.data.transpose(*dims)
-        order = np.argsort(axes_of(dims if len(dims) != 1 else dims[0], self.ndim))
-        return record("permute", y, (self,), lambda grad: (grad.transpose(*order),))
+        axes = axes_of("permute", dims if len(dims) != 1 else dims[0], self.ndim)
+        if sorted(axes) != list(range(self.ndim)):
+            raise ValueError(f"permute: dims are {dims}, needs each of {self.ndim} once")
+        back, y = np.argsort(axes), self.data.transpose(axes)
+        return record("permute", y, (self,), lambda grad: (grad.transpose(*back),))
 
     def transpose(self, dim0: int, dim1: int) -> "Tensor":
+        axes_of("transpose", (dim0, dim1), self.ndim)
         y = self.data.swapaxes(dim0, dim1)
         return record("transpose", y, (self,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
@@ -300,22 +306,31 @@ class Tensor(Node):
         return self.reshape(*self.shape[:start], flat, *self.shape[end + 1 :])
 
     def squeeze(self, dim: int) -> "Tensor":
+        axes_of("squeeze", dim, self.ndim)
         return self.reshape(self.data.squeeze(dim).shape) if self.shape[dim] == 1 else self
 
     def unsqueeze(self, dim: int) -> "Tensor":
+        if not -self.ndim - 1 <= dim <= self.ndim:
+            raise ValueError(f"unsqueeze: dim is {dim}, needs {-self.ndim - 1} to {self.ndim}")
         return self.reshape(np.expand_dims(self.data, dim).shape)
 
     def expand(self, *shape: Any) -> "Tensor":
         """Repeat dimensions of size 1, and new ones in front; -1 keeps a dimension's size."""
         sizes = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
         new = len(sizes) - self.ndim
-        sizes = tuple(self.shape[i - new] if n == -1 else n for i, n in enumerate(sizes))
+        old = (1,) * new + self.shape
+        sizes = tuple(old[i] if n == -1 and i >= new else n for i, n in enumerate(sizes))
+        if new < 0 or not all(n >= 0 and m in (1, n) for m, n in zip(old, sizes, strict=True)):
+            raise ValueError(f"expand: shape is {self.shape}, which does not repeat to {shape}")
         y = np.broadcast_to(self.data, sizes)
         return record("expand", y, (self,), lambda grad: (unbroadcast(grad, self.shape),))
 
     def __getitem__(self, index: Any) -> "Tensor":
         parts = index if isinstance(index, tuple) else (index,)
         parts = tuple(_unwrap(part) for part in parts)
+        if any(map(_is_number, parts)) and any(map(_is_array, parts)):
+            first, second = _numbers_first(parts)
+            return self[first][second]
 
         def backward(grad: Array) -> tuple[Array]:
             whole = np.zeros_like(self.data)
@@ -331,6 +346,8 @@ class Tensor(Node):
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join along an existing dimension; all other sizes must agree."""
+    if isinstance(tensors, Tensor) or not all(isinstance(t, Tensor) for t in tensors):
+        raise TypeError("cat: tensors needs to be a list of Tensors")
     if tensors and not -tensors[0].ndim <= dim < tensors[0].ndim:
         raise ValueError(f"cat: dim is {dim}, the tensors have shape {tensors[0].shape}")
     kinds = {(t.dtype, t.shape[:dim], t.shape[dim:][1:]) for t in tensors}
@@ -349,11 +366,14 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
     """Cut into pieces of `sizes` along `dim`; of an int, into pieces of that size and a rest."""
+    axes_of("split", dim, x.ndim)
     length = x.shape[dim]
     if isinstance(sizes, int | np.integer):
         if sizes < 1:
             raise ValueError(f"split: sizes is {sizes}, needs at least 1")
-        sizes = [min(sizes, length - start) for start in range(0, length, sizes)]
+        sizes = [min(sizes, length - start) for start in range(0, length or 1, sizes)]
+    if min(sizes, default=0) < 0:
+        raise ValueError(f"split: sizes are {list(sizes)}, needs at least 0 each")
     if sum(sizes) != length:
         raise ValueError(f"split: sizes {list(sizes)} sum to {sum(sizes)}, dim {dim} has {length}")
     whole = (slice(None),) * (dim % x.ndim)
@@ -385,6 +405,36 @@ def _number(op: str, value: Any) -> float:
 
 def _unwrap(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
+
+
+def _is_number(part: Any) -> bool:
+    if isinstance(part, int):
+        return not isinstance(part, bool)
+    return getattr(part, "ndim", None) == 0 and part.dtype.kind in "iu"
+
+
+def _is_array(part: Any) -> bool:
+    return np.ndim(part) > 0
+
+
+def _numbers_first(parts: tuple) -> tuple[tuple, tuple]:
+    """x[first][second] for x[parts]: what is no array, then the arrays.
+
+    To NumPy a number beside arrays is one of them. Then x[0, :, [1, 2]] has the axis of its arrays
+    in front, as these do not stand side by side. PyTorch takes numbers for slices of length one.
+    """
+    first: list[Any] = []
+    second: list[Any] = []
+    for part in parts:
+        if _is_array(part):
+            mask = np.asarray(part) if isinstance(part, list) else part
+            first += [slice(None)] * (mask.ndim if mask.dtype == bool else 1)
+            second.append(part)
+        else:
+            first.append(part)
+            if not _is_number(part):
+                second.append(part if part is Ellipsis else slice(None))
+    return tuple(first), tuple(second)
 
 
 def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:

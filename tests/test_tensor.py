@@ -264,6 +264,45 @@ def test_expand_keeps_sizes_of_minus_one():
         np.testing.assert_array_equal(y.data, np.broadcast_to(x.data, (2, 3, 4)))
 
 
+@pytest.mark.parametrize("chosen", [Tensor.where, lambda x, mask, _: x.clamp(min=0)])
+def test_an_infinite_slope_reaches_only_what_was_chosen(chosen):
+    x = Tensor(np.array([-1.0, 4.0]), requires_grad=True)
+    chosen(x, x.data > 0, 0.0).backward(np.array([np.inf, 1 / 4]))  # a root's slopes at 0 and 4
+    np.testing.assert_array_equal(x.grad.data, [0, 1 / 4])
+
+
+def test_where_takes_conditions_of_zeros_and_ones():
+    a, b = randn(3), randn(3)
+    a.where(np.array([1, 0, 1]), b).sum().backward()
+    np.testing.assert_array_equal(a.grad.data, [1, 0, 1])
+    np.testing.assert_array_equal(b.grad.data, [0, 1, 0])
+
+
+def test_numbers_beside_arrays_in_an_index_are_taken_first():
+    """As in PyTorch; NumPy would put the arrays' axis in front."""
+    x = randn(2, 3, 4)
+    two, both = np.array([3, 1]), np.array([True, False, True, True])
+    for index, expected in (
+        ((0, slice(None), two), x.data[0][:, two]),
+        ((0, ..., [3, 1]), x.data[0][:, two]),
+        ((Tensor(np.array(1)), slice(1, None), Tensor(both)), x.data[1, 1:][:, both]),
+        ((two % 2, slice(None), -1), x.data[:, :, -1][two % 2]),
+        ((two % 2, None, 2), x.data[:, 2][two % 2][:, None]),
+        ((None, 1, np.ones((3, 4), bool)), x.data[1].reshape(1, 12)),
+    ):
+        np.testing.assert_array_equal(x[index].data, expected)
+        assert gradcheck(lambda x, index=index: x[index], [x])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2, 0)])
+def test_the_variance_of_fewer_values_than_the_correction_is_nan(shape):
+    assert np.isnan(randn(*shape).var(correction=2).item())
+
+
+def test_what_is_empty_splits_into_one_empty_piece():
+    assert [piece.shape for piece in minseg.split(randn(2, 0), 3, 1)] == [(2, 0)]
+
+
 def test_dimensions_are_numpy_integers_too():
     x = randn(2, 3)
     assert x.sum(np.int64(1)).shape == (2,)
@@ -284,6 +323,19 @@ def test_dimensions_are_numpy_integers_too():
         (lambda x: x[:0].amax(0), "amax: shape"),
         (lambda x: minseg.cat([x, x], 2), "cat: dim is 2"),
         (lambda x: minseg.split(x, 0), "split: sizes is 0"),
+        (lambda x: minseg.split(x, [3, -1]), "split: sizes are .3, -1., needs at least 0"),
+        (lambda x: minseg.split(x, 1, 2), "split: dim is 2"),
+        (lambda x: minseg.cat([x.data, x.data]), "cat: tensors needs to be a list of Tensors"),
+        (minseg.cat, "cat: tensors needs to be a list of Tensors"),
+        (lambda x: x.argmax(2), "argmax: dim is 2"),
+        (lambda x: x.squeeze(2), "squeeze: dim is 2"),
+        (lambda x: x.unsqueeze(3), "unsqueeze: dim is 3, needs -3 to 2"),
+        (lambda x: x.transpose(0, 2), "transpose: dim is .0, 2."),
+        (lambda x: x.permute(0, 0), "permute: dims are .0, 0., needs each of 2 once"),
+        (lambda x: x.permute(1), "permute: dims are .1,., needs each of 2 once"),
+        (lambda x: x.expand(4, 3), r"expand: shape is \(2, 3\), which does not repeat to \(4, 3\)"),
+        (lambda x: x.expand(-1, 2, 3), r"expand: shape is \(2, 3\), .* to \(-1, 2, 3\)"),
+        (lambda x: x.expand(3), r"expand: shape is \(2, 3\)"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, message):
