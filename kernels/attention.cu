@@ -15,7 +15,8 @@
 // A block has 8 warps and computes 32 rows of the result (queries; for dk and dv keys), 64 columns of
 // them; a warp 4 rows. Over tiles of 32 partners (keys; queries), a lane computes the scores of one
 // partner with its warp's rows, and then sums two columns of the result over all partners. What is longer
-// than 32 (E, D) or wider than 64 is taken in pieces, so any size does.
+// than 32 (E, D) or wider than 64 is taken in pieces, so any size does. The blocks of all n stand side by
+// side in x: a batch of many heads or windows may have more than the 65535 that y and z can count.
 // A block reads both operands of its scores once a tile, 4 elements a thread and piece, and the partners'
 // rows; a thread writes 4 x 2 elements. Expected bottleneck: shared memory, which gives one element for
 // at most four multiply-adds.
@@ -72,7 +73,7 @@ __device__ void add_rows(const scalar weight[ROWS], const scalar* b, int first_b
             scalar w = __shfl_sync(FULL_MASK, weight[r], j);
             for (int c = 0; c < EACH_COLUMNS; c++) sum[r][c] += w * tile[j][my_lane() + WARP * c];
         }
-    // No barrier here: before the next call each kernel calls tile_dots, whose barriers order the two.
+    __syncthreads();  // all have read it
 }
 
 // The block's result to y (rows, size): sum[r][c] * factor[r].
@@ -92,9 +93,8 @@ struct Mask {
     const scalar* added;  // (L, S), or null
     int L, S;
     bool causal;
-    __device__ Mask(const scalar* mask, int masks, int L, int S, bool causal)
-        : added(mask ? mask + (long long)(blockIdx.z % masks) * L * S : mask), L(L), S(S),
-          causal(causal) {}
+    __device__ Mask(const scalar* mask, int n, int masks, int L, int S, bool causal)
+        : added(mask ? mask + (long long)(n % masks) * L * S : mask), L(L), S(S), causal(causal) {}
     __device__ scalar operator()(int i, int j) const {
         if (i >= L || j >= S || (causal && j > i)) return minus_infinity();
         return added ? added[(long long)i * S + j] : scalar(0);
@@ -107,7 +107,7 @@ __device__ __forceinline__ scalar weight_of(scalar score, scalar lse) {
 }
 
 // mask (masks, L, S): one for each n, or the same for all (masks = 1).
-// launch: grid=(ceil_div(L, BLOCK_ROWS), ceil_div(D, COLUMNS), N) block=(THREADS)  in: q k v mask  out: y lse
+// launch: grid=(N * ceil_div(L, BLOCK_ROWS), ceil_div(D, COLUMNS)) block=(THREADS)  in: q k v mask  out: y lse
 // sample: q=(2, 40, 35) k=(2, 50, 35) v=(2, 50, 70) mask=(1, 40, 50) y=(2, 40, 70) lse=(2, 40) N=2 L=40 S=50 E=35 D=70 masks=1 scale=0.2 causal=0
 // sample: q=(1, 40, 8) k=(1, 40, 8) v=(1, 40, 8) mask=null y=(1, 40, 8) lse=(1, 40) N=1 L=40 S=40 E=8 D=8 masks=1 scale=0.2 causal=1
 extern "C" __global__ void __launch_bounds__(THREADS)
@@ -115,9 +115,10 @@ attention_forward(const scalar* __restrict__ q, const scalar* __restrict__ k,
                   const scalar* __restrict__ v, const scalar* __restrict__ mask,
                   scalar* __restrict__ y, scalar* __restrict__ lse, int N, int L, int S, int E,
                   int D, int masks, scalar scale, bool causal) {
-    const int n = blockIdx.z, row0 = blockIdx.x * BLOCK_ROWS;
+    const int blocks = ceil_div(L, BLOCK_ROWS);  // of one n
+    const int n = blockIdx.x / blocks, row0 = blockIdx.x % blocks * BLOCK_ROWS;
     const scalar *queries = q + (long long)n * L * E, *keys = k + (long long)n * S * E;
-    const Mask added(mask, masks, L, S, causal);
+    const Mask added(mask, n, masks, L, S, causal);
     const int seen = causal ? min(S, row0 + BLOCK_ROWS) : S;  // later keys are masked for all rows
 
     scalar top[ROWS], total[ROWS], sum[ROWS][EACH_COLUMNS] = {};
@@ -147,7 +148,7 @@ attention_forward(const scalar* __restrict__ q, const scalar* __restrict__ k,
         }
 }
 
-// launch: grid=(ceil_div(L, BLOCK_ROWS), ceil_div(E, COLUMNS), N) block=(THREADS)  in: dy q k v mask lse delta  out: dq
+// launch: grid=(N * ceil_div(L, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: dy q k v mask lse delta  out: dq
 // sample: dy=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dq=(2, 40, 70) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2 causal=0
 extern "C" __global__ void __launch_bounds__(THREADS)
 attention_grad_query(const scalar* __restrict__ dy, const scalar* __restrict__ q,
@@ -155,10 +156,11 @@ attention_grad_query(const scalar* __restrict__ dy, const scalar* __restrict__ q
                      const scalar* __restrict__ mask, const scalar* __restrict__ lse,
                      const scalar* __restrict__ delta, scalar* __restrict__ dq, int N, int L, int S,
                      int E, int D, int masks, scalar scale, bool causal) {
-    const int n = blockIdx.z, row0 = blockIdx.x * BLOCK_ROWS;
+    const int blocks = ceil_div(L, BLOCK_ROWS);  // of one n
+    const int n = blockIdx.x / blocks, row0 = blockIdx.x % blocks * BLOCK_ROWS;
     const scalar *queries = q + (long long)n * L * E, *keys = k + (long long)n * S * E;
     const scalar *grads = dy + (long long)n * L * D, *values = v + (long long)n * S * D;
-    const Mask added(mask, masks, L, S, causal);
+    const Mask added(mask, n, masks, L, S, causal);
     const int seen = causal ? min(S, row0 + BLOCK_ROWS) : S;
 
     scalar sum[ROWS][EACH_COLUMNS] = {};
@@ -180,7 +182,7 @@ attention_grad_query(const scalar* __restrict__ dy, const scalar* __restrict__ q
     write_rows(sum, factor, row0, L, E, dq + (long long)n * L * E);
 }
 
-// launch: grid=(ceil_div(S, BLOCK_ROWS), ceil_div(E, COLUMNS), N) block=(THREADS)  in: dy q k v mask lse delta  out: dk
+// launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: dy q k v mask lse delta  out: dk
 // sample: dy=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dk=(2, 50, 70) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2 causal=0
 extern "C" __global__ void __launch_bounds__(THREADS)
 attention_grad_key(const scalar* __restrict__ dy, const scalar* __restrict__ q,
@@ -188,10 +190,11 @@ attention_grad_key(const scalar* __restrict__ dy, const scalar* __restrict__ q,
                    const scalar* __restrict__ mask, const scalar* __restrict__ lse,
                    const scalar* __restrict__ delta, scalar* __restrict__ dk, int N, int L, int S,
                    int E, int D, int masks, scalar scale, bool causal) {
-    const int n = blockIdx.z, row0 = blockIdx.x * BLOCK_ROWS;
+    const int blocks = ceil_div(S, BLOCK_ROWS);  // of one n
+    const int n = blockIdx.x / blocks, row0 = blockIdx.x % blocks * BLOCK_ROWS;
     const scalar *queries = q + (long long)n * L * E, *keys = k + (long long)n * S * E;
     const scalar *grads = dy + (long long)n * L * D, *values = v + (long long)n * S * D;
-    const Mask added(mask, masks, L, S, causal);
+    const Mask added(mask, n, masks, L, S, causal);
 
     scalar sum[ROWS][EACH_COLUMNS] = {};
     for (int query0 = causal ? row0 : 0; query0 < L; query0 += WARP) {  // earlier ones see none of these
@@ -211,16 +214,17 @@ attention_grad_key(const scalar* __restrict__ dy, const scalar* __restrict__ q,
     write_rows(sum, factor, row0, S, E, dk + (long long)n * S * E);
 }
 
-// launch: grid=(ceil_div(S, BLOCK_ROWS), ceil_div(D, COLUMNS), N) block=(THREADS)  in: dy q k mask lse  out: dv
+// launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(D, COLUMNS)) block=(THREADS)  in: dy q k mask lse  out: dv
 // sample: dy=(2, 40, 70) q=(2, 40, 35) k=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) dv=(2, 50, 70) N=2 L=40 S=50 E=35 D=70 masks=1 scale=0.2 causal=0
 extern "C" __global__ void __launch_bounds__(THREADS)
 attention_grad_value(const scalar* __restrict__ dy, const scalar* __restrict__ q,
                      const scalar* __restrict__ k, const scalar* __restrict__ mask,
                      const scalar* __restrict__ lse, scalar* __restrict__ dv, int N, int L, int S,
                      int E, int D, int masks, scalar scale, bool causal) {
-    const int n = blockIdx.z, row0 = blockIdx.x * BLOCK_ROWS;
+    const int blocks = ceil_div(S, BLOCK_ROWS);  // of one n
+    const int n = blockIdx.x / blocks, row0 = blockIdx.x % blocks * BLOCK_ROWS;
     const scalar *queries = q + (long long)n * L * E, *keys = k + (long long)n * S * E;
-    const Mask added(mask, masks, L, S, causal);
+    const Mask added(mask, n, masks, L, S, causal);
 
     scalar sum[ROWS][EACH_COLUMNS] = {};
     for (int query0 = causal ? row0 : 0; query0 < L; query0 += WARP) {
@@ -239,7 +243,7 @@ attention_grad_value(const scalar* __restrict__ dy, const scalar* __restrict__ q
 }
 
 // A block computes 32 x 32 elements, a lane one column of its warp's 4 rows.
-// launch: grid=(ceil_div(S, WARP), ceil_div(L, BLOCK_ROWS), masks) block=(THREADS)  in: dy q k v mask lse delta  out: dmask
+// launch: grid=(masks * ceil_div(S, WARP), ceil_div(L, BLOCK_ROWS)) block=(THREADS)  in: dy q k v mask lse delta  out: dmask
 // sample: dy=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dmask=(1, 40, 50) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2
 extern "C" __global__ void __launch_bounds__(THREADS)
 attention_grad_mask(const scalar* __restrict__ dy, const scalar* __restrict__ q,
@@ -247,11 +251,12 @@ attention_grad_mask(const scalar* __restrict__ dy, const scalar* __restrict__ q,
                     const scalar* __restrict__ mask, const scalar* __restrict__ lse,
                     const scalar* __restrict__ delta, scalar* __restrict__ dmask, int N, int L, int S,
                     int E, int D, int masks, scalar scale) {
-    const int row0 = blockIdx.y * BLOCK_ROWS, key0 = blockIdx.x * WARP, j = key0 + my_lane();
-    const Mask added(mask, masks, L, S, false);
+    const int tiles = ceil_div(S, WARP), row0 = blockIdx.y * BLOCK_ROWS;
+    const int m = blockIdx.x / tiles, key0 = blockIdx.x % tiles * WARP, j = key0 + my_lane();
+    const Mask added(mask, m, masks, L, S, false);
 
     scalar sum[ROWS] = {};
-    for (int n = blockIdx.z; n < N; n += masks) {
+    for (int n = m; n < N; n += masks) {
         scalar score[ROWS], slope[ROWS];
         tile_dots(q + (long long)n * L * E, row0, L, k + (long long)n * S * E, key0, S, E, score);
         tile_dots(dy + (long long)n * L * D, row0, L, v + (long long)n * S * D, key0, S, D, slope);
@@ -264,6 +269,6 @@ attention_grad_mask(const scalar* __restrict__ dy, const scalar* __restrict__ q,
     }
     for (int r = 0; r < ROWS; r++) {
         const int i = row0 + my_warp() * ROWS + r;
-        if (i < L && j < S) dmask[((long long)blockIdx.z * L + i) * S + j] = sum[r];
+        if (i < L && j < S) dmask[((long long)m * L + i) * S + j] = sum[r];
     }
 }

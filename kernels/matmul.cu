@@ -8,15 +8,18 @@
 // one gets here, and beyond.
 #include "common.cuh"
 
-// launch: grid=(ceil_div(L, GEMM_TILE), ceil_div(M, GEMM_TILE), N) block=(GEMM_SIDE, GEMM_SIDE)  in: a b  out: c
+// launch: grid=(N * ceil_div(M, GEMM_TILE) * ceil_div(L, GEMM_TILE)) block=(GEMM_SIDE, GEMM_SIDE)  in: a b  out: c
 // sample: a=(2, 70, 37) b=(2, 37, 66) c=(2, 70, 66) N=2 M=70 K=37 L=66
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 matmul(const scalar* __restrict__ a, const scalar* __restrict__ b, scalar* __restrict__ c, int N,
        int M, int K, int L) {
-    const scalar* left = a + (long long)blockIdx.z * M * K;
-    const scalar* right = b + (long long)blockIdx.z * K * L;
-    scalar* result = c + (long long)blockIdx.z * M * L;
-    const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
+    // One line of blocks: y and z count to 65535 only, which large batches and long matrices pass.
+    const int across = ceil_div(L, GEMM_TILE), tiles = ceil_div(M, GEMM_TILE) * across;
+    const int n = blockIdx.x / tiles, tile = blockIdx.x % tiles;
+    const int row0 = tile / across * GEMM_TILE, col0 = tile % across * GEMM_TILE;
+    const scalar* left = a + (long long)n * M * K;
+    const scalar* right = b + (long long)n * K * L;
+    scalar* result = c + (long long)n * M * L;
 
     auto from_left = [=](int m, int k) { return m < M ? left[(long long)m * K + k] : scalar(0); };
     auto from_right = [=](int k, int l) { return l < L ? right[(long long)k * L + l] : scalar(0); };

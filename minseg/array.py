@@ -119,6 +119,11 @@ def as_array(data: Any) -> Array:
     return data
 
 
+def contiguous(*arrays: Array | None) -> list[Array | None]:
+    """Each array, or its copy in C order where it is strided, which no kernel takes."""
+    return [None if a is None else array_module(a).ascontiguousarray(a) for a in arrays]
+
+
 def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
     """Sum a gradient over the axes along which an operand of `shape` was repeated."""
     lead = tuple(range(grad.ndim - len(shape)))

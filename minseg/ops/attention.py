@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import check_tensor
 from minseg.ops.dropout import dropout
 from minseg.ops.fast.exponential import exp
@@ -199,7 +199,7 @@ def _forward_cuda(
     """kernels/attention.cu: tile by tile, the (L, S) scores never in memory."""
     xp = array_module(q)
     y, lse = xp.empty((*q.shape[:2], v.shape[2]), q.dtype), xp.zeros(q.shape[:2], q.dtype)
-    arrays = _contiguous(q, k, v, mask)
+    arrays = contiguous(q, k, v, mask)
     launch("attention_forward", *arrays, y, lse, *_sizes(q, k, v, mask), scale, causal)
     return y, lse
 
@@ -218,7 +218,7 @@ def _grad_cuda(
     xp = array_module(grad)
     delta = (grad * y).sum(axis=-1)
     how = (*_sizes(q, k, v, mask), scale, causal)
-    grad, q, k, v, mask = _contiguous(grad, q, k, v, mask)
+    grad, q, k, v, mask = contiguous(grad, q, k, v, mask)
     dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
     launch("attention_grad_query", grad, q, k, v, mask, lse, delta, dq, *how)
     launch("attention_grad_key", grad, q, k, v, mask, lse, delta, dk, *how)
@@ -231,7 +231,7 @@ def _grad_mask_cuda(
 ) -> Array:
     delta = (grad * y).sum(axis=-1)
     sizes = _sizes(q, k, v, mask)
-    grad, q, k, v, mask = _contiguous(grad, q, k, v, mask)
+    grad, q, k, v, mask = contiguous(grad, q, k, v, mask)
     dmask = array_module(grad).empty_like(mask)
     launch("attention_grad_mask", grad, q, k, v, mask, lse, delta, dmask, *sizes, scale)
     return dmask
@@ -241,11 +241,6 @@ def _sizes(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[int, ...]:
     """N, L, S, E, D, and the number of masks."""
     masks = 1 if mask is None else mask.shape[0]
     return q.shape[0], q.shape[1], k.shape[1], q.shape[2], v.shape[2], masks
-
-
-def _contiguous(*arrays: Array | None) -> list[Array | None]:
-    xp = array_module(arrays[0])
-    return [None if a is None else xp.ascontiguousarray(a) for a in arrays]
 
 
 op = Op(

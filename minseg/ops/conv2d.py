@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops import depthwise, im2col
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
 from minseg.ops.columns import Window, within_reach
@@ -30,6 +30,7 @@ from minseg.tensor import Tensor, record
 # Outputs summed by one block of the weight gradient's kernel: long enough that adding up the
 # partial sums costs little, short enough that a batch gives every multiprocessor of a GPU a block.
 POSITIONS_A_SPLIT = 4096
+MOST_BLOCKS = 65535  # along z
 
 
 def conv2d_definition(
@@ -181,7 +182,7 @@ def _forward_cuda(
     size = Window(w.shape[2:], stride, padding, dilation).output_size(*x.shape[2:])
     y = xp.empty((x.shape[0], w.shape[0], *size), x.dtype)
     how = (*w.shape[2:], *stride, *padding, *dilation, groups)
-    x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
+    x, w, b = contiguous(x, w, b)
     launch("conv2d_forward", x, w, b, y, *x.shape, *y.shape[1:], *how)
     return y
 
@@ -218,12 +219,17 @@ def _grad_weight_cuda(
         return depthwise.grad_weight_cuda(grad, x, w_shape, stride, padding, dilation)
     xp = array_module(grad)
     positions = grad.shape[0] * grad.shape[2] * grad.shape[3]
-    splits = -(-positions // POSITIONS_A_SPLIT)
+    splits = _splits(positions, groups)
     partial = xp.empty((splits, *w_shape), grad.dtype)
     how = (*w_shape[2:], *stride, *padding, *dilation, groups)
     grad, x = xp.ascontiguousarray(grad), xp.ascontiguousarray(x)
     launch("conv2d_grad_weight", grad, x, partial, *x.shape, *grad.shape[1:], *how, splits)
     return partial.sum(axis=0)
+
+
+def _splits(positions: int, groups: int) -> int:
+    """How many blocks share the sum of a weight; each group has its own."""
+    return min(-(-positions // POSITIONS_A_SPLIT), max(1, MOST_BLOCKS // groups))
 
 
 op = Op(

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, overlap
 from minseg.ops.fast import channels_last, kernel_columns
@@ -213,7 +213,7 @@ def forward_cuda(
     size = Window(w.shape[2:], stride, padding, dilation).output_size(*x.shape[2:])
     y = xp.empty((*x.shape[:2], *size), x.dtype)
     how = (*w.shape[2:], *stride, *padding, *dilation)
-    x, w = xp.ascontiguousarray(x), xp.ascontiguousarray(w)
+    x, w, b = contiguous(x, w, b)
     launch("depthwise_forward", x, w, b, y, *x.shape, *size, *how)
     return y
 

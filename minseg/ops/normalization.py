@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.op import launch
 from minseg.parallel import parallel_for
 
@@ -187,7 +187,7 @@ def _moments_cuda(x: Array) -> tuple[Array, Array]:
 def _forward_cuda(
     x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> Array:
-    x, mean, var, weight, bias = _contiguous(x, mean, var, weight, bias)
+    x, mean, var, weight, bias = contiguous(x, mean, var, weight, bias)
     y = array_module(x).empty_like(x)
     how = (*x.shape, eps, *_blocks(x[:, :1].size))
     launch("norm_forward", x, mean, var, weight, bias, y, *how)
@@ -203,7 +203,7 @@ def _grad_cuda(
     eps: float,
     constant: bool,
 ) -> tuple[Array, Array, Array]:
-    grad, x, mean, var, weight = _contiguous(grad, x, mean, var, weight)
+    grad, x, mean, var, weight = contiguous(grad, x, mean, var, weight)
     xp, (B, G, K, L) = array_module(x), x.shape
     if B * L == 1:  # layer norm: nothing to sum yet
         dw = grad.reshape(G, K) * _forward_cuda(x, mean, var, None, None, eps).reshape(G, K)
@@ -226,11 +226,6 @@ def _grad_cuda(
 def _blocks(elements: int) -> tuple[int, int]:
     """How many blocks share a sum of so many elements, and how many threads each has."""
     return max(1, -(-elements // ELEMENTS_A_BLOCK)), 32 if elements <= 1024 else 256
-
-
-def _contiguous(*arrays: Array | None) -> list[Array | None]:
-    xp = array_module(arrays[0])
-    return [None if a is None else xp.ascontiguousarray(a) for a in arrays]
 
 
 PARTS: dict[str, dict[str, Callable[..., Any]]] = {

@@ -8,6 +8,7 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
+from minseg.kernels import check
 from minseg.ops import attention
 from minseg.ops.attention import _on_the_tape, attention_definition, op
 from tests.witness import assert_agree, assert_threads_change_no_bit
@@ -139,6 +140,25 @@ def test_kernels_are_sound(kind, dtype):
         y = F.scaled_dot_product_attention(*inputs, is_causal=kind == "causal")
         y.backward(np.ones(y.shape, dtype))
     assert not findings
+
+
+def test_kernels_are_sound_where_queries_and_keys_are_empty():
+    """There are no products to sum: no barrier stands between two tiles of values but its own."""
+    q, k, v = (np.ones((1, n, size), np.float32) for n, size in ((40, 0), (70, 0), (70, 8)))
+    with minseg.use_kernels("emulator"), sanitized() as findings:
+        y = F.scaled_dot_product_attention(*(Tensor(a) for a in (q, k, v)))
+    np.testing.assert_array_equal(y.data, 1)
+    assert not findings
+
+
+def test_many_heads_and_windows_fit_a_gpus_grid():
+    one, N = np.zeros(1, np.float32), 70_000
+    for kernel, arrays in (("forward", 6), ("grad_query", 8), ("grad_key", 8), ("grad_value", 6)):
+        # checked, not run: only the sizes count
+        how = (N, 1, 1, 1, 1, 1, 1.0, False)
+        assert check(f"attention_{kernel}", *[one] * arrays, *how).grid[0] == N
+    how = (N, 1, 1, 1, 1, N, 1.0)
+    assert check("attention_grad_mask", *[one] * 8, *how).grid[0] == N
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (1, 1, 4, 5), (2, 1, 4, 5), (2, 2, 4, 5), (2, 2, 1, 5)])

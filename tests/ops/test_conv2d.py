@@ -6,7 +6,7 @@ import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
 from minseg.ops import columns, im2col
-from minseg.ops.conv2d import is_depthwise, op
+from minseg.ops.conv2d import POSITIONS_A_SPLIT, _splits, is_depthwise, op
 from minseg.ops.fast import shifted
 from tests.witness import assert_adjoint, assert_agree, assert_threads_change_no_bit, on_threads
 
@@ -141,6 +141,22 @@ def test_kernels_equal_numpy(case, dtype):
     dx, dw = op.grad_input(grad, w, x.shape, *how), op.grad_weight(grad, x, w.shape, *how)
     assert_agree(inputs[0].grad.data, dx, dtype, length=w[:, 0].size)
     assert_agree(inputs[1].grad.data, dw, dtype, length=grad[:, 0].size)
+
+
+@pytest.mark.parametrize("case", [CASES[1], CASES[3]])  # the second is depthwise
+def test_kernels_take_strided_arrays(case):
+    x, w, b, *how = case_arguments(case)
+    every_second = np.stack([b, b], axis=1)[:, 0]
+    assert not every_second.flags.c_contiguous
+    with minseg.use_kernels("emulator"):
+        y = op.forward(np.asfortranarray(x), np.asfortranarray(w), every_second, *how)
+    assert_agree(y, op.forward(x, w, b, *how), np.float64, length=w[0].size + 1)
+
+
+def test_the_weights_kernel_has_no_more_blocks_than_a_gpu_takes():
+    assert _splits(0, 1) == 0
+    assert _splits(3 * POSITIONS_A_SPLIT + 1, 2) == 4
+    assert _splits(16 * 1024 * 1024, 32) * 32 <= 65535  # 4096 splits for each of 32 groups
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if is_depthwise(c[1], c[-1])])

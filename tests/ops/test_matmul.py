@@ -3,6 +3,7 @@ import pytest
 
 import minseg
 from minseg import Tensor
+from minseg.kernels import check
 from minseg.ops.matmul import BLOCK, op
 from tests.witness import assert_agree, assert_threads_change_no_bit
 
@@ -44,6 +45,14 @@ def test_kernel_equals_numpy(a_shape, b_shape, dtype):
         got = results()
     for one, other in zip(got, expected, strict=True):
         assert_agree(one, other, dtype, length=max(a.size, b.size, 1))
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "l"), [(70_000, 1, 1), (1, 65_536 * 64, 1), (1, 1, 65_536 * 64)]
+)
+def test_large_batches_and_long_matrices_fit_a_gpus_grid(n, m, l):
+    one = np.zeros(1, np.float32)  # checked, not run: only the sizes count
+    assert check("matmul", one, one, one, n, m, 1, l).grid[0] >= 65_536
 
 
 # Each of the three axes is cut once; a batch of one is a single matrix; and one large batch.
