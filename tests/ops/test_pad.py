@@ -59,6 +59,8 @@ def test_by_hand():
         (((1, 1), "mirror"), ValueError, "mode is 'mirror'"),
         (((4, 0), "reflect"), ValueError, "width 4 is more than mode 'reflect' can fill from 4"),
         (((5, 0), "circular"), ValueError, "width 5 is more than mode 'circular' can fill from 4"),
+        (((-4, 1), "circular"), ValueError, "width 1 is more than mode 'circular' can fill from 0"),
+        (((-3, 2), "circular"), ValueError, "width 2 is more than mode 'circular' can fill from 1"),
         (((-3, -2),), ValueError, "do not fit a dimension of size 4"),
         (((1, 1), "replicate", 2.0), ValueError, 'value 2.0 is for mode "constant"'),
     ],
