@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.cuda.gpu import is_hopper
+from minseg.cuda.gpu import runs_here
 from minseg.cuda.source import HOPPER
 from minseg.emulator.profile import Profile, profile
 from minseg.kernels import kernel_info, kernels_folder, launch, load
@@ -41,6 +41,7 @@ class Rung:
 def climb(stair: str, gpu: bool = False) -> Iterator[Rung]:
     """The rungs of "matmul" or "conv2d", one after the other, each profiled and perhaps timed.
 
+    A rung for newer GPUs than the one here gets no time: TF32 needs sm_80, wgmma a Hopper.
     Raises ValueError for another stair, and what `profile` raises for a kernel that fails.
     """
     if stair not in STAIRS:
@@ -53,7 +54,7 @@ def climb(stair: str, gpu: bool = False) -> Iterator[Rung]:
         if load(path).target != HOPPER:
             arguments = _arguments(name, SMALL[stair])
             counted = profile(name, *arguments, operations=_work(SMALL[stair]))
-        runs = gpu and (counted is not None or is_hopper())
+        runs = gpu and runs_here(load(path))
         seconds = _gpu_seconds(name, LARGE[stair]) if runs else None
         share = vendor / seconds if vendor and seconds and kernel != "im2col" else None
         yield Rung(path.stem, _idea(path), counted, seconds and 1e3 * seconds, share)

@@ -1,12 +1,16 @@
 """Every rung of the ladder computes the same product, and the sanitizer finds nothing in it."""
 
+import sys
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from minseg import ladder
 from minseg.cli import main
+from minseg.cuda.gpu import _module, runs_here
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch, load
 from minseg.ladder import climb
@@ -105,6 +109,37 @@ def test_climbing_shows_what_each_rung_buys():
     assert coalesced.sectors_a_request < naive.sectors_a_request / 4
     assert shared.per_thread("load", shared=False) == 128 / 16
     assert registers.bytes_moved < shared.bytes_moved < coalesced.bytes_moved
+
+
+def gpu_of(capability, monkeypatch):
+    """CuPy as far as it says which GPU is there."""
+    device = SimpleNamespace(compute_capability=capability)
+    cuda = SimpleNamespace(Device=lambda: device)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+
+
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [("75", (True, False, False)), ("80", (True, True, False)), ("90", (True, True, True)),
+     ("120", (True, True, False))],
+)  # fmt: skip
+def test_which_gpus_a_file_is_for(capability, runs, monkeypatch):
+    gpu_of(capability, monkeypatch)
+    sources = [load(STEPS[i]) for i in (0, 7, 8)]
+    assert [source.target for source in sources] == ["sm_70", "sm_80", "sm_90a"]
+    assert tuple(map(runs_here, sources)) == runs
+
+
+def test_a_gpu_is_given_no_rung_that_it_is_too_old_for(monkeypatch):
+    """v7 does not compile for a T4; v8 does, to a trap, after which no kernel runs there."""
+    gpu_of("75", monkeypatch)
+    monkeypatch.setattr(ladder, "profile", lambda *arguments, operations: None)
+    monkeypatch.setattr(ladder, "_vendor_seconds", lambda stair: 1.0)
+    monkeypatch.setattr(ladder, "_gpu_seconds", lambda name, sizes: 2.0)
+    timed = {rung.name[:2]: rung.share for rung in climb("matmul", gpu=True)}
+    assert timed == {f"v{i}": 0.5 if i < 7 else None for i in range(1, 10)}
+    with pytest.raises(RuntimeError, match=r"v8_mma_sync\.cu needs a GPU of sm_80 .* is of sm_75"):
+        _module(load(STEPS[7]), "", False, 0)
 
 
 def test_every_rung_says_its_idea():

@@ -25,15 +25,22 @@ def compile_options(double: bool) -> tuple[str, ...]:
     return ("-std=c++17",) + (("-DMINSEG_DOUBLE",) if double else ())
 
 
-def is_hopper() -> bool:
-    """Has the current GPU wgmma? Code for sm_90a runs on no other, later ones included."""
+def runs_here(source: Source) -> bool:
+    """Whether the current GPU has what the file needs. sm_90a is Hopper alone, no later one."""
     import cupy
 
-    return cupy.cuda.Device().compute_capability == "90"
+    here = cupy.cuda.Device().compute_capability  # "75" of a T4, "90" of a Hopper
+    if source.target == HOPPER:
+        return here == "90"
+    return int(source.target.removeprefix("sm_").removesuffix("a") or 0) <= int(here)
 
 
 def run(launch: Launch) -> None:
-    """Run a checked launch on its arrays' GPU, on the current stream, without waiting for it."""
+    """Run a checked launch on its arrays' GPU, on the current stream, without waiting for it.
+
+    Raises RuntimeError for a kernel that this GPU is too old for, before it can do harm: a trap in
+    it would end all work on the GPU, not the launch alone.
+    """
     kernel = launch.kernel
     device = next(a for a in launch.arguments if hasattr(a, "__cuda_array_interface__")).device
     with device:
@@ -55,6 +62,11 @@ def _module(source: Source, mangled: str, double: bool, device: int) -> Any:
     """
     import cupy
 
+    if not runs_here(source):
+        raise RuntimeError(
+            f"{source.path.name} needs a GPU of {source.target} (its first line says so); this one "
+            f"is of sm_{cupy.cuda.Device().compute_capability}"
+        )
     if source.target == HOPPER:
         return cupy.RawModule(path=str(hopper_binary(source.text, double)))
     names = (mangled,) if mangled else None

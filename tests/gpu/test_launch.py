@@ -9,7 +9,7 @@ import pytest
 
 from minseg import kernels
 from minseg.array import has_gpu, to_device
-from minseg.cuda.source import HOPPER
+from minseg.cuda.gpu import runs_here
 from tests.gpu import needs_gpu
 from tests.test_ladder import CONV_RUNGS, STEPS, TF32, exactly, kernel_of
 from tests.witness import assert_agree
@@ -59,13 +59,9 @@ def test_a_compiled_kernel_is_kept_on_disk(tmp_path):
 
 
 def skip_unless_it_runs(path):
-    import cupy
-
-    target, here = kernels.load(path).target, cupy.cuda.Device().compute_capability
-    if target == HOPPER and here != "90":
-        pytest.skip(f"needs a Hopper GPU; this one has compute capability {here}")
-    if int(target.removeprefix("sm_").removesuffix("a")) > int(here):
-        pytest.skip(f"needs {target}; this GPU has compute capability {here}")
+    source = kernels.load(path)
+    if not runs_here(source):
+        pytest.skip(f"needs {source.target}")
 
 
 @pytest.mark.parametrize(
