@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 Triple = tuple[int, int, int]
+COPIES = "starts to copy to"  # asynchronously: what a barrier does not end
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Finding:
         left = max(len(str(self.before)), len(_event(self.before, self.element()))) + 4
         rows = [(str(self.before), str(self.now))]
         same_block = self.before.block == self.now.block
-        if same_block and self.kind == "racecheck":
+        if same_block and self.kind == "racecheck" and self.before.does != COPIES:
             start = f"barrier at line {self.barrier}" if self.barrier else "the kernel starts"
             rows.append((start, start))
         rows.append((_event(self.before, self.element()), ""))
@@ -100,10 +101,12 @@ def explain(
     element = name + "".join(f"[{i}]" for i in index)
     space = "shared memory" if region["shared"] else "global memory"
     assert record["kind"] != "racecheck" or (now and before)
-    if record["kind"] == "racecheck" and now and before:
-        return f"{_race(now, before)}: {element} in {space}", name, index
     detail, does = record["detail"], now.does if now else ""
+    if record["kind"] == "racecheck" and now and before and detail != "in_flight":
+        return f"{_race(now, before)}: {element} in {space}", name, index
     sentences = {
+        "in_flight": f"{does} {element} in {space} while an asynchronous copy to it is under way: "
+        "the thread that copies has to wait for it first",
         "bounds": f"{does} {name}[{flat}] in {space}, {_how_far(flat, size)}",
         "misaligned": f"{does} {record['bytes']} bytes at {element} in {space}: "
         f"its address is no multiple of {record['bytes']} bytes",
@@ -138,12 +141,15 @@ def _explain_without_memory(
         "wild": f"{does} an address that belongs to no array",
         "ended": f"line {line}: a barrier that some threads of the block never reach; they ended",
         "lines": f"threads wait at different barriers, lines {line} and {other}",
+        "absent": f"line {line}: needs the value of a lane that takes no part",
+        "mask": f"line {line}: the mask leaves out the lane that gives it",
         "lane": f"line {line}: the mask names lanes that have ended and never arrive",
         "stuck": f"threads wait for ever at line {line}"
         + (f", others at line {other}" if before else " for lanes that do not come"),
     }
     by_kind = {
-        "timeout": "the kernel did not finish in time (an endless loop?)",
+        "timeout": "the kernel did not finish in time (an endless loop? or a wait in a "
+        "loop for another thread: here threads take turns at barriers only)",
         "crash": "the kernel crashed (too large a stack, or a division by zero?)",
     }
     return sentences.get(detail) or by_kind[record["kind"]]

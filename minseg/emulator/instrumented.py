@@ -101,17 +101,26 @@ def _executable(source: Source, instance: str, double: bool) -> Path:
 
 
 def lines_of(executable: Path, codes: Iterable[int]) -> dict[int, tuple[str, int]]:
-    """File and line of each return address: of the call before it. Unknown ones are left out."""
+    """File and line of each return address: of the call before it. Unknown ones are left out.
+
+    Of an inlined function of the emulator's own headers (`__ldg`), it is the line that calls it.
+    """
     wanted = sorted({code for code in codes if code})
     tool = next((t for t in ("addr2line", "llvm-addr2line", "atos") if shutil.which(t)), None)
     if not wanted or tool is None:
         return {}
-    option = ["-o"] if tool == "atos" else ["-e"]
-    words = [tool, *option, str(executable), *(hex(code - 1) for code in wanted)]
-    answer = subprocess.run(words, capture_output=True, text=True).stdout.splitlines()
+    addresses = [hex(code - 1) for code in wanted]
+    option = ["-i", "-o"] if tool == "atos" else ["-a", "-i", "-e"]
+    words = [tool, *option, str(executable), *addresses]
+    answer = subprocess.run(words, capture_output=True, text=True).stdout
+    if tool == "atos":  # a blank line after each address
+        frames = answer.split("\n\n")
+    else:  # the address itself before each
+        frames = re.split(r"^0x[0-9a-f]+$", answer, flags=re.MULTILINE)[1:]
     found = {}
-    for code, text in zip(wanted, answer, strict=False):
-        match = re.search(r"([^/():\s]+):(\d+)\b", text)
-        if match and int(match[2]):
-            found[code] = (match[1], int(match[2]))
+    for code, text in zip(wanted, frames, strict=False):
+        places = re.findall(r"([^():\s]*?)([^/():\s]+):(\d+)\b", text)
+        own = [p for p in places if Path(p[0]) != compiler.SHIM] or places
+        if own and int(own[0][2]):
+            found[code] = (own[0][1], int(own[0][2]))
     return found

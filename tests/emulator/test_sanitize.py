@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from minseg import kernels
+from minseg.emulator.samples import samples
 from minseg.emulator.sanitize import run_cli, sanitize, sanitized
 
 HERE = Path(__file__).parent
 BASIC, LANGUAGE = HERE / "fixtures" / "basic.cu", HERE / "fixtures" / "language.cu"
+SOUND = HERE / "fixtures" / "sound.cu"
 rng = np.random.default_rng(3)
 
 
@@ -50,6 +52,67 @@ def test_the_whole_language_has_no_findings():
     ]
     for name, *arguments in launches:
         assert not sanitize(f"{LANGUAGE}:{name}", *arguments), name
+
+
+@pytest.mark.parametrize("kernel", kernels.find(str(SOUND)), ids=lambda k: k.name)
+def test_what_only_looks_faulty_has_no_findings(kernel):
+    for name, arguments in samples(kernel):
+        assert not sanitize(name, *arguments)
+
+
+def test_sound_kernels_compute_what_they_say():
+    def run(name, *arguments):
+        kernels.launch(f"{SOUND}:{name}", *arguments)
+
+    x, t = rng.integers(0, 9, 128).astype(np.int32), np.arange(64)
+    y = np.zeros(128, np.int32)
+    run("last_block", x[:4].copy(), y[:4], y[4:5])
+    assert y[4] == x[:4].sum()
+    run("last_warp", x, y[:2])
+    assert y[:2].tolist() == x.reshape(2, 64).sum(1).tolist()
+    total = np.zeros(2, np.int32)
+    run("locked", x[:80].copy(), total[:1], total[1:])
+    assert total.tolist() == [0, x[:80].sum()]
+    f, largest = rng.normal(size=80).astype(np.float32), np.zeros(1, np.float32)
+    run("maximum", f, largest)
+    assert largest[0] == f.max()
+    run("carved", x[:64].copy(), y[:64])
+    assert (y[:64] == x[63 - t] + 63 - t).all()
+    run("some_ended", x[:50].copy(), y[:50], 50)
+    large = x[:50] + x[:50][t[:50] // 32 * 32] > 9
+    assert y[:50].tolist() == [large[:32].sum()] * 32 + [large[32:].sum()] * 18
+    places, count = np.zeros(32, np.int32), np.zeros(1, np.int32)
+    run("aggregated", x[:32].copy(), count, places)
+    assert places.tolist() == np.where(x[:32] < 4, 0, np.cumsum(x[:32] >= 4)).tolist()
+    assert count[0] == (x[:32] >= 4).sum()
+    y[:4] = 0
+    run("scopes", y[:4])
+    assert y[:4].tolist() == [80, 39, 40, 5]
+
+
+def test_a_finding_within_the_emulators_own_functions_names_the_line_that_calls_them(tmp_path):
+    file = tmp_path / "calls.cu"
+    file.write_text("""#include <cuda_pipeline.h>
+#include <mma.h>
+// launch: grid=(1) block=(32)  in: x h  out: y
+__global__ void k(const float* x, const half* h, float* y) {
+    __shared__ float s[32];
+    nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, 16, 16, 16, half, nvcuda::wmma::row_major> a;
+    const int t = threadIdx.x;
+    __pipeline_memcpy_async(&s[t], x + t + 1, 4);
+    __pipeline_commit();
+    __pipeline_wait_prior(0);
+    y[t] = __ldg(x + t + 1) + s[t];
+    __stcg(y + t + 1, 0.0f);
+    nvcuda::wmma::load_matrix_sync(a, h, 17);
+}
+""")
+    x, h = np.ones(32, np.float32), np.ones((16, 16), np.float16)
+    findings = sanitize(f"{file}:k", x, h, np.empty_like(x))
+    strays = {(f.file, f.line, f.variable) for f in findings if f.kind == "memcheck"}
+    assert strays == {
+        ("calls.cu", line, name) for line, name in [(8, "x"), (11, "x"), (12, "y"), (13, "h")]
+    }
 
 
 def without_barrier(text, number):

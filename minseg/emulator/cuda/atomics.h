@@ -7,9 +7,11 @@
 #ifdef MINSEG_WATCH
 #define MINSEG_ATOMIC MINSEG_UNSEEN
 #define MINSEG_SEE(p) minseg::watch_atomic(p, sizeof *(p), __builtin_return_address(0))
+#define MINSEG_SEE_SWAP(p) minseg::watch_swap(p, sizeof *(p), __builtin_return_address(0))
 #else
 #define MINSEG_ATOMIC inline
 #define MINSEG_SEE(p) ((void)0)
+#define MINSEG_SEE_SWAP(p) ((void)0)
 #endif
 
 // `V` keeps the operand out of the deduction: atomicAdd(&a_float, 1) is an atomicAdd on floats.
@@ -17,37 +19,39 @@ template <class T>
 struct MinsegSame {
     typedef T type;
 };
-#define MINSEG_READ_MODIFY_WRITE(name, expression)                               \
-    template <class T>                                                           \
-    MINSEG_ATOMIC T name(T* p, typename MinsegSame<T>::type value) {             \
-        MINSEG_SEE(p);                                                           \
-        T old = *p;                                                              \
-        *p = (expression);                                                       \
-        return old;                                                              \
-    }                                                                            \
-    template <class T>                                                           \
-    MINSEG_ATOMIC T name##_block(T* p, typename MinsegSame<T>::type value) {     \
-        MINSEG_SEE(p);                                                           \
-        T old = *p;                                                              \
-        *p = (expression);                                                       \
-        return old;                                                              \
+#define MINSEG_READ_MODIFY_WRITE(name, expression)                   \
+    template <class T>                                               \
+    MINSEG_ATOMIC T name(T* p, typename MinsegSame<T>::type value) { \
+        MINSEG_SEE(p);                                               \
+        T old = *p;                                                  \
+        *p = (expression);                                           \
+        return old;                                                  \
     }
-MINSEG_READ_MODIFY_WRITE(atomicAdd, old + value)
-MINSEG_READ_MODIFY_WRITE(atomicSub, old - value)
-MINSEG_READ_MODIFY_WRITE(atomicExch, value)
-MINSEG_READ_MODIFY_WRITE(atomicMin, value < old ? value : old)
-MINSEG_READ_MODIFY_WRITE(atomicMax, old < value ? value : old)
-MINSEG_READ_MODIFY_WRITE(atomicAnd, old & value)
-MINSEG_READ_MODIFY_WRITE(atomicOr, old | value)
-MINSEG_READ_MODIFY_WRITE(atomicXor, old ^ value)
-MINSEG_READ_MODIFY_WRITE(atomicInc, old >= value ? 0 : old + 1)
-MINSEG_READ_MODIFY_WRITE(atomicDec, old == 0 || old > value ? value : old - 1)
+// For a block, or for CPU and GPU together: the same here.
+#define MINSEG_ATOMICS(name, expression)               \
+    MINSEG_READ_MODIFY_WRITE(name, expression)         \
+    MINSEG_READ_MODIFY_WRITE(name##_block, expression) \
+    MINSEG_READ_MODIFY_WRITE(name##_system, expression)
+MINSEG_ATOMICS(atomicAdd, old + value)
+MINSEG_ATOMICS(atomicSub, old - value)
+MINSEG_ATOMICS(atomicExch, value)
+MINSEG_ATOMICS(atomicMin, value < old ? value : old)
+MINSEG_ATOMICS(atomicMax, old < value ? value : old)
+MINSEG_ATOMICS(atomicAnd, old & value)
+MINSEG_ATOMICS(atomicOr, old | value)
+MINSEG_ATOMICS(atomicXor, old ^ value)
+MINSEG_ATOMICS(atomicInc, old >= value ? 0 : old + 1)
+MINSEG_ATOMICS(atomicDec, old == 0 || old > value ? value : old - 1)
 
-template <class T>
-MINSEG_ATOMIC T atomicCAS(T* p, typename MinsegSame<T>::type expected,
-                          typename MinsegSame<T>::type value) {
-    MINSEG_SEE(p);
-    T old = *p;
-    if (memcmp(&old, &expected, sizeof(T)) == 0) *p = value;
-    return old;
-}
+#define MINSEG_COMPARE_AND_SWAP(name)                                     \
+    template <class T>                                                    \
+    MINSEG_ATOMIC T name(T* p, typename MinsegSame<T>::type expected,     \
+                         typename MinsegSame<T>::type value) {            \
+        MINSEG_SEE_SWAP(p);                                               \
+        T old = *p;                                                       \
+        if (memcmp(&old, &expected, sizeof(T)) == 0) *p = value;          \
+        return old;                                                       \
+    }
+MINSEG_COMPARE_AND_SWAP(atomicCAS)
+MINSEG_COMPARE_AND_SWAP(atomicCAS_block)
+MINSEG_COMPARE_AND_SWAP(atomicCAS_system)

@@ -132,7 +132,7 @@ bool Block::run(Entry entry, void** arguments, int threads, const int* order) {
     }
     while (live && !failed) {
         run_round();
-        if (!moved) {
+        if (!moved && !release_converged()) {
             on_deadlock(*this);
             if (_setjmp(scheduler) == 0) fail_deadlocked();
         }
@@ -149,7 +149,13 @@ void Block::wait(State state, Site site) {
     // The last one to arrive releases all, itself included, and goes on without a switch.
     if (state == State::AT_BARRIER) {
         if (++at_barrier == live) release_barrier();
-    } else {
+    } else if (state == State::AT_WARP) {
+        if (!(current().mask >> running % WARP_SIZE & 1)) {
+            on_wrong_mask(*this);
+            fail("%s:%d: block (%u,%u,%u), thread (%u,%u,%u): its mask 0x%08x leaves out itself",
+                 site.file, site.line, here.block.x, here.block.y, here.block.z, here.thread.x,
+                 here.thread.y, here.thread.z, current().mask);
+        }
         warp().waiting |= 1u << running % WARP_SIZE;
         release_warp_if_complete(warp(), current().mask);
     }
@@ -186,6 +192,24 @@ void Block::release_warp_if_complete(Warp& warp, unsigned mask) {
     warp.waiting &= ~needed;
     for (int i = 0; i < WARP_SIZE; ++i)
         if (needed >> i & 1) lanes[i].state = State::READY;
+}
+
+// When nobody else can go on: the lanes of one warp that have come to the same __activemask().
+bool Block::release_converged() {
+    int first = 0;
+    while (first < threads && fibers[first].state != State::CONVERGING) ++first;
+    if (first == threads) return false;
+    Fiber* lanes = fibers + first / WARP_SIZE * WARP_SIZE;
+    unsigned mask = 0;
+    for (int i = 0; i < WARP_SIZE; ++i)
+        if (lanes[i].state == State::CONVERGING && lanes[i].site.line == fibers[first].site.line)
+            mask |= 1u << i;
+    for (int i = 0; i < WARP_SIZE; ++i)
+        if (mask >> i & 1) {
+            lanes[i].mask = mask;
+            lanes[i].state = State::READY;
+        }
+    return true;
 }
 
 void Block::fail_deadlocked() {
@@ -234,9 +258,12 @@ void warp_barrier(Site site, unsigned mask) {
     block.current().orders_memory = false;
 }
 
-unsigned active_lanes() {
-    return running_block ? running_block->warp().present : 1u << lane();
+unsigned converged_lanes(Site site) {
+    Block& block = fibers_of(site);
+    block.wait(State::CONVERGING, site);
+    return block.current().mask;
 }
+unsigned present_lanes() { return running_block->warp().present; }
 
 void* const* warp_meet(Site site, unsigned mask, const void* mine) {
     Block& block = fibers_of(site);

@@ -14,14 +14,14 @@ typedef void (*Entry)(void** arguments);  // runs the kernel for the thread that
 constexpr int MAX_THREADS = 1024;
 constexpr int MAX_WARPS = MAX_THREADS / WARP_SIZE;
 
-enum class State { READY, AT_BARRIER, AT_WARP, DONE };
+enum class State { READY, AT_BARRIER, AT_WARP, CONVERGING, DONE };
 
 struct Fiber {
     jmp_buf context;
     bool started = false;
     State state = State::DONE;
     uint3 index;
-    unsigned mask = 0;           // AT_WARP: the lanes that this one waits for
+    unsigned mask = 0;           // AT_WARP: the lanes that this one waits for; else __activemask()'s
     bool orders_memory = false;  // AT_WARP by __syncwarp; a shuffle promises nothing about memory
     Site site = {nullptr, 0};    // where it waits
 };
@@ -69,6 +69,7 @@ struct Block {
     void switch_away();
     void run_round();
     void finish_thread();
+    bool release_converged();
     void fail_deadlocked();
 };
 

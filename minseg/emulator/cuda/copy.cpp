@@ -33,6 +33,9 @@ void copy_async(void* to, const void* from, size_t bytes, size_t zeros) {
     Queue& queue = my_queue();
     queue.pending.push_back({(char*)to, (const char*)from, bytes, zeros, queue.committed,
                              __builtin_return_address(0)});
+#ifdef MINSEG_WATCH
+    watch_copy(to, bytes, queue.pending.back().code);
+#endif
 }
 
 void copy_commit() { ++my_queue().committed; }
@@ -47,7 +50,7 @@ void copy_wait(unsigned groups_left) {
         }
 #ifdef MINSEG_WATCH
         watch_read(copy.from, copy.bytes - copy.zeros, copy.code);
-        watch_write(copy.to, copy.bytes, copy.code);
+        watch_landing(copy.to, copy.bytes, copy.code);
 #endif
         memcpy(copy.to, copy.from, copy.bytes - copy.zeros);
         memset(copy.to + copy.bytes - copy.zeros, 0, copy.zeros);

@@ -7,9 +7,11 @@ namespace minseg {
 void on_barrier(Block&);                         // all live threads are at a barrier and will go on
 void on_warp_barrier(Block&, int warp, unsigned mask);  // all present lanes of `mask` will go on
 void on_deadlock(Block&);                        // all live threads wait, and none will go on
+void on_wrong_mask(Block&);                      // the running thread is not in its own mask
 #else
 inline void on_barrier(Block&) {}
 inline void on_warp_barrier(Block&, int, unsigned) {}
 inline void on_deadlock(Block&) {}
+inline void on_wrong_mask(Block&) {}
 #endif
 }  // namespace minseg

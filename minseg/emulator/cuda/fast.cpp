@@ -18,6 +18,8 @@ namespace minseg {
 static __thread void* dynamic_memory;  // the running block's dynamic shared memory
 void* dynamic_shared(const char*, int, size_t) { return dynamic_memory; }
 void fence() {}
+void fence_block() {}
+void missing_lane(Site, int) {}
 
 // Blocks with their stacks are kept for the next launch: making a thousand stacks takes a while.
 static std::mutex pool_lock;

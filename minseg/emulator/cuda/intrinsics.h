@@ -159,7 +159,7 @@ MINSEG_STORE(__stwt)
 
 // --- The rest -----------------------------------------------------------------------------------------
 #define __threadfence() minseg::fence()
-#define __threadfence_block() ((void)0)
+#define __threadfence_block() minseg::fence_block()
 #define __threadfence_system() minseg::fence()
 #define __trap() minseg::trap()
 inline void __nanosleep(unsigned) {}

@@ -52,30 +52,52 @@ size_t offset_of(int i, unsigned stride, bool by_rows) {
     return by_rows ? row * stride + column : column * stride + row;
 }
 
-template <class F, class T>
-void load_elements(F& fragment, const T* p, unsigned stride, bool by_rows) {
-    minseg::warp_meet(MINSEG_HERE, 0xffffffffu, p);
-    for (int i = 0; i < F::num_elements; ++i)
-        fragment.x[i] = p[offset_of<F>(i, stride, by_rows)];
-    minseg::warp_leave(0xffffffffu);
+// Loads and stores carry the place of the call, so that findings name the kernel's own line.
+#ifdef MINSEG_WATCH
+#define MINSEG_WMMA MINSEG_UNSEEN
+#define MINSEG_SEE_ELEMENT(kind, p) \
+    minseg::watch_##kind(p, sizeof *(p), __builtin_return_address(0))
+#else
+#define MINSEG_WMMA inline
+#define MINSEG_SEE_ELEMENT(kind, p) ((void)0)
+#endif
+#define load_matrix_sync(...) load_matrix(MINSEG_HERE, __VA_ARGS__)
+#define store_matrix_sync(...) store_matrix(MINSEG_HERE, __VA_ARGS__)
+#define mma_sync(...) multiply(MINSEG_HERE, __VA_ARGS__)
+
+// All 32 lanes must take part. Returns what they published.
+inline void* const* meet(minseg::Site site, const void* mine) {
+    void* const* lanes = minseg::warp_meet(site, minseg::FULL_WARP, mine);
+    for (int i = 0; i < minseg::WARP_SIZE; ++i)
+        if (!lanes[i]) minseg::missing_lane(site, i);
+    return lanes;
 }
+
 template <class Use, int M, int N, int K, class T, class Layout, class Item>
-void load_matrix_sync(fragment<Use, M, N, K, T, Layout>& f, const Item* p, unsigned stride) {
-    load_elements(f, p, stride, std::is_same_v<Layout, row_major>);
+MINSEG_WMMA void load_matrix(minseg::Site site, fragment<Use, M, N, K, T, Layout>& f, const Item* p,
+                             unsigned stride, layout_t layout = mem_col_major) {
+    typedef fragment<Use, M, N, K, T, Layout> F;
+    const bool by_rows = std::is_same_v<Layout, row_major> ||
+                         (std::is_same_v<Layout, void> && layout == mem_row_major);
+    meet(site, p);
+    for (int i = 0; i < F::num_elements; ++i) {
+        const Item* element = p + offset_of<F>(i, stride, by_rows);
+        MINSEG_SEE_ELEMENT(read, element);
+        f.x[i] = *element;
+    }
+    minseg::warp_leave(minseg::FULL_WARP);
 }
 template <int M, int N, int K, class T, class Item>
-void load_matrix_sync(fragment<accumulator, M, N, K, T>& f, const Item* p, unsigned stride,
-                      layout_t layout) {
-    load_elements(f, p, stride, layout == mem_row_major);
-}
-template <int M, int N, int K, class T, class Item>
-void store_matrix_sync(Item* p, const fragment<accumulator, M, N, K, T>& f, unsigned stride,
-                       layout_t layout) {
+MINSEG_WMMA void store_matrix(minseg::Site site, Item* p, const fragment<accumulator, M, N, K, T>& f,
+                              unsigned stride, layout_t layout) {
     typedef fragment<accumulator, M, N, K, T> F;
-    minseg::warp_meet(MINSEG_HERE, 0xffffffffu, p);
-    for (int i = 0; i < F::num_elements; ++i)
-        p[offset_of<F>(i, stride, layout == mem_row_major)] = f.x[i];
-    minseg::warp_leave(0xffffffffu);
+    meet(site, p);
+    for (int i = 0; i < F::num_elements; ++i) {
+        Item* element = p + offset_of<F>(i, stride, layout == mem_row_major);
+        MINSEG_SEE_ELEMENT(write, element);
+        *element = f.x[i];
+    }
+    minseg::warp_leave(minseg::FULL_WARP);
 }
 
 // An operand as the hardware multiplies it: TF32 leaves out the lower 13 bits.
@@ -88,13 +110,14 @@ auto operand(Item x) {
 }
 
 template <int M, int N, int K, class T, class LayoutA, class LayoutB, class C, class D>
-void mma_sync(fragment<accumulator, M, N, K, D>& d, const fragment<matrix_a, M, N, K, T, LayoutA>& a,
+void multiply(minseg::Site site, fragment<accumulator, M, N, K, D>& d,
+              const fragment<matrix_a, M, N, K, T, LayoutA>& a,
               const fragment<matrix_b, M, N, K, T, LayoutB>& b,
               const fragment<accumulator, M, N, K, C>& c) {
     typedef fragment<matrix_a, M, N, K, T, LayoutA> A;
     typedef fragment<matrix_b, M, N, K, T, LayoutB> B;
     const std::pair<const A*, const B*> mine(&a, &b);
-    void* const* lanes = minseg::warp_meet(MINSEG_HERE, 0xffffffffu, &mine);
+    void* const* lanes = meet(site, &mine);
     fragment<accumulator, M, N, K, D> result;
     for (int i = 0; i < result.num_elements; ++i) {
         const int place = i * minseg::WARP_SIZE + minseg::lane();
@@ -109,7 +132,7 @@ void mma_sync(fragment<accumulator, M, N, K, D>& d, const fragment<matrix_a, M, 
         }
         result.x[i] = D(decltype(sum)(c.x[i]) + sum);  // C may be half: added before it is rounded
     }
-    minseg::warp_leave(0xffffffffu);
+    minseg::warp_leave(minseg::FULL_WARP);
     d = result;
 }
 }  // namespace wmma

@@ -15,6 +15,7 @@ struct dim3 {
 namespace minseg {
 
 constexpr int WARP_SIZE = 32;
+constexpr unsigned FULL_WARP = 0xffffffffu;
 
 // Where the running emulated thread stands. One for each worker of the CPU; the scheduler sets it at
 // every switch.
@@ -34,8 +35,11 @@ enum class Vote { COUNT, AND, OR };
 void block_barrier(Site);                        // __syncthreads()
 int block_vote(Site, Vote, int predicate);       // __syncthreads_count(), _and(), _or()
 void warp_barrier(Site, unsigned mask);          // __syncwarp(): also orders memory
-unsigned active_lanes();                         // __activemask()
+unsigned converged_lanes(Site);                  // __activemask(): those that come here together
+unsigned present_lanes();                        // of this warp: those that have not ended
 void fence();                                    // __threadfence()
+void fence_block();                              // __threadfence_block()
+void missing_lane(Site, int lane);               // one that a shuffle reads from takes no part
 
 // Shuffles, votes and warp matrices: every lane of `mask` publishes a pointer to its own value and
 // waits for the others; then it reads what it wants of the 32 pointers (null: that lane is not
@@ -64,6 +68,9 @@ void* shared_variable(const void* key, const char* name, int line, size_t item, 
 void watch_read(const void* p, size_t bytes, void* code);
 void watch_write(const void* p, size_t bytes, void* code);
 void watch_atomic(const void* p, size_t bytes, void* code);
+void watch_swap(const void* p, size_t bytes, void* code);     // atomicCAS
+void watch_copy(const void* p, size_t bytes, void* code);     // to here, asynchronously, from now on
+void watch_landing(const void* p, size_t bytes, void* code);  // until now
 // Not inlined and without side effects: the instrumented code must not see `here` itself.
 __attribute__((const)) uint3 thread_index();
 __attribute__((const)) uint3 block_index();

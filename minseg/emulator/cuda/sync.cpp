@@ -9,6 +9,7 @@ namespace minseg {
 
 void pass_barrier(Site);  // watch.cpp
 void pass_warp_barrier(int warp, unsigned mask);
+bool has_written(int thread);
 
 static Side waiting(const Block& block, int thread) {
     Side side;
@@ -58,8 +59,11 @@ void on_warp_barrier(Block& block, int warp, unsigned mask) {
         if (!(mask >> lane & 1)) continue;
         const Fiber& fiber = block.fibers[base + lane];
         if (fiber.state == State::DONE) {
-            report("synccheck", "lane", nullptr, 0, 0, waiting(block, base + first),
-                   ended(base + lane), none);
+            // The mask may name lanes that have ended before. One that has written something since
+            // the last barrier is taken to have passed by on another path.
+            if (has_written(base + lane))
+                report("synccheck", "lane", nullptr, 0, 0, waiting(block, base + first),
+                       ended(base + lane), none);
             continue;
         }
         if (!same(fiber.site, block.fibers[base + first].site))
@@ -68,6 +72,21 @@ void on_warp_barrier(Block& block, int warp, unsigned mask) {
         orders = orders && fiber.orders_memory;
     }
     if (orders) pass_warp_barrier(warp, mask);
+}
+
+void missing_lane(Site site, int lane) {
+    Side now = waiting(*running_block, running_block->running), absent = now;
+    now.site = site;
+    now.does = "asks another lane";
+    absent.thread = running_block->running / WARP_SIZE * WARP_SIZE + lane;
+    absent.site = {nullptr, 0};
+    absent.does = "takes no part";
+    absent.known = absent.thread < running_block->threads;  // the last warp may be a part of one
+    report("synccheck", "absent", nullptr, 0, 0, now, absent, {nullptr, 0});
+}
+
+void on_wrong_mask(Block& block) {
+    report("synccheck", "mask", nullptr, 0, 0, waiting(block, block.running), Side(), {nullptr, 0});
 }
 
 void on_deadlock(Block& block) {

@@ -19,17 +19,18 @@ inline void mma_m16n8k8_tf32(float c[4], const unsigned a[4], const unsigned b[2
     // The hardware ignores the lower 13 bits of an operand.
     for (int i = 0; i < 4; ++i) mine.a[i] = __uint_as_float(a[i] & ~0x1fffu);
     for (int i = 0; i < 2; ++i) mine.b[i] = __uint_as_float(b[i] & ~0x1fffu);
-    void* const* lanes = warp_meet(MINSEG_HERE, 0xffffffffu, &mine);
+    const Site site = MINSEG_HERE;
+    void* const* lanes = warp_meet(site, FULL_WARP, &mine);
     const int g = lane() / 4, t = lane() % 4;
     for (int i = 0; i < 4; ++i) {
         const int row = g + i / 2 * 8, column = 2 * t + i % 2;
         for (int k = 0; k < 8; ++k) {
             // A[row][k] lies with lane (row % 8, k % 4); B[k][column] with lane (column, k % 4).
-            Fragments from_a = value_of<Fragments>(lanes, row % 8 * 4 + k % 4);
-            Fragments from_b = value_of<Fragments>(lanes, column * 4 + k % 4);
+            Fragments from_a = value_of<Fragments>(site, FULL_WARP, lanes, row % 8 * 4 + k % 4);
+            Fragments from_b = value_of<Fragments>(site, FULL_WARP, lanes, column * 4 + k % 4);
             c[i] += from_a.a[row / 8 + k / 4 * 2] * from_b.b[k / 4];
         }
     }
-    warp_leave(0xffffffffu);
+    warp_leave(FULL_WARP);
 }
 }  // namespace minseg

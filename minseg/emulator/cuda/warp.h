@@ -9,7 +9,7 @@
 #define __syncthreads_and(p) minseg::block_vote(MINSEG_HERE, minseg::Vote::AND, p)
 #define __syncthreads_or(p) minseg::block_vote(MINSEG_HERE, minseg::Vote::OR, p)
 #define __syncwarp(...) minseg::sync_warp(MINSEG_HERE, ##__VA_ARGS__)
-#define __activemask() minseg::active_lanes()
+#define __activemask() minseg::converged_lanes(MINSEG_HERE)
 
 namespace minseg {
 inline void sync_warp(Site site, unsigned mask = 0xffffffffu) { warp_barrier(site, mask); }
@@ -23,8 +23,10 @@ T missing() {
 }
 
 template <class T>
-T value_of(void* const* lanes, int source) {
-    return lanes[source] ? *(const T*)lanes[source] : missing<T>();
+T value_of(Site site, unsigned mask, void* const* lanes, int source) {
+    if ((mask >> source & 1) && lanes[source]) return *(const T*)lanes[source];
+    missing_lane(site, source);
+    return missing<T>();
 }
 
 // Each lane reads the value of the lane that `source` names within its group of `width` lanes.
@@ -40,7 +42,7 @@ T shuffle(Site site, Shuffle kind, unsigned mask, T value, int operand, int widt
     // Past an edge of the group, a lane keeps its own value. An xor may reach into an earlier group.
     if (source >= end || (kind == Shuffle::UP && source < first)) source = me;
     void* const* lanes = warp_meet(site, mask, &value);
-    T result = value_of<T>(lanes, source);
+    T result = value_of<T>(site, mask, lanes, source);
     warp_leave(mask);
     return result;
 }
@@ -53,7 +55,6 @@ inline unsigned ballot(Site site, unsigned mask, int predicate) {
     warp_leave(mask);
     return result;
 }
-inline unsigned present(unsigned mask) { return mask & active_lanes(); }
 
 template <class T, class F>
 T reduce(Site site, unsigned mask, T value, F combine) {
@@ -81,7 +82,7 @@ unsigned match_any(Site site, unsigned mask, T value) {
 }
 template <class T>
 unsigned match_all(Site site, unsigned mask, T value, int* all_equal) {
-    *all_equal = match_any(site, mask, value) == present(mask);
+    *all_equal = match_any(site, mask, value) == (mask & present_lanes());
     return *all_equal ? mask : 0;
 }
 }  // namespace minseg

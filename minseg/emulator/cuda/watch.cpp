@@ -33,6 +33,14 @@ Region::Region(std::string name, size_t bytes, size_t item, Role role)
     cells.resize((bytes + unit - 1) / unit);
 }
 
+// The kernel sees bytes where the declaration has words: `extern __shared__ float s[];` carved up.
+void Region::split() {
+    std::vector<Cell> bytewise(bytes);
+    for (size_t i = 0; i < bytes; ++i) bytewise[i] = cells[i / unit];
+    cells.swap(bytewise);
+    unit = 1;
+}
+
 static Region* region_of(const char* p) {
     if (last_hit && last_hit->near(p)) return last_hit;
     for (Region* region : regions)
@@ -67,13 +75,16 @@ void* dynamic_shared(const char* name, int line, size_t item) {
 
 // --- Order: which accesses happen before others ------------------------------------------------------------
 // `time_now` counts barriers. An access of another thread of this block is over if a barrier of the
-// block came after it; one of this warp, if a __syncwarp of both lanes did; one of another block, if
-// that block fenced after it and this one has read an atomic since.
+// block came after it; one of this warp, if a __syncwarp of both lanes did. Where there is no barrier,
+// fences and atomics order: if its thread fenced after it, and this one did an atomic since; of another
+// block any thread, since a barrier hands on what a fence is for.
 static uint32_t barrier_time;                          // of the running block's last barrier
 static Site barrier_site;
 static uint32_t synced[MAX_THREADS][WARP_SIZE];        // [thread][lane]: their last __syncwarp
 static std::vector<uint32_t> fence_time;               // [block]: its last __threadfence
 static bool acquired;                                  // has the running block done an atomic?
+static uint32_t fenced[MAX_THREADS], atomic_time[MAX_THREADS];  // of the running block: their last
+static uint32_t write_time[MAX_THREADS];
 
 void start_block(Block&) {
     ++time_now;
@@ -81,13 +92,20 @@ void start_block(Block&) {
     barrier_site = {nullptr, 0};
     acquired = false;
     memset(synced, 0, sizeof synced);
+    memset(fenced, 0, sizeof fenced);
+    memset(atomic_time, 0, sizeof atomic_time);
+    memset(write_time, 0, sizeof write_time);
     for (Region* region : regions)
         if (region->role == Role::SHARED) poison(*region);
 }
 
 void fence() {
     if (fence_time.size() <= block_number) fence_time.resize(block_number + 1);
-    fence_time[block_number] = ++time_now;
+    fence_block();
+    fence_time[block_number] = time_now;
+}
+void fence_block() {
+    if (running_block) fenced[running_block->running] = ++time_now;
 }
 
 static bool over(const Access& before, int thread) {
@@ -95,6 +113,7 @@ static bool over(const Access& before, int thread) {
         return acquired && before.block < fence_time.size() &&
                before.time < fence_time[before.block];
     if (before.thread == thread || before.time < barrier_time) return true;
+    if (before.time < fenced[before.thread] && fenced[before.thread] <= atomic_time[thread]) return true;
     return before.thread / WARP_SIZE == thread / WARP_SIZE &&
            before.time < synced[thread][before.thread % WARP_SIZE];
 }
@@ -103,6 +122,8 @@ void pass_barrier(Site site) {
     barrier_time = ++time_now;
     barrier_site = site;
 }
+
+bool has_written(int thread) { return write_time[thread] > barrier_time; }
 
 // Lanes learn what each of them had learnt before, and that all have come to this point.
 void pass_warp_barrier(int warp, unsigned mask) {
@@ -140,10 +161,13 @@ static void check_race(const Region& region, const Cell& cell, size_t offset, si
 }
 
 static void remember(Cell& cell, const Access& now, Kind kind) {
+    if (kind == Kind::SWAP && cell.read.valid && cell.read.thread == now.thread)
+        trust_read(cell.read.code);
     if (kind != Kind::READ) {
         cell.write = now;
         cell.read = cell.second_read = cell.foreign_read = Access();
-        cell.initialised = true;
+        cell.in_flight = kind == Kind::COPY;
+        if (kind != Kind::COPY) cell.initialised = true;
         return;
     }
     for (Access* old : {&cell.read, &cell.second_read})
@@ -171,7 +195,12 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     now.code = code_offset(code);
     now.thread = (uint16_t)running_thread();
     now.valid = true;
-    now.atomic = kind == Kind::ATOMIC;
+    now.atomic = kind == Kind::ATOMIC || kind == Kind::SWAP;
+    if (now.atomic) {
+        acquired = true;
+        atomic_time[now.thread] = time_now;
+    }
+    if (kind != Kind::READ) write_time[now.thread] = time_now;
     last_access = now;
     if (!region) {
         Dl_info info;
@@ -186,18 +215,23 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
         report("memcheck", "misaligned", region, offset, bytes, side_of(now, kind), Side(), none);
     if (kind != Kind::READ && region->role == Role::IN)
         report("memcheck", "input", region, offset, bytes, side_of(now, kind), Side(), none);
-    if (profiling) profile_access(*region, p, bytes, kind, now.code);
-    if (kind == Kind::ATOMIC) acquired = true;
+    if (profiling && kind != Kind::COPY)
+        profile_access(*region, p, bytes, now.atomic ? Kind::ATOMIC : kind, now.code);
+    if (bytes % region->unit || offset % region->unit) region->split();
+    const bool reads = kind == Kind::READ || now.atomic;
     bool told = false;
     for (size_t at = offset / region->unit; at * region->unit < offset + bytes; ++at) {
         Cell& cell = region->cells[at];
         const size_t where = at * region->unit;
-        if (kind != Kind::WRITE && !cell.initialised && !told) {
+        if (cell.in_flight)
+            report("racecheck", "in_flight", region, (long long)where, bytes, side_of(now, kind),
+                   side_of(cell.write, Kind::COPY), none);
+        if (reads && !cell.initialised && !told) {
             report("initcheck", "read", region, (long long)where, bytes, side_of(now, kind), Side(),
                    none);
             told = true;
         }
-        if (kind != Kind::WRITE) cell.initialised = true;
+        if (reads) cell.initialised = true;
         check_race(*region, cell, where, bytes, now, kind);
         remember(cell, now, kind);
     }
@@ -220,6 +254,15 @@ void finish_launch() {
 void watch_read(const void* p, size_t n, void* code) { see(p, n, Kind::READ, code, true); }
 void watch_write(const void* p, size_t n, void* code) { see(p, n, Kind::WRITE, code, true); }
 void watch_atomic(const void* p, size_t n, void* code) { see(p, n, Kind::ATOMIC, code, true); }
+void watch_swap(const void* p, size_t n, void* code) { see(p, n, Kind::SWAP, code, true); }
+void watch_copy(const void* p, size_t n, void* code) { see(p, n, Kind::COPY, code, true); }
+void watch_landing(const void* p, size_t n, void* code) {
+    Region* region = region_of((const char*)p);
+    if (region && region->holds((const char*)p, n))
+        for (size_t at = (const char*)p - region->base; at < (const char*)p - region->base + n; ++at)
+            region->cells[at / region->unit].in_flight = false;
+    see(p, n, Kind::WRITE, code, true);
+}
 
 uint3 thread_index() { return here.thread; }
 uint3 block_index() { return here.block; }

@@ -28,6 +28,7 @@ struct Access {
 struct Cell {
     Access write, read, second_read, foreign_read;
     bool initialised = false;
+    bool in_flight = false;  // an asynchronous copy to it is under way
 };
 
 enum class Role { SHARED, IN, OUT, INOUT };
@@ -47,9 +48,10 @@ struct Region {
     Region(std::string name, size_t bytes, size_t item, Role role);
     bool near(const char* p) const { return p >= base - zone && p < base + bytes + zone; }
     bool holds(const char* p, size_t n) const { return p >= base && p + n <= base + bytes; }
+    void split();  // a cell for every byte, from now on
 };
 
-enum class Kind { READ, WRITE, ATOMIC };
+enum class Kind { READ, WRITE, ATOMIC, SWAP, COPY };  // SWAP: atomicCAS; COPY: its start
 
 extern std::vector<Region*> regions;
 extern uint32_t time_now;           // counts barriers
@@ -69,11 +71,14 @@ struct Side {
     int thread = 0;
     int32_t code = 0;               // 0: `site` says where
     Site site = {nullptr, 0};
+    Kind kind = Kind::READ;         // of an access
     const char* does = "";          // "reads", "writes", "adds atomically", "waits", "has ended"
 };
 // Findings of one kind at the same place are one finding that counts.
 void report(const char* kind, const char* detail, const Region* region, long long offset,
             size_t bytes, const Side& now, const Side& before, Site barrier);
+// A read that a compare-and-swap of the same thread checked afterwards: no race with other atomics.
+void trust_read(int32_t code);
 void open_report(const char* path);
 void close_report();
 Side side_of(const Access& access, Kind kind);

@@ -1,0 +1,2 @@
+// What CUDA's header of this name declares for kernels is there without it.
+#pragma once
