@@ -35,6 +35,9 @@ def device_of(array: Array) -> str:
 def to_device(array: Array, device: str) -> Array:
     """`array` itself when it is on `device` already, else a copy there.
 
+    A GPU that something goes to becomes CuPy's current device, for this thread: there it makes new
+    arrays, such as the results of all that is computed next.
+
     Raises ValueError for a device with another name than "cpu", "cuda" or "cuda:<number>", and
     RuntimeError where CuPy or the GPU is missing.
     """
@@ -47,8 +50,8 @@ def to_device(array: Array, device: str) -> Array:
         _raise_unread()
         return array.get()
     cupy = _import_cupy()
-    with cupy.cuda.Device(int(number or 0)):
-        return cupy.asarray(array)
+    cupy.cuda.Device(int(number or 0)).use()
+    return cupy.asarray(array)
 
 
 # Checks of values on a GPU whose outcome nobody has read: (is it wrong, a bool array; what raises).

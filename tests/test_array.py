@@ -1,5 +1,8 @@
 """Checks whose outcome lies on a GPU. No GPU takes part: a stand-in shows when it is read."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -22,6 +25,29 @@ class OnGpu:
     def get(self):
         self.reads.append("get")
         return self.values
+
+
+class TwoGpus:
+    """As much of CuPy as `to_device` touches: its arrays are made on the current device."""
+
+    def __init__(self):
+        self.current = 0
+        runtime = SimpleNamespace(getDeviceCount=lambda: 2, CUDARuntimeError=RuntimeError)
+        self.cuda = SimpleNamespace(Device=self.device, runtime=runtime)
+
+    def device(self, number):
+        return SimpleNamespace(use=lambda: setattr(self, "current", number))
+
+    def asarray(self, array):
+        return f"on {self.current}"
+
+
+def test_what_follows_is_computed_on_the_gpu_that_an_array_went_to(monkeypatch):
+    """CuPy refuses an array of another device than the current one, on which results are made."""
+    cupy = TwoGpus()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    assert to_device(np.ones(3), "cuda:1") == cupy.asarray(None) == "on 1"
+    assert to_device(np.ones(3), "cuda") == cupy.asarray(None) == "on 0"
 
 
 def fail():
