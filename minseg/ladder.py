@@ -5,6 +5,7 @@ gives a time. With one, each rung is timed beside the vendor's library in the sa
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +107,17 @@ def _idea(path: Path) -> str:
     return text.split(". ")[0].rstrip(".")
 
 
-def _gpu_seconds(name: str, sizes: tuple[int, ...]) -> float:
+def _gpu_seconds(name: str, sizes: tuple[int, ...]) -> float | None:
+    """None, and a warning, where a header is missing: <mma.h> comes with CUDA's toolkit."""
     import cupy
+    from cupy.cuda.compiler import CompileException
 
     arguments = _arguments(name, sizes, cupy)
+    try:
+        launch(name, *arguments)
+    except CompileException as error:
+        warnings.warn(f"{name} does not compile here: {error}", stacklevel=2)
+        return None
     return _median_seconds(lambda: launch(name, *arguments))
 
 

@@ -9,7 +9,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from minseg.cuda.gpu import compile_options
+from minseg.cuda.gpu import compile_options, wmma_headers
 from minseg.cuda.source import Source
 
 
@@ -22,7 +22,8 @@ def compiler():
 def cubin(source: Source, target: str, double: bool) -> bytes:
     """The machine code of a file's kernels for a GPU like sm_70. AssertionError with the log."""
     build = _by_nvrtc if compiler() == "nvrtc" else _by_nvcc
-    return build(source.text, target, compile_options(double), source.path.name)
+    options = (*compile_options(double), *wmma_headers(source))
+    return build(source.text, target, options, source.path.name)
 
 
 def ptx(source: Source, target: str) -> str:
@@ -80,8 +81,8 @@ def _library():
 
 
 def _headers() -> list[Path]:
-    """Of half, bfloat16, asynchronous copies and (crt/mma.h) WMMA, which NVRTC lacks."""
-    return [path / "include" for part in ("cuda_runtime", "cuda_nvcc") for path in _wheel(part)]
+    """Of half, bfloat16, asynchronous copies and WMMA, which NVRTC lacks; CuPy looks there, too."""
+    return [path / "include" for path in _wheel("cuda_runtime")]
 
 
 def _wheel(part: str) -> list[Path]:

@@ -142,6 +142,19 @@ def test_a_gpu_is_given_no_rung_that_it_is_too_old_for(monkeypatch):
         _module(load(STEPS[7]), "", False, 0)
 
 
+def test_a_rung_whose_headers_are_missing_is_named_and_passed_over(monkeypatch):
+    def refuse(name, *arguments):
+        raise compiler.CompileException('cannot open source file "crt/mma.h"')
+
+    compiler = SimpleNamespace(CompileException=type("CompileException", (Exception,), {}))
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(ones=np.ones, float32=np.float32))
+    monkeypatch.setitem(sys.modules, "cupy.cuda", SimpleNamespace(compiler=compiler))
+    monkeypatch.setitem(sys.modules, "cupy.cuda.compiler", compiler)
+    monkeypatch.setattr(ladder, "launch", refuse)
+    with pytest.warns(UserWarning, match=r"v7_wmma.* does not compile here: .*crt/mma\.h"):
+        assert ladder._gpu_seconds(f"{STEPS[6]}:matmul_wmma", (8, 8, 8)) is None
+
+
 def test_every_rung_says_its_idea():
     ideas = [rung.idea for rung in climb("conv2d")]
     assert ideas[0].startswith("one thread, one output")

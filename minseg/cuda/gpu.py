@@ -6,6 +6,7 @@ Includes are already in a source's text, so that an edited common.cuh is never m
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import tempfile
 from functools import lru_cache
@@ -70,7 +71,22 @@ def _module(source: Source, mangled: str, double: bool, device: int) -> Any:
     if source.target == HOPPER:
         return cupy.RawModule(path=str(hopper_binary(source.text, double)))
     names = (mangled,) if mangled else None
-    return cupy.RawModule(code=source.text, options=compile_options(double), name_expressions=names)
+    options = (*compile_options(double), *wmma_headers(source))
+    return cupy.RawModule(code=source.text, options=options, name_expressions=names)
+
+
+def wmma_headers(source: Source) -> tuple[str, ...]:
+    """`-I` for a file that includes <mma.h>: half of it, crt/mma.h, is where CuPy does not look.
+
+    It comes with nvcc: with its wheel, nvidia-cuda-nvcc-cu12, or with CUDA's toolkit.
+    """
+    if "#include <mma.h>" not in source.text:
+        return ()
+    wheels = importlib.util.find_spec("nvidia")
+    roots = [Path(p) for p in (wheels and wheels.submodule_search_locations) or ()]
+    folders = [root / part / "include" for root in roots for part in ("cuda_nvcc", "cu13")]
+    folders.append(Path(os.environ.get("CUDA_PATH", "/usr/local/cuda")) / "include")
+    return tuple(f"-I{f}" for f in folders if (f / "crt/mma.h").is_file())[:1]
 
 
 def hopper_binary(text: str, double: bool) -> Path:
