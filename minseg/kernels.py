@@ -42,7 +42,8 @@ VECTORS = {
     for name, ctype in {"float": "float", "double": "double", "int": "int", "uint": "unsigned int",
                         "char": "char", "uchar": "unsigned char"}.items()
     for lanes in (2, 4)
-}  # fmt: skip
+} | {name: (name.replace("2", ""), 2) for name in ("half2", "__half2")}  # fmt: skip
+VECTORS["__nv_bfloat162"] = ("__nv_bfloat16", 2)
 MAX_THREADS = 1024
 MAX_SHARED = 227 * 1024  # bytes a block: the largest of any GPU (sm_90)
 

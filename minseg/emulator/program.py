@@ -12,7 +12,9 @@ import re
 from minseg.cuda.source import HOPPER, Source, place, split_commas
 
 _SHARED = re.compile(
-    r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+(?P<declaration>[^;]*);"
+    r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+"
+    r"(?:(?P<kind>struct|union)\s*(?P<tag>\w*)\s*(?P<members>\{[^{}]*\}))?"
+    r"(?P<declaration>[^;]*);"
 )
 _INITIAL = re.compile(r"(?<![=!<>])=(?!=)")
 _DECLARATOR = re.compile(r"(?P<type>.*?)(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(\[.*\])?)$", re.DOTALL)
@@ -48,7 +50,12 @@ def _with_shared(source: Source) -> str:
         if _INITIAL.search(match["declaration"]):
             raise ValueError(f"{file}:{line}: __shared__ memory takes no initial value: the "
                              "threads have to write it")  # fmt: skip
-        replacement = _declare(match["declaration"], dynamic="extern" in match[0].split())
+        declaration, definition = match["declaration"], ""
+        if match["members"]:  # `__shared__ union { ... } u;` defines its type on the way
+            tag = match["tag"] or f"MinsegShared{line}"
+            definition = " ".join(f"{match['kind']} {tag} {match['members']};".split())
+            declaration = f"{tag} {declaration}"
+        replacement = definition + _declare(declaration, dynamic="extern" in match[0].split())
         out += [source.text[end : match.start()], replacement + "\n" * match[0].count("\n")]
         end = match.end()
     return "".join([*out, source.text[end:]])

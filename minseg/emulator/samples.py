@@ -36,12 +36,17 @@ def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
         what = f"unknown {sorted(unknown)}" if unknown else f"no value for {sorted(missing)}"
         raise ValueError(f"{kernel}: sample line: {what}")
     double = given.pop("scalar", "float") == "double"
-    constants = kernel.source.constants(double)
+    types = dict(zip((n for _, n in kernel.template), split_commas(template[1:-1]), strict=True))
+    known = {**kernel.source.constants(double), **types, **given}
+
+    def value_of(name: str) -> str:
+        if name not in known:
+            raise ValueError(f"{kernel}: sample line: {name!r} is no parameter and no constant")
+        return known[name]
 
     def number(text: str) -> int:
-        return evaluate(text, lambda name: given.get(name) or constants[name])
+        return evaluate(text, value_of)
 
-    types = dict(zip((n for _, n in kernel.template), split_commas(template[1:-1]), strict=True))
     arguments: list[Any] = []
     for parameter in kernel.parameters:
         text = given[parameter.name]
@@ -53,6 +58,10 @@ def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
             shape, _, limit = text.rpartition("%") if "%" in text else (text, "", "10")
             ctype = types.get(parameter.ctype, parameter.ctype)
             ctype = {"scalar": "double" if double else "float"}.get(ctype, ctype)
+            if VECTORS.get(ctype, (ctype, 1))[0] not in DTYPES:
+                raise ValueError(
+                    f"{kernel}: {parameter.name}: arrays of C type {ctype} are not known"
+                )
             sizes = [number(part) for part in split_commas(shape[1:-1])]
             arguments.append(_array(parameter, ctype, sizes, number(limit)))
     path = f"{kernel.path}:{kernel.name}{template}"

@@ -88,6 +88,15 @@ def test_sound_kernels_compute_what_they_say():
     y[:4] = 0
     run("scopes", y[:4])
     assert y[:4].tolist() == [80, 39, 40, 5]
+    z = np.empty(16, np.float32)
+    run("defined_in_place<16, float>", f[:16].copy(), z)
+    assert (z == f[15::-1] + np.arange(15, -1, -1, dtype=np.float32) + 4).all()
+    h, bits = f[:16].astype(np.float16), f[:16].view(np.uint32)
+    b, doubled, c = (bits >> 16).astype(np.uint16), np.empty_like(h), np.empty(16, np.uint16)
+    run("pairs", h, b, doubled, c)
+    expected = np.where(np.arange(16) % 2, h, np.sqrt(np.abs(h).astype(np.float64)).astype(h.dtype))
+    assert (doubled == 2 * expected).all()
+    assert (c == b + 128).all()  # one more in the exponent
 
 
 def test_a_finding_within_the_emulators_own_functions_names_the_line_that_calls_them(tmp_path):
@@ -113,6 +122,37 @@ __global__ void k(const float* x, const half* h, float* y) {
     assert strays == {
         ("calls.cu", line, name) for line, name in [(8, "x"), (11, "x"), (12, "y"), (13, "h")]
     }
+
+
+def test_a_misaligned_half2_is_found(tmp_path):
+    file = tmp_path / "half2.cu"
+    file.write_text("""#include <cuda_fp16.h>
+// launch: grid=(1) block=(4)  in: x  out: y
+__global__ void k(const half* x, half2* y) {
+    y[threadIdx.x] = *(const half2*)(x + 1 + 2 * threadIdx.x);
+}
+""")
+    x, y = np.ones(10, np.float16), np.ones(8, np.float16)
+    (finding,) = sanitize(f"{file}:k", x, y)
+    assert (finding.kind, finding.variable, finding.line) == ("memcheck", "x", 4)
+    assert "no multiple of 4 bytes" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("ctype", "size", "message"),
+    [("float", "M", "'M' is no parameter and no constant"),
+     ("Point", "4", "x: arrays of C type Point are not known")],
+)  # fmt: skip
+def test_a_sample_line_that_cannot_be_read_says_why(ctype, size, message, tmp_path):
+    file = tmp_path / "sample.cu"
+    file.write_text(
+        "struct Point { float x, y; };\n"
+        "// launch: grid=(1) block=(4)  inout: x\n"
+        f"// sample: x=({size})\n"
+        f"__global__ void k({ctype}* x) {{}}\n"
+    )
+    with pytest.raises(ValueError, match=rf"k \(sample.cu:4\): .*{message}"):
+        run_cli([str(file)])
 
 
 def without_barrier(text, number):

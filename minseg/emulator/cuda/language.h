@@ -72,12 +72,12 @@ T (&shared_dynamic(const char* name, int line))[1 << 20] {
     MINSEG_UNSEEN T(const T& from) {                                         \
         minseg::watch_read(&from, sizeof(T), __builtin_return_address(0));   \
         minseg::watch_write(this, sizeof(T), __builtin_return_address(0));   \
-        memcpy((void*)this, &from, sizeof(T));                               \
+        __builtin_memcpy((void*)this, &from, sizeof(T));                     \
     }                                                                        \
     MINSEG_UNSEEN T& operator=(const T& from) {                              \
         minseg::watch_read(&from, sizeof(T), __builtin_return_address(0));   \
         minseg::watch_write(this, sizeof(T), __builtin_return_address(0));   \
-        memcpy((void*)this, &from, sizeof(T));                               \
+        __builtin_memcpy((void*)this, &from, sizeof(T));                     \
         return *this;                                                        \
     }
 #else

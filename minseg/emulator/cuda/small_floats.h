@@ -72,6 +72,8 @@ struct SmallFloat {
 template <class T>
 struct alignas(4) Pair {
     T x, y;
+    MINSEG_COPIES(Pair)
+    Pair(T x, T y) : x(x), y(y) {}
     friend Pair operator+(Pair a, Pair b) { return {a.x + b.x, a.y + b.y}; }
     friend Pair operator-(Pair a, Pair b) { return {a.x - b.x, a.y - b.y}; }
     friend Pair operator*(Pair a, Pair b) { return {a.x * b.x, a.y * b.y}; }
@@ -98,6 +100,17 @@ Pair<T> fused(Pair<T> a, Pair<T> b, Pair<T> c) {
     inline T __hfma(T a, T b, T c) { return minseg::fused(a, b, c); }     \
     inline T __hmax(T a, T b) { return fmaxf(a, b); }                     \
     inline T __hmin(T a, T b) { return fminf(a, b); }                     \
+    inline T __habs(T a) { return fabsf(a); }                             \
+    inline T hexp(T a) { return exp((double)float(a)); }                  \
+    inline T hlog(T a) { return log((double)float(a)); }                  \
+    inline T hsqrt(T a) { return sqrt((double)float(a)); }                \
+    inline T hrsqrt(T a) { return 1 / sqrt((double)float(a)); }           \
+    inline T hrcp(T a) { return 1 / (double)float(a); }                   \
+    inline T hsin(T a) { return sin((double)float(a)); }                  \
+    inline T hcos(T a) { return cos((double)float(a)); }                  \
+    inline bool __hle(T a, T b) { return a <= b; }                        \
+    inline bool __hge(T a, T b) { return a >= b; }                        \
+    inline bool __hne(T a, T b) { return a != b; }                        \
     inline bool __hlt(T a, T b) { return a < b; }                         \
     inline bool __hgt(T a, T b) { return a > b; }                         \
     inline bool __heq(T a, T b) { return a == b; }                        \
