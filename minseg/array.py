@@ -136,8 +136,13 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
 
 
 def axes_of(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """`dim` as a tuple of axes, none negative; None means all. Raises ValueError for others."""
-    dims = range(ndim) if dim is None else (dim,) if isinstance(dim, int | np.integer) else dim
+    """`dim` as a tuple of axes, none negative; None means all. Raises for others."""
+    dims = range(ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    if not all(isinstance(d, int | np.integer) for d in dims):
+        raise TypeError(f"{op}: dim is {dim!r}, needs an int or several")
     if not all(-ndim <= d < ndim for d in dims):
         raise ValueError(f"{op}: dim is {dim}: the tensor has {ndim} dimensions")
-    return tuple(int(d) % ndim for d in dims)
+    axes = tuple(int(d) % ndim for d in dims)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{op}: dim is {dim}, which names a dimension twice")
+    return axes

@@ -55,6 +55,8 @@ def set_num_threads(number: int) -> None:
     Their results do not depend on it. NumPy's own products, outside of ops, stay as they are.
     """
     global _num_threads
+    if not isinstance(number, int | np.integer):
+        raise TypeError(f"set_num_threads: number is {number!r}, needs an int")
     if number < 1:
         raise ValueError(f"set_num_threads: number is {number}, needs at least 1")
     _num_threads = number

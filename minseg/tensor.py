@@ -170,7 +170,9 @@ class Tensor(Node):
         return record("matmul", matmul.forward(a.data, b.data), (a, b), backward)
 
     def __pow__(self, n: float) -> "Tensor":
-        x, n = self.data, _number("pow", n)
+        n = _number("pow", n)
+        self = _floating(self) if isinstance(n, float) else self
+        x = self.data
         # x^0 is 1 everywhere: without its case, the slope at 0 would be 0 * 0^-1 = NaN.
         return record(
             "pow", x**n, (self,), lambda grad: (grad * (n * x ** (n - 1)) if n else grad * 0,)
@@ -196,6 +198,7 @@ class Tensor(Node):
 
     def _elementwise(name: str, function: Callable, derivative: Callable) -> Callable:  # type: ignore
         def method(self: "Tensor") -> "Tensor":
+            self = self if name == "abs" else _floating(self)
             x, y = self.data, function(self.data)
             return record(name, y, (self,), lambda grad: (grad * derivative(x, y),))
 
@@ -208,6 +211,7 @@ class Tensor(Node):
 
     def clamp(self, min: float | None = None, max: float | None = None) -> "Tensor":
         low, high = (None if end is None else _number("clamp", end) for end in (min, max))
+        self = _floating(self) if isinstance(low, float) or isinstance(high, float) else self
         y = self.data.clip(low, high)
         return record("clamp", y, (self,), lambda grad: (np.where(y == self.data, grad, 0),))
 
@@ -287,13 +291,14 @@ class Tensor(Node):
 
     def permute(self, *dims: Any) -> "Tensor":
         axes = axes_of("permute", dims if len(dims) != 1 else dims[0], self.ndim)
-        if sorted(axes) != list(range(self.ndim)):
+        if len(axes) != self.ndim:
             raise ValueError(f"permute: dims are {dims}, needs each of {self.ndim} once")
         back, y = np.argsort(axes), self.data.transpose(axes)
         return record("permute", y, (self,), lambda grad: (grad.transpose(*back),))
 
     def transpose(self, dim0: int, dim1: int) -> "Tensor":
-        axes_of("transpose", (dim0, dim1), self.ndim)
+        for dim in (dim0, dim1):
+            axes_of("transpose", dim, self.ndim)
         y = self.data.swapaxes(dim0, dim1)
         return record("transpose", y, (self,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
@@ -346,8 +351,7 @@ class Tensor(Node):
 
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Join along an existing dimension; all other sizes must agree."""
-    if isinstance(tensors, Tensor) or not all(isinstance(t, Tensor) for t in tensors):
-        raise TypeError("cat: tensors needs to be a list of Tensors")
+    _check_tensors("cat", tensors)
     if tensors and not -tensors[0].ndim <= dim < tensors[0].ndim:
         raise ValueError(f"cat: dim is {dim}, the tensors have shape {tensors[0].shape}")
     kinds = {(t.dtype, t.shape[:dim], t.shape[dim:][1:]) for t in tensors}
@@ -360,7 +364,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join along a new dimension."""
+    """Join along a new dimension; all sizes must agree."""
+    _check_tensors("stack", tensors)
+    if len({t.shape for t in tensors}) != 1:
+        found = ", ".join(f"{t.shape}" for t in tensors) or "nothing"
+        raise ValueError(f"stack: got {found}; needs one shape")
     return cat([t.unsqueeze(dim) for t in tensors], dim)
 
 
@@ -368,6 +376,9 @@ def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
     """Cut into pieces of `sizes` along `dim`; of an int, into pieces of that size and a rest."""
     axes_of("split", dim, x.ndim)
     length = x.shape[dim]
+    parts = sizes if isinstance(sizes, Sequence) else (sizes,)
+    if not all(isinstance(size, int | np.integer) for size in parts):
+        raise TypeError(f"split: sizes is {sizes!r}, needs an int or several")
     if isinstance(sizes, int | np.integer):
         if sizes < 1:
             raise ValueError(f"split: sizes is {sizes}, needs at least 1")
@@ -394,6 +405,16 @@ def _check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...], trailing: 
     for m, n in zip(a[::-1][trailing:], b[::-1][trailing:], strict=False):
         if m != n and m != 1 and n != 1:
             raise ValueError(f"{op}: shapes {a} and {b} do not broadcast: {m} is not {n}")
+
+
+def _check_tensors(op: str, tensors: Sequence[Tensor]) -> None:
+    if isinstance(tensors, Tensor) or not all(isinstance(t, Tensor) for t in tensors):
+        raise TypeError(f"{op}: tensors needs to be a list of Tensors")
+
+
+def _floating(x: Tensor) -> Tensor:
+    """Itself; integers as float32, in which PyTorch computes what is no integer."""
+    return x if x.dtype in FLOATS else x.to(np.float32)
 
 
 def _number(op: str, value: Any) -> float:
@@ -440,13 +461,17 @@ def _numbers_first(parts: tuple) -> tuple[tuple, tuple]:
 def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     """Both operands as tensors of one dtype and device.
 
-    A single number, or an integer array beside floats, takes the other's dtype, as in PyTorch.
+    A single number, or an integer array beside floats, takes the other's dtype, as in PyTorch: if
+    that can hold it, as integers cannot hold 2.5, nor bools 2.
     """
     xp = array_module(a.data)
     if not isinstance(other, Tensor):
         single = np.ndim(other) == 0
-        fits = single and (a.dtype in FLOATS or not isinstance(other, float | np.floating))
-        other = Tensor(xp.full((), other, a.dtype) if fits else other)
+        if single and not hasattr(other, "__float__"):  # NumPy takes None for NaN, "2" for 2
+            raise TypeError(f"{op}: got a {type(other).__name__}, needs a Tensor or numbers")
+        whole = a.dtype.kind in "iu" and not isinstance(other, float | np.floating)
+        dtype = a.dtype if a.dtype in FLOATS or whole else None  # None: the number's own
+        other = Tensor(xp.full((), other, dtype or as_array(other).dtype) if single else other)
     if a.device != other.device:
         raise ValueError(f"{op}: one operand is on {a.device}, the other on {other.device}")
     if a.shape != other.shape:
@@ -454,7 +479,9 @@ def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
     if a.dtype != other.dtype and a.dtype in FLOATS and other.dtype in FLOATS:
         if other.ndim and a.ndim:
             raise TypeError(f"{op}: {a.dtype} and {other.dtype}: convert one with .to(dtype)")
-        return (a, other.to(a.dtype)) if a.ndim else (a.to(other.dtype), other)
+        # Of two single numbers, neither gives way: digits would be lost.
+        dtype = np.float64 if a.ndim == other.ndim else (a if a.ndim else other).dtype
+        return a.to(dtype), other.to(dtype)
     if op == "div" and a.dtype not in FLOATS and other.dtype not in FLOATS:
         return a.to(np.float32), other.to(np.float32)  # a quotient of integers is none
     if other.dtype in FLOATS and a.dtype not in FLOATS:

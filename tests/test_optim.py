@@ -362,6 +362,13 @@ def test_clip_grad_norm_of_huge_and_of_bad_gradients():
         assert math.isnan(optim.clip_grad_norm_([p, q], 1.0, norm_type))
 
 
+@pytest.mark.parametrize("clip", [optim.clip_grad_norm_, optim.clip_grad_value_])
+def test_clipping_a_module_says_what_to_pass(clip):
+    message = f"{clip.__name__}: parameters is a Linear, needs .* model.parameters"
+    with pytest.raises(TypeError, match=message):
+        clip(nn.Linear(2, 1), 1.0)
+
+
 def test_clip_grad_value():
     p = nn.Parameter(np.zeros(3))
     p.grad = Tensor(np.array([-3.0, 0.5, 2.0]))

@@ -176,3 +176,9 @@ def test_a_child_process_has_threads_of_its_own(busy, monkeypatch):
         end.set()
         if busy:
             other.join()
+
+
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (1.5, TypeError), ("2", TypeError)])
+def test_a_wrong_number_of_threads_is_refused(number, error):
+    with pytest.raises(error, match="set_num_threads: number is"):
+        parallel.set_num_threads(number)

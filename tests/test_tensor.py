@@ -35,6 +35,7 @@ UNARY = {
     "reshape": lambda x: x.reshape(3, -1) * x.reshape(3, 2),
     "permute": lambda x: x.reshape(1, 2, 3).permute(2, 0, 1),
     "transpose": lambda x: x.transpose(0, -1),
+    "transpose of a dim with itself": lambda x: x.transpose(1, -1) * x,
     "flatten": lambda x: x.unsqueeze(0).flatten(1),
     "squeeze": lambda x: x.unsqueeze(1).squeeze(1),
     "expand": lambda x: x.unsqueeze(0).expand(4, 2, 3),
@@ -250,6 +251,35 @@ def test_a_numpy_scalar_does_not_upcast():
     assert (x > 0).mean().dtype == np.float32
 
 
+def test_a_bool_times_two_is_two():
+    mask = Tensor([True, False])
+    for y in (mask * 2, 2 * mask, mask + mask * 1, mask.where(mask, 0) * np.int64(2)):
+        np.testing.assert_array_equal(y.data, [2, 0])
+        assert y.dtype == np.int64
+    assert (mask * True).dtype == bool
+    assert (mask * 0.5).dtype == np.float32
+
+
+def test_of_two_single_numbers_the_more_precise_dtype_is_kept():
+    single, double = Tensor(np.float32(1)), Tensor(np.float64(1e-9))
+    for y in (single + double, double + single):
+        assert y.item() == 1 + 1e-9
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64, bool])
+def test_functions_of_integers_are_computed_in_float32(dtype):
+    """As in PyTorch: NumPy's would be float16 or float64, by the integers' size."""
+    x = np.array([1, 0, 1], dtype)
+    float32 = x.astype(np.float32)
+    for function in (
+        Tensor.exp, Tensor.sqrt, lambda x: (x + 1).log(), lambda x: x**0.5, lambda x: x.clamp(0.5)
+    ):  # fmt: skip
+        y = function(Tensor(x))
+        np.testing.assert_array_equal(y.data, function(Tensor(float32)).data)
+        assert y.dtype == np.float32
+    assert Tensor(x).abs().dtype == x.dtype
+
+
 def test_the_slope_of_a_zeroth_power_is_zero():
     x = Tensor(np.array([0.0, 2.0]), requires_grad=True)
     (x**0).sum().backward()
@@ -327,11 +357,20 @@ def test_dimensions_are_numpy_integers_too():
         (lambda x: minseg.split(x, 1, 2), "split: dim is 2"),
         (lambda x: minseg.cat([x.data, x.data]), "cat: tensors needs to be a list of Tensors"),
         (minseg.cat, "cat: tensors needs to be a list of Tensors"),
+        (lambda x: minseg.stack([x.data]), "stack: tensors needs to be a list of Tensors"),
+        (lambda x: minseg.stack([x, x[0]]), r"stack: got \(2, 3\), \(3,\); needs one shape"),
+        (lambda x: minseg.stack([]), "stack: got nothing"),
+        (lambda x: minseg.split(x, 1.5), "split: sizes is 1.5, needs an int or several"),
+        (lambda x: x.sum(1.5), "sum: dim is 1.5, needs an int or several"),
+        (lambda x: x.amax("rows"), "amax: dim is 'rows', needs an int"),
+        (lambda x: x.sum((1, -1)), "sum: dim is .1, -1., which names a dimension twice"),
+        (lambda x: x + None, "add: got a NoneType, needs a Tensor or numbers"),
+        (lambda x: "2" * x, "mul: got a str, needs a Tensor or numbers"),
         (lambda x: x.argmax(2), "argmax: dim is 2"),
         (lambda x: x.squeeze(2), "squeeze: dim is 2"),
         (lambda x: x.unsqueeze(3), "unsqueeze: dim is 3, needs -3 to 2"),
-        (lambda x: x.transpose(0, 2), "transpose: dim is .0, 2."),
-        (lambda x: x.permute(0, 0), "permute: dims are .0, 0., needs each of 2 once"),
+        (lambda x: x.transpose(0, 2), "transpose: dim is 2: the tensor has 2"),
+        (lambda x: x.permute(0, 0), "permute: dim is .0, 0., which names a dimension twice"),
         (lambda x: x.permute(1), "permute: dims are .1,., needs each of 2 once"),
         (lambda x: x.expand(4, 3), r"expand: shape is \(2, 3\), which does not repeat to \(4, 3\)"),
         (lambda x: x.expand(-1, 2, 3), r"expand: shape is \(2, 3\), .* to \(-1, 2, 3\)"),

@@ -19,14 +19,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minseg.tensor import Tensor
 
-def connected_components(mask: np.ndarray) -> np.ndarray:
+
+def connected_components(mask: np.ndarray | Tensor) -> np.ndarray:
     """Number the parts of a mask (H, W) bool: (H, W) int32, 0 outside, 1..n in reading order.
 
     Pixels are connected along rows and columns (4-neighbours). Each row's runs are joined with the
     runs above that they touch (Rosenfeld, Pfaltz 1966).
     Raises ValueError for another shape, TypeError for another dtype.
     """
+    mask = np.asarray(mask)  # of a Tensor, its values
     if mask.ndim != 2:
         raise ValueError(f"connected_components: mask has shape {mask.shape}, needs (H, W)")
     if mask.dtype != bool:

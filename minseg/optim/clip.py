@@ -29,7 +29,7 @@ def clip_grad_norm_(
     norm_type = float(norm_type)  # "inf" may come from a file or a command line
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm_: norm_type is {norm_type}, needs to be positive")
-    grads = [g for g in _gradients(parameters) if g.size]
+    grads = [g for g in _gradients("clip_grad_norm_", parameters) if g.size]
     if not grads:
         return 0.0
     xp = array_module(grads[0])
@@ -49,11 +49,14 @@ def clip_grad_norm_(
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Clip each element of the gradients, in place, to [-clip_value, clip_value]."""
-    for g in _gradients(parameters):
+    for g in _gradients("clip_grad_value_", parameters):
         g.clip(-clip_value, clip_value, out=g)
 
 
-def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Array]:
+def _gradients(op: str, parameters: Tensor | Iterable[Tensor]) -> list[Array]:
+    if not isinstance(parameters, Tensor | Iterable):
+        kind = type(parameters).__name__
+        raise TypeError(f"{op}: parameters is a {kind}, needs Tensors, as model.parameters() gives")
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     return [p.grad.data for p in parameters if p.grad is not None]
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minseg import Tensor
 from minseg.metrics import InstanceAP, connected_components, match_instances
 
 
@@ -50,6 +51,11 @@ def test_components_against_a_flood():
 @pytest.mark.parametrize("shape", [(0, 4), (4, 0), (1, 1)])
 def test_components_of_little(shape):
     assert connected_components(np.ones(shape, bool)).shape == shape
+
+
+def test_components_of_a_tensor():
+    mask = Tensor(np.eye(2)) > 0
+    np.testing.assert_array_equal(connected_components(mask), [[1, 0], [0, 2]])
 
 
 def test_components_say_what_they_need():
