@@ -174,6 +174,14 @@ def test_every_barrier_is_needed(kernel, barriers, tmp_path):
         assert any(f.kind == "racecheck" for f in findings), (kernel, number)
 
 
+def test_arrays_without_elements_have_no_findings():
+    """Blocks run, as the launch line says, and find nothing to do: a batch of no images."""
+    assert sanitize(f"{BASIC}:saxpy", np.ones(0, np.float32), np.ones(0, np.float32), 2.0, 0) == []
+    empty, one = np.ones((0, 3, 7), np.float32), np.ones(3, np.float32)
+    arguments = (empty, one, empty.copy(), 0, 3, 7, 1, 1)
+    assert sanitize("bias_activation_forward", *arguments) == []
+
+
 def test_a_finding_says_who_where_and_when():
     x, y = np.ones(100, np.float32), np.ones(100, np.float32)
     (finding,) = [f for f in sanitize(f"{BASIC}:saxpy", x, y, 1.0, 101) if f.variable == "x"]
