@@ -110,6 +110,7 @@ __device__ __forceinline__ scalar weight_of(scalar score, scalar lse) {
 // launch: grid=(N * ceil_div(L, BLOCK_ROWS), ceil_div(D, COLUMNS)) block=(THREADS)  in: q k v mask  out: y lse
 // sample: q=(2, 40, 35) k=(2, 50, 35) v=(2, 50, 70) mask=(1, 40, 50) y=(2, 40, 70) lse=(2, 40) N=2 L=40 S=50 E=35 D=70 masks=1 scale=0.2 causal=0
 // sample: q=(1, 40, 8) k=(1, 40, 8) v=(1, 40, 8) mask=null y=(1, 40, 8) lse=(1, 40) N=1 L=40 S=40 E=8 D=8 masks=1 scale=0.2 causal=1
+// sample: q=(1, 40, 0) k=(1, 70, 0) v=(1, 70, 8) mask=null y=(1, 40, 8) lse=(1, 40) N=1 L=40 S=70 E=0 D=8 masks=1 scale=0.2 causal=0
 extern "C" __global__ void __launch_bounds__(THREADS)
 attention_forward(const scalar* __restrict__ q, const scalar* __restrict__ k,
                   const scalar* __restrict__ v, const scalar* __restrict__ mask,

@@ -152,4 +152,6 @@ def _explain_without_memory(
         "loop for another thread: here threads take turns at barriers only)",
         "crash": "the kernel crashed (too large a stack, or a division by zero?)",
     }
+    if record["kind"] == "memcheck" and detail.startswith("'"):
+        return f"index {record['offset']} into an array that is declared as {detail[1:-1]}"
     return sentences.get(detail) or by_kind[record["kind"]]

@@ -91,6 +91,8 @@ def _executable(source: Source, instance: str, double: bool) -> Path:
         ["-DMINSEG_DOUBLE"] if double else []
     )
     flags.append("-fno-finite-loops")  # an endless loop is to be found, not to be optimised away
+    # What no address tells: an index past one row of a table, or past a local array.
+    flags.append("-fsanitize=array-bounds" if compiler.is_clang() else "-fsanitize=bounds")
     if compiler.is_clang():  # by itself it leaves out the read of `x += 1`
         flags += ["-mllvm", "-tsan-instrument-read-before-write=1"]
     kernel = compiler.build(".o", program.cpp_text(source, [instance]), flags)

@@ -65,9 +65,12 @@ def _findings(
     codes = [r[s]["code"] for r in records for s in ("now", "before") if s in r]
     lines = instrumented.lines_of(outcome.executable, codes)
     kernel = launch.kernel
+    strays = {lines.get(r["now"]["code"]) for r in records if r.get("detail") == "bounds"}
     for record in records:
         now, before = (_actor(record.get(s), launch, lines) for s in ("now", "before"))
         region = regions.get(record.get("region", -1))
+        if record.get("detail", "").startswith("'") and now and (now.file, now.line) in strays:
+            continue  # the access that the wrong index leads to says more
         message, variable, index = explain(record, region, now, before)
         if record.get("detail") == "null":
             pairs = zip(kernel.parameters, launch.arguments, strict=True)

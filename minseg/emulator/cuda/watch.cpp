@@ -237,6 +237,17 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     }
 }
 
+void report_index(const char* file, int line, const char* type, long long index) {
+    if (!running_block) return;
+    Access now;
+    now.block = block_number;
+    now.thread = (uint16_t)running_thread();
+    Side side = side_of(now, Kind::READ);
+    side.site = {file, line};
+    side.does = "uses the index";
+    report("memcheck", type, nullptr, index, 0, side, Side(), {nullptr, 0});
+}
+
 void finish_launch() {
     for (const Region* region : regions) {
         if (region->role != Role::OUT) continue;
@@ -310,6 +321,26 @@ void* __tsan_memmove(void* to, const void* from, size_t n) {
     see_range(from, n, Kind::READ, CODE);
     see_range(to, n, Kind::WRITE, CODE);
     return memmove(to, from, n);
+}
+
+// Called by what -fsanitize=bounds adds, where an index is outside of a declared array.
+struct TypeName {
+    uint16_t kind, info;  // of an integer: bit 0 says signed, the others the logarithm of its bits
+    char text[1];         // 'float [4]', in quotes
+};
+struct BadIndex {
+    struct {
+        const char* file;
+        uint32_t line, column;
+    } at;
+    const TypeName *array, *index;
+};
+void __ubsan_handle_out_of_bounds(void* data, void* value) {
+    const BadIndex& bad = *(const BadIndex*)data;
+    long long index = (long long)(intptr_t)value;
+    const int unused = 64 - (1 << (bad.index->info >> 1));
+    if (bad.index->info & 1) index = (long long)((unsigned long long)index << unused) >> unused;
+    minseg::report_index(bad.at.file, (int)bad.at.line, bad.array->text, index);
 }
 void* __tsan_memset(void* to, int value, size_t n) {
     see_range(to, n, Kind::WRITE, CODE);
