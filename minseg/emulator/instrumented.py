@@ -102,6 +102,18 @@ def _executable(source: Source, instance: str, double: bool) -> Path:
     return compiler.build(".program", "", fixed, objects)
 
 
+def variable_at(executable: Path, address: int) -> tuple[str, int, int]:
+    """Name, start and size of the `__device__` variable at an address; the name may be unknown."""
+    tool = next((t for t in ("nm", "llvm-nm") if shutil.which(t)), None)
+    if tool is not None:
+        words = [tool, "-C", "-S", str(executable)]
+        answer = subprocess.run(words, capture_output=True, text=True).stdout
+        for start, size, name in re.findall(r"^(\w+) (\w+) [bBdDuV] (.+)$", answer, re.MULTILINE):
+            if 0 <= address - int(start, 16) < int(size, 16):
+                return name, int(start, 16), int(size, 16)
+    return "", address, 4
+
+
 def lines_of(executable: Path, codes: Iterable[int]) -> dict[int, tuple[str, int]]:
     """File and line of each return address: of the call before it. Unknown ones are left out.
 

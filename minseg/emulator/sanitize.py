@@ -2,9 +2,16 @@
 
 - racecheck: two threads touch one element, one writes, and no barrier stands between;
 - memcheck: an access outside of an array or of the kernel's shared memory, or of unaligned address;
+  an index outside of what a declaration says;
 - initcheck: a read of what nobody wrote; an output that nobody writes;
-- synccheck: a barrier that some threads never reach, or reach at another line;
+- synccheck: a barrier that some threads never reach, or reach at another line; a shuffle that reads
+  from a lane that takes no part;
 - order: a result that depends on the order in which blocks and threads happen to run.
+
+What it does not see: local variables that nobody wrote, and wrong pointers into local arrays; an
+overflow from one part of carved-up dynamic memory into the next, unless it is a race; a number that
+overflows, until it is an index. Threads take turns at barriers only, so that a wait in a loop for
+what another thread writes never ends. A fence is taken to order all that its block wrote before it.
 """
 
 from __future__ import annotations
@@ -69,6 +76,13 @@ def _findings(
     for record in records:
         now, before = (_actor(record.get(s), launch, lines) for s in ("now", "before"))
         region = regions.get(record.get("region", -1))
+        if region and region["variables"]:
+            address = region["variables"] + record["offset"]
+            name, start, size = instrumented.variable_at(outcome.executable, address)
+            item = 1 if size % 4 else 4
+            shape = [size // item] if size > item else []
+            region = region | {"name": name, "bytes": size, "item": item, "shape": shape}
+            record = record | {"offset": address - start}
         if record.get("detail", "").startswith("'") and now and (now.file, now.line) in strays:
             continue  # the access that the wrong index leads to says more
         message, variable, index = explain(record, region, now, before)
@@ -99,7 +113,7 @@ def _findings(
 
 def _with_shape(region: dict[str, Any], launch: kernels.Launch) -> dict[str, Any]:
     shape: Sequence[int] = [size for size in region["sizes"] if size]
-    if not region["shared"]:
+    if not region["shared"] and not region["variables"]:
         names = [p.name for p in launch.kernel.parameters]
         shape = launch.arguments[names.index(region["name"])].shape
     return region | {"shape": list(shape)}

@@ -108,8 +108,9 @@ void close_report() {
     for (size_t i = 0; i < regions.size(); ++i) {
         const Region& r = *regions[i];
         fprintf(file, "{\"what\": \"region\", \"id\": %zu, \"item\": %zu, \"bytes\": %zu, "
-                "\"shared\": %s, \"line\": %d, \"sizes\": [%zu, %zu, %zu]", i, r.item, r.bytes,
-                r.role == Role::SHARED ? "true" : "false", r.line, r.sizes[0], r.sizes[1],
+                "\"shared\": %s, \"variables\": %llu, \"line\": %d, \"sizes\": [%zu, %zu, %zu]", i, r.item,
+                r.bytes, r.role == Role::SHARED ? "true" : "false",
+                r.role == Role::VARIABLES ? (unsigned long long)(uintptr_t)r.base : 0, r.line, r.sizes[0], r.sizes[1],
                 r.sizes[2]);
         write_text("name", r.name);
         fputs("}\n", file);

@@ -33,6 +33,25 @@ Region::Region(std::string name, size_t bytes, size_t item, Role role)
     cells.resize((bytes + unit - 1) / unit);
 }
 
+Region::Region(char* base, size_t bytes)
+    : base(base), bytes(bytes), item(4), zone(0), role(Role::VARIABLES), unit(4) {
+    cells.resize((bytes + unit - 1) / unit);
+    for (Cell& cell : cells) cell.initialised = true;
+}
+
+// The program's own writable data, if p lies there: Python knows the variables' names.
+static Region* variables_at(const char* p) {
+#ifdef __linux__
+    extern char data_start[] __asm__("__data_start"), data_end[] __asm__("_end");
+    if (p < data_start || p >= data_end) return nullptr;
+    char* start = data_start - (uintptr_t)data_start % 16;
+    regions.push_back(new Region(start, data_end - start));
+    return regions.back();
+#else
+    return nullptr;
+#endif
+}
+
 // The kernel sees bytes where the declaration has words: `extern __shared__ float s[];` carved up.
 void Region::split() {
     std::vector<Cell> bytewise(bytes);
@@ -204,8 +223,9 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     last_access = now;
     if (!region) {
         Dl_info info;
-        if (dladdr((void*)p, &info)) return;  // a __constant__ or __device__ variable, a literal
-        stray((uintptr_t)p < (1 << 24) ? "null" : "wild", p, bytes, side_of(now, kind));
+        region = variables_at(p);
+        if (!region && dladdr((void*)p, &info)) return;  // a constant, a literal
+        if (!region) stray((uintptr_t)p < (1 << 24) ? "null" : "wild", p, bytes, side_of(now, kind));
     }
     const Site none = {nullptr, 0};
     const long long offset = p - region->base;
@@ -215,7 +235,7 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
         report("memcheck", "misaligned", region, offset, bytes, side_of(now, kind), Side(), none);
     if (kind != Kind::READ && region->role == Role::IN)
         report("memcheck", "input", region, offset, bytes, side_of(now, kind), Side(), none);
-    if (profiling && kind != Kind::COPY)
+    if (profiling && kind != Kind::COPY && region->role != Role::VARIABLES)
         profile_access(*region, p, bytes, now.atomic ? Kind::ATOMIC : kind, now.code);
     if (bytes % region->unit || offset % region->unit) region->split();
     const bool reads = kind == Kind::READ || now.atomic;

@@ -31,7 +31,7 @@ struct Cell {
     bool in_flight = false;  // an asynchronous copy to it is under way
 };
 
-enum class Role { SHARED, IN, OUT, INOUT };
+enum class Role { SHARED, IN, OUT, INOUT, VARIABLES };  // VARIABLES: all `__device__` ones
 
 struct Region {
     std::string name;
@@ -46,6 +46,7 @@ struct Region {
     std::vector<Cell> cells;
 
     Region(std::string name, size_t bytes, size_t item, Role role);
+    Region(char* base, size_t bytes);  // VARIABLES
     bool near(const char* p) const { return p >= base - zone && p < base + bytes + zone; }
     bool holds(const char* p, size_t n) const { return p >= base && p + n <= base + bytes; }
     void split();  // a cell for every byte, from now on
