@@ -2,12 +2,13 @@
 
 from minseg.array import to_device
 from minseg.gradcheck import gradcheck
+from minseg.joining import cat, split, stack
 from minseg.memory import keep_freed_memory
 from minseg.ops.op import override, use_kernels
 from minseg.parallel import get_num_threads, set_num_threads
 from minseg.random import manual_seed
 from minseg.tape import no_grad
-from minseg.tensor import Tensor, cat, split, stack
+from minseg.tensor import Tensor
 
 __version__ = "0.1.0"
 

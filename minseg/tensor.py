@@ -6,7 +6,7 @@ of the inputs.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import EllipsisType
 from typing import Any
 
@@ -23,7 +23,7 @@ from minseg.array import (
     to_device,
     unbroadcast,
 )
-from minseg.ops.fast.concatenate import concatenate
+from minseg.indexing import is_array, is_number, numbers_first
 from minseg.ops.matmul import op as matmul
 from minseg.tape import Backward, Node
 
@@ -75,6 +75,14 @@ class Tensor(Node):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len: the tensor is a single number, it has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
 
     __float__ = __int__ = __bool__ = lambda self: self.item()
     __hash__ = object.__hash__  # == compares values, so sets and dicts go by identity
@@ -227,7 +235,7 @@ class Tensor(Node):
 
         return record("where", np.where(mask, a.data, b.data), (a, b), backward)
 
-    # -- comparison: bool tensors, never on the tape -----------------------------------------------
+    # -- comparison and masks: never on the tape ---------------------------------------------------
     def _compare(function: Callable) -> Callable:  # type: ignore
         def compare(self: "Tensor", other: Any) -> "Tensor":
             _check_broadcast(function.__name__, self.shape, np.shape(_unwrap(other)))
@@ -238,6 +246,10 @@ class Tensor(Node):
     __eq__, __ne__ = _compare(np.equal), _compare(np.not_equal)  # type: ignore[assignment]
     __lt__, __le__ = _compare(np.less), _compare(np.less_equal)
     __gt__, __ge__ = _compare(np.greater), _compare(np.greater_equal)
+    __and__, __or__ = _compare(np.bitwise_and), _compare(np.bitwise_or)
+
+    def __invert__(self) -> "Tensor":
+        return Tensor(~self.data)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
         axes_of("argmax", dim, self.ndim)
@@ -333,8 +345,8 @@ class Tensor(Node):
     def __getitem__(self, index: Any) -> "Tensor":
         parts = index if isinstance(index, tuple) else (index,)
         parts = tuple(_unwrap(part) for part in parts)
-        if any(map(_is_number, parts)) and any(map(_is_array, parts)):
-            first, second = _numbers_first(parts)
+        if any(map(is_number, parts)) and any(map(is_array, parts)):
+            first, second = numbers_first(parts)
             return self[first][second]
 
         def backward(grad: Array) -> tuple[Array]:
@@ -347,49 +359,6 @@ class Tensor(Node):
             return (whole,)
 
         return record("getitem", self.data[parts], (self,), backward)
-
-
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join along an existing dimension; all other sizes must agree."""
-    _check_tensors("cat", tensors)
-    if tensors and not -tensors[0].ndim <= dim < tensors[0].ndim:
-        raise ValueError(f"cat: dim is {dim}, the tensors have shape {tensors[0].shape}")
-    kinds = {(t.dtype, t.shape[:dim], t.shape[dim:][1:]) for t in tensors}
-    if len(kinds) != 1:
-        found = ", ".join(f"{t.shape} {t.dtype}" for t in tensors) or "nothing"
-        raise ValueError(f"cat: got {found}; needs one dtype, and one shape but for dim {dim}")
-    ends = np.cumsum([t.shape[dim] for t in tensors])[:-1].tolist()
-    joined = concatenate([t.data for t in tensors], dim)
-    return record("cat", joined, tuple(tensors), lambda grad: np.split(grad, ends, axis=dim))
-
-
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Join along a new dimension; all sizes must agree."""
-    _check_tensors("stack", tensors)
-    if len({t.shape for t in tensors}) != 1:
-        found = ", ".join(f"{t.shape}" for t in tensors) or "nothing"
-        raise ValueError(f"stack: got {found}; needs one shape")
-    return cat([t.unsqueeze(dim) for t in tensors], dim)
-
-
-def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
-    """Cut into pieces of `sizes` along `dim`; of an int, into pieces of that size and a rest."""
-    axes_of("split", dim, x.ndim)
-    length = x.shape[dim]
-    parts = sizes if isinstance(sizes, Sequence) else (sizes,)
-    if not all(isinstance(size, int | np.integer) for size in parts):
-        raise TypeError(f"split: sizes is {sizes!r}, needs an int or several")
-    if isinstance(sizes, int | np.integer):
-        if sizes < 1:
-            raise ValueError(f"split: sizes is {sizes}, needs at least 1")
-        sizes = [min(sizes, length - start) for start in range(0, length or 1, sizes)]
-    if min(sizes, default=0) < 0:
-        raise ValueError(f"split: sizes are {list(sizes)}, needs at least 0 each")
-    if sum(sizes) != length:
-        raise ValueError(f"split: sizes {list(sizes)} sum to {sum(sizes)}, dim {dim} has {length}")
-    whole = (slice(None),) * (dim % x.ndim)
-    pieces = zip(np.cumsum(sizes).tolist(), sizes, strict=True)
-    return [x[whole + (slice(end - size, end),)] for end, size in pieces]  # noqa: RUF005
 
 
 # -- how operations reach the tape -----------------------------------------------------------------
@@ -407,11 +376,6 @@ def _check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...], trailing: 
             raise ValueError(f"{op}: shapes {a} and {b} do not broadcast: {m} is not {n}")
 
 
-def _check_tensors(op: str, tensors: Sequence[Tensor]) -> None:
-    if isinstance(tensors, Tensor) or not all(isinstance(t, Tensor) for t in tensors):
-        raise TypeError(f"{op}: tensors needs to be a list of Tensors")
-
-
 def _floating(x: Tensor) -> Tensor:
     """Itself; integers as float32, in which PyTorch computes what is no integer."""
     return x if x.dtype in FLOATS else x.to(np.float32)
@@ -426,36 +390,6 @@ def _number(op: str, value: Any) -> float:
 
 def _unwrap(value: Any) -> Any:
     return value.data if isinstance(value, Tensor) else value
-
-
-def _is_number(part: Any) -> bool:
-    if isinstance(part, int):
-        return not isinstance(part, bool)
-    return getattr(part, "ndim", None) == 0 and part.dtype.kind in "iu"
-
-
-def _is_array(part: Any) -> bool:
-    return np.ndim(part) > 0
-
-
-def _numbers_first(parts: tuple) -> tuple[tuple, tuple]:
-    """x[first][second] for x[parts]: what is no array, then the arrays.
-
-    To NumPy a number beside arrays is one of them. Then x[0, :, [1, 2]] has the axis of its arrays
-    in front, as these do not stand side by side. PyTorch takes numbers for slices of length one.
-    """
-    first: list[Any] = []
-    second: list[Any] = []
-    for part in parts:
-        if _is_array(part):
-            mask = np.asarray(part) if isinstance(part, list) else part
-            first += [slice(None)] * (mask.ndim if mask.dtype == bool else 1)
-            second.append(part)
-        else:
-            first.append(part)
-            if not _is_number(part):
-                second.append(part if part is Ellipsis else slice(None))
-    return tuple(first), tuple(second)
 
 
 def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:

@@ -380,3 +380,21 @@ def test_dimensions_are_numpy_integers_too():
 def test_wrong_arguments_are_named(wrong, message):
     with pytest.raises((ValueError, TypeError), match=message):
         wrong(randn(2, 3))
+
+
+def test_masks_are_combined_as_in_pytorch():
+    mask, other = Tensor(np.array([True, True, False])), Tensor(np.array([True, False, False]))
+    np.testing.assert_array_equal((~mask).data, [False, False, True])
+    np.testing.assert_array_equal((mask & other).data, [True, False, False])
+    np.testing.assert_array_equal((mask | other).data, [True, True, False])
+    with pytest.raises(TypeError):
+        ~Tensor([1.0])
+
+
+def test_length_and_iteration_are_those_of_the_first_dimension():
+    x = Tensor(np.arange(6.0).reshape(3, 2))
+    assert len(x) == 3
+    assert [row.shape for row in x] == [(2,)] * 3
+    for action in (len, list):
+        with pytest.raises(TypeError, match="single number"):
+            action(Tensor(3.0))

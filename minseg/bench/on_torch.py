@@ -29,8 +29,9 @@ def models_on_torch() -> Any:
     spec = importlib.util.find_spec("minseg")
     package.__path__ = list(spec.submodule_search_locations or ()) if spec else []
     package.nn, package.functional = nn, torch.nn.functional  # type: ignore[attr-defined]
-    tensor = types.ModuleType("tensor")
-    tensor.__dict__.update({"Tensor": torch.Tensor, "cat": torch.cat, "stack": torch.stack})
+    tensor, joining = types.ModuleType("tensor"), types.ModuleType("joining")
+    tensor.__dict__.update({"Tensor": torch.Tensor})
+    joining.__dict__.update({"cat": torch.cat, "stack": torch.stack})
 
     def ours() -> dict[str, types.ModuleType]:
         return {name: m for name, m in sys.modules.items() if name.split(".")[0] == "minseg"}
@@ -38,8 +39,13 @@ def models_on_torch() -> Any:
     saved = ours()
     for name in saved:
         del sys.modules[name]
-    sys.modules |= {"minseg": package, "minseg.nn": nn, "minseg.tensor": tensor,
-                    "minseg.functional": torch.nn.functional}  # fmt: skip
+    sys.modules |= {
+        "minseg": package,
+        "minseg.nn": nn,
+        "minseg.functional": torch.nn.functional,
+        "minseg.tensor": tensor,
+        "minseg.joining": joining,
+    }
     try:
         return importlib.import_module("minseg.models")
     finally:

@@ -20,9 +20,10 @@ Source: Oktay et al. 2018, "Attention U-Net: Learning Where to Look for the Panc
 import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he
+from minseg.joining import cat
 from minseg.models.fcn_resnet import resize
 from minseg.models.unet import double_conv, levels
-from minseg.tensor import Tensor, cat
+from minseg.tensor import Tensor
 
 
 class Gate(nn.Module):

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.backbones.resnet import STAGES, ResNet
+from minseg.joining import cat
 from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter, resize
-from minseg.tensor import Tensor, cat
+from minseg.tensor import Tensor
 
 
 class ConvBNReLU(nn.Sequential):

@@ -18,7 +18,8 @@ Source: Ciresan, Giusti, Gambardella, Schmidhuber 2012, "Deep Neural Networks Se
 import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he
-from minseg.tensor import Tensor, cat
+from minseg.joining import cat
+from minseg.tensor import Tensor
 
 KERNELS = (4, 5, 4, 4)  # of N4: side 95 -> 92 -> 46 -> 42 -> 21 -> 18 -> 9 -> 6 -> 3
 MOST_LAYERS = 1000  # of PlainCNN: a logit then sees 2001 pixels a side

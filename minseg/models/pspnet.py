@@ -16,9 +16,10 @@ Source: Zhao, Shi, Qi, Wang, Jia 2017, "Pyramid Scene Parsing Network", arXiv:16
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.backbones.resnet import ResNet, depth_of
+from minseg.joining import cat
 from minseg.models.deeplabv3 import ConvBNReLU
 from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter, resize
-from minseg.tensor import Tensor, cat
+from minseg.tensor import Tensor
 
 BINS = (1, 2, 3, 6)  # regions a side (section 3.2)
 

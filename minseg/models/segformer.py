@@ -18,8 +18,9 @@ Source: Xie et al. 2021, "SegFormer: Simple and Efficient Design for Semantic Se
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.backbones.mit import MiT, as_map, as_tokens, init_linear
+from minseg.joining import cat
 from minseg.models.fcn_resnet import resize
-from minseg.tensor import Tensor, cat
+from minseg.tensor import Tensor
 
 # C, in units of the first stage's channels: 256 for B0 and B1, 768 for the others (table 6).
 DECODER = {0: 8, 1: 4, 2: 12, 3: 12, 4: 12, 5: 12}

@@ -12,8 +12,9 @@ import math
 
 from minseg import nn
 from minseg.backbones.initial import he
+from minseg.joining import cat
 from minseg.memory import total_memory
-from minseg.tensor import Tensor, cat
+from minseg.tensor import Tensor
 
 
 def double_conv(

@@ -20,8 +20,9 @@ Source: Zhou, Siddiquee, Tajbakhsh, Liang 2018, "UNet++: A Nested U-Net Architec
 import minseg.functional as F
 from minseg import nn
 from minseg.backbones.resnet import ResNet, depth_of
+from minseg.joining import cat
 from minseg.models.unet import double_conv, levels
-from minseg.tensor import Tensor, cat
+from minseg.tensor import Tensor
 
 Grid = dict[tuple[int, int], Tensor]
 

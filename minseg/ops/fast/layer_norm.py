@@ -39,11 +39,11 @@ def layer_norm(
     x: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Gradients]:
     """x (G, K), weight and bias (K,) -> y (G, K), and what turns its gradient into those of all."""
-    G, K = x.shape
-    w = np.ones(K, x.dtype) if weight is None else weight.reshape(K)
+    x = np.ascontiguousarray(x)  # and so will y be: the next layer's rows lie side by side
+    (G, K), ones = x.shape, np.ones(x.shape[1], x.dtype)
+    w = ones if weight is None else weight.reshape(K)
     if G <= FEW_ROWS:
         return _of_few_rows(x, w, bias, eps)
-    x, ones = np.ascontiguousarray(x), np.ones(K, x.dtype)
     finite = np.isfinite(w).all()
     shift = np.zeros((2, K), x.dtype)  # to be multiplied by (e r, 1)
     shift[0] = -w if finite else np.where(np.isfinite(w), -w, 0)  # infinity times e says nothing

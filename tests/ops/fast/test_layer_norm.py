@@ -142,3 +142,10 @@ def test_an_infinite_weight_or_bias_stays_in_its_column():
     y = F.layer_norm(x, (3,), weight, bias).data
     assert np.isfinite(y[:, 0]).all()
     np.testing.assert_array_equal(y[:, 1:], np.full((2, 2), -np.inf))
+
+
+def test_rows_lie_side_by_side_however_they_came():
+    x = np.random.default_rng(0).standard_normal((8, 30), np.float32).T
+    y, gradients = layer_norm(x, None, None, EPS)
+    assert y.flags.c_contiguous
+    assert gradients(np.ones_like(y))[0].flags.c_contiguous
