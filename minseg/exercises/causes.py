@@ -92,7 +92,7 @@ def _cause(finding: Finding, kernel: Path) -> Cause:
         return NOTHING if re.search(r"\b(\d+) of \1 elements", finding.message) else GAPS
     if finding.kind == "initcheck" and "in shared memory" in finding.message:
         return NOT_FILLED
-    if finding.kind == "synccheck" and "lanes" in finding.message:
+    if finding.kind == "synccheck" and "lane" in finding.message:
         return LANES
     if finding.kind == "racecheck" and now and before:
         if now.block != before.block:
