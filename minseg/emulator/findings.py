@@ -153,5 +153,6 @@ def _explain_without_memory(
         "crash": "the kernel crashed (too large a stack, or a division by zero?)",
     }
     if record["kind"] == "memcheck" and detail.startswith("'"):
-        return f"index {record['offset']} into an array that is declared as {detail[1:-1]}"
+        declared = detail[1:-1].removeprefix("const ").replace(" [", "[")  # g++ or clang++
+        return f"index {record['offset']} into an array that is declared as {declared}"
     return sentences.get(detail) or by_kind[record["kind"]]

@@ -93,8 +93,9 @@ def _executable(source: Source, instance: str, double: bool) -> Path:
     flags.append("-fno-finite-loops")  # an endless loop is to be found, not to be optimised away
     # What no address tells: an index past one row of a table, or past a local array.
     flags.append("-fsanitize=array-bounds" if compiler.is_clang() else "-fsanitize=bounds")
-    if compiler.is_clang():  # by itself it leaves out the read of `x += 1`
-        flags += ["-mllvm", "-tsan-instrument-read-before-write=1"]
+    if compiler.is_clang():  # by itself it leaves out the read of `x += 1`, and in a loop, both
+        for option in ("-tsan-instrument-read-before-write=1", "-disable-licm-promotion"):
+            flags += ["-mllvm", option]
     kernel = compiler.build(".o", program.cpp_text(source, [instance]), flags)
     objects = [kernel, *(compiler.runtime(name, watch) for name in _RUNTIME)]
     # Linked without the flag: the sanitizer's own runtime stays out.

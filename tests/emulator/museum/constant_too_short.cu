@@ -1,4 +1,4 @@
-// memcheck: : index -1 into an array that is declared as float [3]
+// memcheck: : index -1 into an array that is declared as float[3]
 // Offsets from -1 to 1 look up weights numbered from 0 to 2.
 __constant__ const float WEIGHTS[3] = {0.25f, 0.5f, 0.25f};
 

@@ -1,4 +1,4 @@
-// memcheck: : index 4 into an array that is declared as float [4]
+// memcheck: : index 4 into an array that is declared as float[4]
 // Five taps into four registers: on a GPU, the fifth lands anywhere.
 // launch: grid=(1) block=(32)  in: x  out: y
 // sample: taps=5 x=(36) y=(32)

@@ -1,4 +1,4 @@
-// memcheck: : index 8 into an array that is declared as float [8]
+// memcheck: : index 8 into an array that is declared as float[8]
 // One past the end of a row is the start of the next: no stray address, and a wrong value.
 // launch: grid=(1) block=(8, 8)  in: x  out: y
 // sample: x=(8, 8) y=(8, 8)
