@@ -27,6 +27,7 @@ from minseg.cuda.source import (
     spelling,
     split_commas,
 )
+from minseg.suggest import suggest
 
 # C type: the dtype of an array of it, or of a scalar. Vector types: the dtype of a component.
 DTYPES = {
@@ -128,7 +129,9 @@ def _find(folder: Path, name: str) -> Kernel:
         if len(files) > 1:
             raise ValueError(f"kernel {name!r} is in {' and in '.join(f.name for f in files)}")
         if not files:
-            raise ValueError(f"there is no kernel {name!r}; known: {', '.join(list_kernels())}")
+            known = list_kernels()
+            hint = suggest(name, known)
+            raise ValueError(f"there is no kernel {name!r}{hint}; known: {', '.join(known)}")
         home = _homes[folder, name] = files[0]
     return load(home).kernels[name]
 

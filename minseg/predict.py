@@ -52,6 +52,9 @@ def load_network(path: PathLike, device: str = "cpu") -> Network:
     path = Path(path)
     if str(path) in hub.PUBLISHED and not path.exists():
         return _published(str(path), device)
+    if not path.exists():
+        hint = suggest(str(path), hub.PUBLISHED)
+        raise FileNotFoundError(f"{path}: no such checkpoint{hint}")
     if path.is_dir():
         best, last = path / "best.safetensors", path / "last.safetensors"
         if not best.exists() and not last.exists():
@@ -189,7 +192,8 @@ def feature_maps(network: Network, image: np.ndarray, layer: str) -> np.ndarray:
         handle.remove()
     output = seen[-1].numpy() if seen else np.zeros(0)
     if output.ndim != 4:
-        raise ValueError(f"features: layer {layer!r} gives no maps (C, H, W): {output.shape}")
+        what = f"gives {output.shape}, no" if seen else "only holds other layers: it gives no"
+        raise ValueError(f"features: layer {layer!r} {what} maps (C, H, W)")
     return output[0]
 
 

@@ -175,12 +175,12 @@ def prediction_figure(
 ) -> "Figure":
     """Image, overlay and confidence (H, W, the winner's probability) with a legend."""
     height, width = mask.shape
-    figure = _figure(13, 13 / 3 * min(height / width, _TALLEST) + 1.2)
+    figure = _figure(13, 4.1 * min(height / width, _TALLEST) + 0.75)
     axes = figure.subplots(1, 3)
     axes[0].imshow(rgb(image))
     axes[1].imshow(overlay(image, mask, palette))
     shown = axes[2].imshow(confidence, cmap="cividis", vmin=1 / len(classes), vmax=1)
-    figure.colorbar(shown, ax=axes[2], fraction=0.046, pad=0.02)
+    figure.colorbar(shown, cax=axes[2].inset_axes([1.02, 0, 0.04, 1]))  # as high as the picture
     for axis, name in zip(axes, ("image", "prediction", "confidence"), strict=True):
         axis.set_title(name, fontsize=11)
         axis.set_axis_off()

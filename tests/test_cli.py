@@ -115,6 +115,10 @@ def test_errors_are_one_line(run, capsys, tmp_path):
     command = ["predict", tmp_path / "x.png", "--weights", run, "--out", tmp_path / "o"]
     assert "there are: contract" in fails(capsys, *command, "--features", "nope")
     assert "did you mean 'head'" in fails(capsys, *command, "--features", "haed")
+    only = "'contract' only holds other layers"
+    assert only in fails(capsys, *command[:-1], tmp_path, "--features", "contract")
+    needed = "x.png: a file is there already, where a folder is needed"
+    assert needed in fails(capsys, *command[:-1], tmp_path / "x.png")
     assert not (tmp_path / "o").exists()
     command = ["eval", "--weights", run, "--json", tmp_path / "nowhere" / "scores.json"]
     assert "scores.json: there is no such folder" in fails(capsys, *command)
@@ -214,4 +218,5 @@ def test_a_wrong_path_is_named_without_an_error_number(tmp_path, capsys):
     assert f"error: {missing}: there is no such file" in fails(capsys, "predict", missing)
     (tmp_path / "file").touch()
     message = fails(capsys, "exercise", "init", tmp_path / "file")
-    assert message == f"minseg: error: {tmp_path / 'file'}: File exists\n"
+    needed = "a file is there already, where a folder is needed"
+    assert message == f"minseg: error: {tmp_path / 'file'}: {needed}\n"

@@ -235,7 +235,7 @@ def test_without_a_gpu_it_says_what_one_would_add(capsys):
 
 def test_errors_are_one_line(capsys, tmp_path):
     for command, message in (
-        (["compare", "conv3d"], "no op 'conv3d'; the ops are: adam, adaptive_avg_pool2d"),
+        (["compare", "zebra"], "no op 'zebra'; the ops are: adam, adaptive_avg_pool2d"),
         (["compare", "--model", "nope"], "unet"),
         (["compare", "relu", "--model", "unet"], "leave the ops out"),
         (["compare", "--html", str(tmp_path / "no" / "c.html")], "no such folder"),
@@ -299,7 +299,7 @@ def test_sanitize_and_profile_commands(copied_kernels, capsys, tmp_path):
 
 def test_a_narrow_terminal_gets_two_tables():
     result = compare(["relu"], "auto")
-    for width, tables in ((100, 2), (160, 1)):
+    for width, tables in ((80, 2), (120, 2), (160, 1)):
         console = Console(width=width, highlight=False, markup=False, file=io.StringIO())
         report.show(console, result, every_row=True)
         report.show(console, result, every_row=False)
@@ -307,6 +307,9 @@ def test_a_narrow_terminal_gets_two_tables():
         heads = [line for line in lines if line.startswith("part ")]
         assert len(heads) == tables * len(cases_of("relu"))  # those of the summary begin with op
         assert max(map(len, lines)) <= width
+        agreement = [line for line in lines if line.endswith(("ok", "reference"))]
+        assert agreement
+        assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in agreement)  # nothing is cut
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell's pipe")

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from minseg import ladder
 from minseg.cli import main
+from minseg.commands import kernels as kernel_commands
 from minseg.cuda.gpu import _module, runs_here
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch, load
@@ -164,6 +166,14 @@ def test_every_rung_says_its_idea():
 def test_a_stair_that_does_not_exist():
     with pytest.raises(ValueError, match="no stair 'fft', only matmul and conv2d"):
         next(climb("fft"))
+
+
+def test_at_80_columns_no_word_is_cut(capsys, monkeypatch):
+    monkeypatch.setattr(kernel_commands, "console", Console(width=80))
+    assert main(["ladder", "matmul"]) == 0
+    out = capsys.readouterr().out
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out
+    assert "neighbouring threads take neighbouring columns" in out
 
 
 def test_the_command_prints_the_stairs(capsys):

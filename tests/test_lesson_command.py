@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from minseg import lessons
 from minseg.cli import main
+from minseg.commands import learning
 from minseg.emulator.compiler import compiler
 
 SCRIPT = """\
@@ -39,6 +41,7 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one lesson, 07, the only ones that there are."""
     (tmp_path / "07_a_name.py").write_text(SCRIPT, encoding="utf-8")
     monkeypatch.setattr(lessons, "lessons_folder", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)  # where figures go to ./out
     lessons.lessons.cache_clear()
     yield tmp_path
     lessons.lessons.cache_clear()
@@ -84,6 +87,24 @@ def test_run(
     assert main(["lesson", "run", name]) == 0
     assert capsys.readouterr().out == "total 1, False, cpu, out\n"
     assert sys.argv == before
+
+
+def test_a_folder_that_cannot_be_is_said_at_once(
+    shelf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").touch()
+    assert main(["lesson", "run", "7", "--out", str(tmp_path / "taken")]) == 1
+    said = capsys.readouterr()
+    assert said.err.endswith("taken: a file is there already, where a folder is needed\n")
+    assert not said.out
+
+
+def test_the_list_fits_a_narrow_terminal(
+    shelf: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learning, "console", Console(width=24))
+    assert main(["lesson", "list"]) == 0
+    assert "    Why is it so? And is\n    it?\n" in capsys.readouterr().out
 
 
 def test_a_wrong_number_says_which_exist(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,16 @@
 
 import pytest
 
+import minseg
 from minseg import models
+from minseg.cli import main
 from minseg.data import open_dataset
+from minseg.predict import load_network
 from minseg.suggest import suggest
 
 
 def test_what_is_near_and_what_is_not():
-    assert suggest("unett", ["fcn8s", "unet"]) == "; did you mean 'unet'?"
+    assert suggest("unett", ["fcn8s", "unet"]) == " (did you mean 'unet'?)"
     assert suggest("zebra", ["fcn8s", "unet"]) == ""
 
 
@@ -26,3 +29,43 @@ def test_data_sets(wrong, right):
 def test_networks(wrong, right):
     with pytest.raises(ValueError, match=f"did you mean '{right}'"):
         models.build(wrong, num_classes=2)
+
+
+def test_ops():
+    with pytest.raises(ValueError, match="did you mean 'conv2d'"), minseg.override("conv2"):
+        pass
+
+
+def test_published_weights():
+    with pytest.raises(FileNotFoundError, match="did you mean 'segformer_b0_ade20k'"):
+        load_network("segformer_b0_ade")
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("compare conv2", "conv2d"),
+        ("sanitize conv2d_forwrd", "conv2d_forward"),
+        ("profile matmull", "matmul"),
+    ],
+)
+def test_ops_and_kernels_of_the_command_line(words, right, capsys):
+    assert main(words.split()) == 1
+    assert f"(did you mean '{right}'?)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("trian --steps 3", "train"),
+        ("ladder matmal", "matmul"),
+        ("lesson rum 14", "run"),
+        ("exercise chek conv2d", "check"),
+        ("train --schedule onecicle", "onecycle"),
+    ],
+)
+def test_commands_actions_and_choices(words, right, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words.split())
+    assert stop.value.code == 2
+    assert f"(did you mean '{right}'?)" in capsys.readouterr().err

@@ -102,6 +102,10 @@ def test_prediction_figure_lists_the_classes_it_found(tmp_path):
     pixels(figure, tmp_path)
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["a (75.0%)", "c (25.0%)"]
+    picture = figure.axes[2]
+    (bar,) = picture.child_axes
+    sides = [(box.y0, box.y1) for box in (bar.get_position(), picture.get_position())]
+    assert sides[0] == pytest.approx(sides[1])  # as high as the picture that it explains
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1)])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from minseg.cli import kernels, learning, machine, scoring, training
+from minseg.cli.arguments import Parser
 
 EPILOG = """\
 start with:
@@ -60,13 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _words(error: Exception) -> str:
     """A system's error without its number: the file, and what is wrong with it."""
+    if isinstance(error, FileExistsError) and error.filename:
+        return f"{error.filename}: a file is there already, where a folder is needed"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="minseg",
         description="Segmentation networks from scratch: train, evaluate, predict, look inside.",
         epilog=EPILOG,

@@ -2,8 +2,22 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
+
+from minseg.suggest import suggest
 
 Commands = argparse._SubParsersAction
+
+
+class Parser(argparse.ArgumentParser):
+    """Meets a command, an action or a choice that was mistyped with the one that was meant."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices = [str(choice) for choice in action.choices or ()]
+        if choices and value not in choices:
+            hint = suggest(value, choices)
+            known = ", ".join(choices)
+            raise argparse.ArgumentError(action, f"got {value!r}{hint}, needs one of {known}")
 
 
 def add_command(commands: Commands, name: str, summary: str, examples: str):

@@ -3,7 +3,7 @@
 import sys
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from minseg.checkpoint import write_atomically
 from minseg.commands.terminal import console, need_folders
@@ -65,8 +65,9 @@ def ladder(stair: str) -> int:
     sizes = " x ".join(map(str, SMALL[stair]))
     vendor = {"matmul": "cuBLAS", "conv2d": "cuDNN"}[stair]
     timed = ("ms", f"of {vendor}") if gpu else ()
-    table = Table("step", "loads an output", "sectors a request", "bytes moved", "conflicts",
-                  "barriers", *timed, "idea", box=None, pad_edge=False)  # fmt: skip
+    counts = ("loads an output", "sectors a request", "bytes moved", "conflicts", "barriers")
+    table = Table(Column("step", no_wrap=True), *counts, *timed, box=None, pad_edge=False)
+    ideas = Table(Column("step", no_wrap=True), "idea", box=None, pad_edge=False)
     for rung in climb(stair, gpu):
         row = [rung.name, "needs a Hopper GPU", *4 * ["-"]]
         if (p := rung.profile) is not None:
@@ -78,7 +79,10 @@ def ladder(stair: str) -> int:
         if gpu:
             row.append("" if rung.milliseconds is None else f"{rung.milliseconds:.3f}")
             row.append("" if rung.share is None else f"{rung.share:.0%}")
-        table.add_row(*row, rung.idea)
+        table.add_row(*row)
+        ideas.add_row(rung.name, rung.idea)
+    console.print(ideas)
+    console.print()
     console.print(table)
     console.print(f"counted in the emulator, for {sizes}" + ("" if gpu else "; no GPU: no times"))
     return 0

@@ -20,10 +20,11 @@ def lesson(action: str, **options: Any) -> int:
 def _list_lessons() -> int:
     from minseg.lessons import LONG, lessons
 
+    width = min(92, console.width - 4)
     for entry in lessons():
         mark = " *" if entry.long else ""
         console.print(f"{entry.number}  {entry.title}{mark}", style="bold")
-        console.print(textwrap.indent(textwrap.fill(entry.question, 92), "    "))
+        console.print(textwrap.indent(textwrap.fill(entry.question, width), "    "))
     if any(entry.long for entry in lessons()):
         console.print(f"* {LONG}; the others less than one; with --fast seconds")
     console.print("run one: minseg lesson run NUMBER --fast")
@@ -36,6 +37,7 @@ def _run_lesson(
     from minseg.lessons import get_lesson, run
 
     entry = get_lesson(lesson)
+    Path(out).mkdir(parents=True, exist_ok=True)  # here, not after a minute of work in vain
     arguments = ["--out", out, "--seed", str(seed), "--device", device or "cpu"]
     arguments += ["--fast"] if fast else []
     if not stand_ins:

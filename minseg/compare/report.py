@@ -19,6 +19,7 @@ from minseg.compare.run import Comparison
 FORMULA = f"tolerance = {FACTOR} * eps * sqrt(length) * largest value of the reference (float64)"
 NARROW = 140  # columns below which the times go into a table of their own
 STYLES = {"ok": "green", "FAIL": "bold red", "reference": "dim"}
+NARROWER = 116  # and below which only failures are said with their place and their numbers
 AGREEMENT = ("length", "max error", "tolerance", "of it", "worst at", "got", "expected")
 SPEED = ("time", "rate", "of floor")
 
@@ -26,22 +27,24 @@ SPEED = ("time", "rate", "of floor")
 def show(console: Console, result: Comparison, every_row: bool) -> None:
     """Print the tables: all rows, or the worst of each part and witness and the large ones' times.
 
-    On a narrow terminal, times have a table of their own, else they end the line.
+    On a narrow terminal, times have a table of their own, else they end the line; on a narrower
+    one, where and what the worst numbers are is left out.
     """
     rows = result.rows if every_row else _worst(result.rows)
     wide = console.width >= NARROW
+    agreement = AGREEMENT if console.width >= NARROWER else AGREEMENT[:4]
     if every_row:
         for _, group in groupby(rows, lambda row: (row.op, row.shape)):
             of_case = list(group)
             console.print(f"\n{of_case[0].op}", style="bold", end=" ")
             console.print(of_case[0].shape)
-            console.print(_table(of_case, AGREEMENT + (SPEED if wide else ())))
+            console.print(_table(of_case, agreement + (SPEED if wide else ())))
             if not wide and any(row.seconds for row in of_case):
                 console.print(_table([row for row in of_case if row.seconds], SPEED))
     else:
         console.print("\nAgreement", style="bold", end=" ")
         console.print("(of every part and witness, the shape and dtype that came out worst)")
-        console.print(_table(rows, AGREEMENT, with_op=True, with_shape=wide))
+        console.print(_table(rows, agreement, with_op=True, with_shape=wide))
         console.print("\nSpeed", style="bold", end=" ")
         console.print("(of the large case)")
         timed = [row for row in result.rows if row.large and row.seconds]

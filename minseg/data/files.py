@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minseg.data.dataset import IGNORE_INDEX, Sample, check_labels
 
@@ -96,12 +96,15 @@ def _open(path: PathLike, page: int = 0) -> Image.Image:
             return image
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{path}: a folder, needs an image in it") from None
     except Exception as error:  # a damaged file makes pillow raise nearly anything
         raise _broken(path, error) from error
 
 
 def _broken(path: PathLike, error: Exception) -> OSError:
-    return OSError(f"{path}: broken, or not an image: {error}")
+    unknown = isinstance(error, UnidentifiedImageError)  # whose words name a reader, not the file
+    return OSError(f"{path}: broken, or not an image{'' if unknown else f': {error}'}")
 
 
 def _sixteen_bit(image: Image.Image, path: PathLike) -> np.ndarray:

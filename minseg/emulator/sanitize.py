@@ -204,7 +204,12 @@ def run_cli(targets: Sequence[str], json_file: str | None = None) -> int:
             "`// sample: n=1000 x=(n)`: see minseg sanitize --help",
             file=sys.stderr,
         )
-    print(f"{len(chosen) - len(unchecked)} kernels checked, {len(findings)} findings")
+    checked = len(chosen) - len(unchecked)
+    print(f"{_count(checked, 'kernel')} checked, {_count(len(findings), 'finding')}")
     if json_file:
         Path(json_file).write_text(json.dumps([f.to_json() for f in findings], indent=1) + "\n")
     return 1 if findings else 2 if unchecked or not chosen else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -48,7 +48,11 @@ def run(console: Console, action: str, name: str | None) -> int:
 
 def init(console: Console, folder: Path) -> int:
     workspace, new = workspaces.create(folder)
-    console.print(f"{new} exercises written to {folder}; begin with")
+    kept = len(exercises()) - new
+    console.print(
+        f"{new} exercises written to {folder}" + (f", {kept} were there and stay" if kept else "")
+        + f"; {'go on' if workspace.passed else 'begin'} with"
+    )  # fmt: skip
     show(console, workspace, workspace.next() or next(iter(exercises().values())))
     return 0
 

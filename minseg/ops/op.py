@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from minseg.parallel import WORTH_A_THREAD, later
+from minseg.suggest import suggest
 
 LITTLE_WORK = 2**28  # multiplications: a part of more of them has enough for all threads by itself
 
@@ -91,7 +92,8 @@ class Op:
 def get_op(name: str) -> Op:
     """The op of this name. Raises ValueError, with the known names, for another."""
     if name not in _registry:
-        raise ValueError(f"no op {name!r}; the ops are: {', '.join(list_ops())}")
+        hint = suggest(name, _registry)
+        raise ValueError(f"no op {name!r}{hint}; the ops are: {', '.join(list_ops())}")
     return _registry[name]
 
 

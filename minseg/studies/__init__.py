@@ -24,7 +24,8 @@ __all__ = ["NAMES", "Comparison", "Result", "Study", "recorded", "study"]
 def study(name: str) -> Study:
     """The study of that name. Raises ValueError for an unknown one, and lists them."""
     if name not in NAMES:
-        raise ValueError(f"study: no study {name!r}{suggest(name, NAMES)}: {', '.join(NAMES)}")
+        hint = suggest(name, NAMES)
+        raise ValueError(f"study: no study {name!r}{hint}; there are: {', '.join(NAMES)}")
     return import_module(f"minseg.studies.claims.{name.replace('-', '_')}").STUDY
 
 

@@ -126,6 +126,14 @@ def test_a_truncated_file_is_named(tmp_path, read, suffix, share):
         read(path)
 
 
+def test_a_folder_and_a_text_in_place_of_an_image(tmp_path):
+    with pytest.raises(IsADirectoryError, match="a folder, needs an image in it"):
+        read_image(tmp_path)
+    (tmp_path / "note.jpg").write_text("hello")
+    with pytest.raises(OSError, match=r"note\.jpg: broken, or not an image$"):
+        read_image(tmp_path / "note.jpg")
+
+
 def test_a_damaged_file_and_no_image_are_named(tmp_path):
     whole = bytearray(save(tmp_path / "whole.png", GREY).read_bytes())
     whole[-30] ^= 0xFF  # in the compressed pixels, or their checksum

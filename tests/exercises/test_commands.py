@@ -52,10 +52,15 @@ def test_the_way_through(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert f"0 of {len(exercises())} passed" in capsys.readouterr().out  # the last check counts
 
 
-def test_init_again_keeps_what_was_written(folder: Path) -> None:
+def test_init_again_keeps_what_was_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "conv2d.py").write_text("mine")
     (folder / "iou.py").unlink()
+    capsys.readouterr()
     assert main(["exercise", "init"]) == 0
+    said = f"1 exercises written to exercises, {len(exercises()) - 1} were there and stay; begin"
+    assert said in capsys.readouterr().out
     assert (folder / "conv2d.py").read_text() == "mine"
     assert (folder / "iou.py").read_text() == get_exercise("iou").stub
 

@@ -138,7 +138,7 @@ def test_a_few_steps_reduce_the_loss(name):
 
 def test_build_lists_what_exists():
     assert all(description for description in list_models().values())
-    with pytest.raises(ValueError, match=r"no model is called 'u-net'; did you mean 'unet'"):
+    with pytest.raises(ValueError, match=r"no model is called 'u-net' \(did you mean 'unet'"):
         build("u-net", num_classes=2)
     with pytest.raises(TypeError, match=r"unet has no option stride; its options: width, depth, p"):
         build("unet", num_classes=2, stride=2)
@@ -165,3 +165,10 @@ def test_build_lists_what_exists():
 def test_wrong_options_are_named(name, options, message):
     with pytest.raises(ValueError, match=message):
         build(name, num_classes=2, **options)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (16,)])
+@pytest.mark.parametrize("name", QUICK)
+def test_an_image_without_its_batch_axis_is_told_so(name, shape):
+    with pytest.raises(ValueError, match=r"input has shape .*, needs 4 dimensions \(N, C, H, W\)"):
+        small(name)(Tensor(np.zeros(shape, np.float32)))

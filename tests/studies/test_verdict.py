@@ -93,7 +93,7 @@ def test_a_result_survives_json():
 
 
 def test_an_unknown_study_is_named():
-    with pytest.raises(ValueError, match=r"no study 'skip'; did you mean 'skips'\?"):
+    with pytest.raises(ValueError, match=r"no study 'skip' \(did you mean 'skips'\?\)"):
         study("skip")
 
 

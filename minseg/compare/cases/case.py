@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minseg.ops.op import list_ops
+from minseg.suggest import suggest
 
 Arrays = dict[str, np.ndarray]
 
@@ -126,7 +127,8 @@ def _bound(make: Callable[..., Iterator[Case]], op: str) -> Maker:
 def cases_of(op: str, images: int = 2) -> list[Case]:
     """The cases of an op, the same arrays each time. ValueError for an op without any."""
     if op not in _makers:
-        raise ValueError(f"compare: no op {op!r}; the ops are: {', '.join(list_cases())}")
+        hint = suggest(op, _makers)
+        raise ValueError(f"compare: no op {op!r}{hint}; the ops are: {', '.join(list_cases())}")
     return list(_makers[op](Draw(op, images)))
 
 
