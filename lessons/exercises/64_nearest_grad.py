@@ -91,7 +91,7 @@ TASK = Task(
         Mutant("race in global memory", ADD, "    float sum = grad_x[target];\n    grad_x[target] "
                "= sum + grad[row * W + col];\n"),
         Mutant("missing lanes", ADD,
-               "    __syncwarp();\n    grad_x[target] += grad[row * W + col];\n"),
+               "    if (col % 2) __syncwarp();\n    grad_x[target] += grad[row * W + col];\n"),
         Mutant("barrier in a branch", ADD,
                "    grad_x[target] += grad[row * W + col];\n    __syncthreads();\n"),
         Mutant("several write one element", "atomicAdd(&grad_x[target], grad[row * W + col])",

@@ -46,9 +46,9 @@ GAPS: Cause = (
 )
 LANES: Cause = (
     "missing lanes",
-    "A shuffle or a __syncwarp() waits for all lanes that its mask names (all 32, if you name "
-    "none), and all of them have to come to it: none may have returned, or stand outside of the "
-    "`if`. A lane without work can bring a 0.",
+    "A shuffle or a __syncwarp() waits for the lanes that its mask names (all 32, if you name "
+    "none): each has to come to it, none may stand outside of the `if`. And a shuffle gets nothing "
+    "from a lane that has returned: one without work can stay, and bring a 0.",
 )
 BETWEEN_BLOCKS: Cause = (
     "race between blocks",
