@@ -244,6 +244,8 @@ def _legend(
 
 
 def _draw_curves(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     loss, score = axes
     steps = [row["step"] for row in history]
 
@@ -260,6 +262,7 @@ def _draw_curves(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
     for axis, name in ((loss, "loss"), (score, "validation")):
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("step", fontsize=9)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no step 10.4
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)

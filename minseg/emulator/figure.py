@@ -28,8 +28,13 @@ def draw_warp(profile: Profile) -> Figure:
     accesses = [a for a in profile.accesses if not a.shared]
     if not accesses:
         raise ValueError(f"{profile.kernel}: no access to global memory to draw")
-    figure = Figure(figsize=(7, 1.3 * len(accesses) + 0.6), layout="constrained")
+    figure = Figure(figsize=(7, 1.3 * len(accesses) + 0.9), layout="constrained")
     figure.suptitle(f"{profile.kernel}: the first request of a warp at each line")
+    figure.supxlabel(
+        f"a box: {SECTOR} bytes, moved as one; its colour: the lane that needs them, 0 dark, "
+        "31 bright; grey: not moved",
+        fontsize=9,
+    )
     for axes, access in zip(
         figure.subplots(len(accesses), squeeze=False)[:, 0], accesses, strict=True
     ):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minseg.emulator import compiler, instrumented
+from minseg.emulator.figure import draw_warp
 from minseg.emulator.profile import profile
 
 HERE = Path(__file__).parent / "fixtures"
@@ -40,6 +41,15 @@ def test_bytes_moved_and_least():
     assert result.intensity == 64 / result.bytes_moved
     assert result.per_thread("load", shared=False) == 1
     assert result.per_thread("store", shared=False) == 1
+
+
+def test_the_figure_shows_the_sectors_that_move_and_says_what_a_box_is():
+    x, y = np.ones(256, np.float32), np.ones(32, np.float32)
+    figure = draw_warp(profile(TRAFFIC + "neighbours", x, y))
+    for axes in figure.axes:
+        (image,) = axes.images
+        assert np.ma.count(image.get_array()) == 4  # 32 lanes of 4 bytes: 4 sectors of 32
+    assert "a box: 32 bytes" in figure.get_supxlabel()
 
 
 def test_a_float4_is_one_access_of_16_bytes():
