@@ -262,7 +262,7 @@ def _draw_curves(axes: Any, history: Sequence[Mapping[str, float]]) -> None:
     for axis, name in ((loss, "loss"), (score, "validation")):
         axis.set_title(name, fontsize=10)
         axis.set_xlabel("step", fontsize=9)
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))  # there is no step 10.4
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
