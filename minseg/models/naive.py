@@ -19,7 +19,7 @@ import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.joining import cat
-from minseg.ops.checks import check_tensor
+from minseg.models.images import check_images
 from minseg.tensor import Tensor
 
 KERNELS = (4, 5, 4, 4)  # of N4: side 95 -> 92 -> 46 -> 42 -> 21 -> 18 -> 9 -> 6 -> 3
@@ -79,7 +79,7 @@ class PatchClassifier(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        check_tensor("PatchClassifier", "input", x, 4)
+        check_images("PatchClassifier", x)
         n, channels, *size = x.shape
         rows, columns = (-(-side // self.stride) for side in size)  # how many windows
         x = F.pad(x, [*self.frame(size[1], columns), *self.frame(size[0], rows)], "replicate")

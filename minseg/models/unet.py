@@ -14,7 +14,7 @@ from minseg import nn
 from minseg.backbones.initial import he
 from minseg.joining import cat
 from minseg.memory import total_memory
-from minseg.ops.checks import check_tensor
+from minseg.models.images import check_images
 from minseg.tensor import Tensor
 
 
@@ -110,7 +110,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_tensor("UNet", "input", x, 4)
+        check_images("UNet", x)
         self.output_size(*x.shape[2:])  # raises for a size that "valid" does not allow
 
         skips: list[Tensor] = []
