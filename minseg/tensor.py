@@ -349,6 +349,11 @@ class Tensor(Node):
             first, second = numbers_first(parts)
             return self[first][second]
 
+        y = self.data[parts]
+        in_order = all(isinstance(part, slice) and part.step in (None, 1) for part in parts)
+        if in_order and y.shape == self.shape:  # all of it is taken
+            return record("getitem", y, (self,), lambda grad: (grad,))
+
         def backward(grad: Array) -> tuple[Array]:
             whole = np.zeros_like(self.data)
             if all(part is None or isinstance(part, int | slice | EllipsisType) for part in parts):
@@ -358,7 +363,7 @@ class Tensor(Node):
                 xp.add.at(whole, parts, grad)  # an element that was taken twice gets both
             return (whole,)
 
-        return record("getitem", self.data[parts], (self,), backward)
+        return record("getitem", y, (self,), backward)
 
 
 # -- how operations reach the tape -----------------------------------------------------------------

@@ -398,3 +398,15 @@ def test_length_and_iteration_are_those_of_the_first_dimension():
     for action in (len, list):
         with pytest.raises(TypeError, match="single number"):
             action(Tensor(3.0))
+
+
+@pytest.mark.parametrize(
+    "index", [slice(None), slice(0, 3), slice(-3, None), slice(None, None, -1)]
+)
+def test_a_slice_of_all_elements_passes_each_its_own_gradient(index):
+    x = Tensor(np.arange(6.0).reshape(3, 2), requires_grad=True)
+    gradient = np.arange(6.0).reshape(3, 2)
+    x[index].backward(gradient)
+    expected = np.zeros((3, 2))
+    expected[index] = gradient
+    np.testing.assert_array_equal(x.grad.data, expected)
