@@ -135,5 +135,6 @@ def serve(engine: Any) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C: the bench itself says that it stopped
+    for end in (signal.SIGINT, signal.SIGPIPE):  # the bench stopped: it says so itself
+        signal.signal(end, signal.SIG_DFL)
     serve({"minseg": Minseg, "torch": Torch}[sys.argv[1]]())

@@ -171,7 +171,7 @@ def summary(result: Comparison) -> list[str]:
         rates = ", ".join(f"{v / 1e9:.0f} GFLOP/s {k}" for k, v in floor.operations.items())
         lines.append(
             f"floor of the {device}, measured in this run: {floor.bandwidth / 1e9:.1f} GB/s for a "
-            f"copy, {rates} for a matrix product"
+            f"copy in main memory, {rates} for a matrix product; what fits a cache may be quicker"
         )
     if any(row.device == "cpu" and row.seconds for row in result.rows):
         lines.append("numpy's and torch's times are a CPU's; what is emulated has no time")

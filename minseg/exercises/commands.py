@@ -49,10 +49,9 @@ def run(console: Console, action: str, name: str | None) -> int:
 def init(console: Console, folder: Path) -> int:
     workspace, new = workspaces.create(folder)
     kept = len(exercises()) - new
-    console.print(
-        f"{new} exercises written to {folder}" + (f", {kept} were there and stay" if kept else "")
-        + f"; {'go on' if workspace.passed else 'begin'} with"
-    )  # fmt: skip
+    written = f"{new} exercise{'s' * (new != 1)} written to {folder}"
+    written += f", {kept} were there and stay" if kept else ""
+    console.print(f"{written}; {'go on' if workspace.passed else 'begin'} with")
     show(console, workspace, workspace.next() or next(iter(exercises().values())))
     return 0
 

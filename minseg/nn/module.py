@@ -236,7 +236,10 @@ class Module:
         """Move to a device ("cpu", "cuda"), or change the dtype of all that is float, in place."""
         on_device = str(target).startswith(("cpu", "cuda"))
         if not on_device and (target is None or target not in FLOATS):
-            raise TypeError(f"Module.to: target is {target!r}, needs a device, float32 or float64")
+            raise TypeError(
+                f'Module.to: target is {target!r}, needs "cpu", "cuda", "cuda:<number>", float32 '
+                "or float64"
+            )
         for tensor in [*self.parameters(), *self.buffers()]:
             if on_device or tensor.dtype in FLOATS:
                 tensor.data = tensor.detach().to(target).data

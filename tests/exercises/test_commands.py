@@ -59,7 +59,7 @@ def test_init_again_keeps_what_was_written(
     (folder / "iou.py").unlink()
     capsys.readouterr()
     assert main(["exercise", "init"]) == 0
-    said = f"1 exercises written to exercises, {len(exercises()) - 1} were there and stay; begin"
+    said = f"1 exercise written to exercises, {len(exercises()) - 1} were there and stay; begin"
     assert said in capsys.readouterr().out
     assert (folder / "conv2d.py").read_text() == "mine"
     assert (folder / "iou.py").read_text() == get_exercise("iou").stub
