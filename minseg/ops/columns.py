@@ -141,6 +141,11 @@ def row_blocks(
     ]
 
 
+def counted(blocks: list) -> str:
+    """ "1 block" or "8 blocks", for what tells how a convolution is cut."""
+    return f"{len(blocks)} block{'s' * (len(blocks) != 1)}"
+
+
 def _box_size(positions: int, images: int, size: Pair) -> tuple[int, int, int]:
     """Whole images if one fits, else whole rows, else a piece of a row; all about the same."""
     height, width = size

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes
+from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes, counted
 from minseg.ops.fast import shifted
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.fast.windows import gather, scatter_add
@@ -36,9 +36,9 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, gro
     n, h, w = blocks[0].shape
     columns = n * h * w
     if how.is_pixel and n == 1:
-        return f"the pixels as they lie, {len(blocks)} blocks of {columns}"
+        return f"the pixels as they lie, {counted(blocks)} of {columns}"
     size = f"{_bytes_a_column(x_shape, w_shape, 4) * columns >> 10} KiB"
-    return f"im2col, {len(blocks)} blocks of {columns} columns, {size}" + halves * ", in halves"
+    return f"im2col, {counted(blocks)} of {columns} columns, {size}" + halves * ", in halves"
 
 
 def forward(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue) -> Array:

@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window, row_blocks, workspace_of_a_thread
+from minseg.ops.columns import Window, counted, row_blocks, workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.parallel import parallel_for
 
@@ -46,7 +46,7 @@ def explain(x: Array, window: Window) -> str:
     blocks = _blocks(patches)
     block = patches[blocks[0]]
     rows = math.prod(block.shape[:3])
-    return f"patches as rows, {len(blocks)} blocks of {rows} patches, {block.nbytes >> 10} KiB"
+    return f"patches as rows, {counted(blocks)} of {rows} patches, {block.nbytes >> 10} KiB"
 
 
 def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:

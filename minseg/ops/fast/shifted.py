@@ -34,7 +34,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import Window, buffer, even, overlap, row_blocks, workspace_of_a_thread
+from minseg.ops.columns import (
+    Window,
+    buffer,
+    counted,
+    even,
+    overlap,
+    row_blocks,
+    workspace_of_a_thread,
+)
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.parallel import SMALL, parallel_for
 
@@ -81,7 +89,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
     images, rows = blocks[0]
     columns = images.stop * rows.stop * W
     size = f"{4 * kw * C * columns >> 10} KiB"
-    return f"shifted columns, {len(blocks)} blocks of {columns} columns, {size}"
+    return f"shifted columns, {counted(blocks)} of {columns} columns, {size}"
 
 
 def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:

@@ -35,7 +35,15 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import Window, buffer, even, overlap, row_blocks, workspace_of_a_thread
+from minseg.ops.columns import (
+    Window,
+    buffer,
+    counted,
+    even,
+    overlap,
+    row_blocks,
+    workspace_of_a_thread,
+)
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.parallel import blas_on_one_thread, parallel_for
 
@@ -74,7 +82,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
     size = window.output_size(*x_shape[2:])
     blocks = _blocks(x_shape[0], size, _bytes_a_tile(w_shape, 4))
     tiles = math.prod(_grid(blocks[0], size[1]))
-    return f"Winograd, {len(blocks)} blocks of {tiles} tiles"
+    return f"Winograd, {counted(blocks)} of {tiles} tiles"
 
 
 def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:
