@@ -202,7 +202,7 @@ def _reads(window: Window, start: int, stop: int, height: int) -> tuple[slice, t
 
 
 def _by_kernel_row(w: Array) -> Array:
-    """(O, C, kh, kw) -> (kh, O, kw C)"""
+    """(O, C, kh, kw) -> (kh, O, kw C); heavy weights by two threads, a half each."""
     O, C, kh, kw = w.shape
     matrices = np.empty((kh, O, kw, C), w.dtype)
 
