@@ -119,7 +119,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
 
 
-def _mix(base: np.ndarray, image: np.ndarray, factor: np.float32) -> np.ndarray:
+def _mix(base: np.ndarray | np.floating, image: np.ndarray, factor: np.float32) -> np.ndarray:
     return np.clip(base + factor * (image - base), 0, 1)
 
 

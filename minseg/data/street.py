@@ -218,12 +218,12 @@ def _place_people(kerb: float, front: float, generator: Generator) -> _Placed:
     people: _Placed = []
     for _ in range(generator.integers(2, 8)):
         z = float(5 + 20 * generator.random() ** 1.5)
-        x = generator.uniform(kerb + 0.5, front - 0.4) * generator.choice([-1, 1])
+        x = float(generator.uniform(kerb + 0.5, front - 0.4) * generator.choice([-1, 1]))
         if generator.random() < 0.2:
             x = generator.uniform(-kerb, kerb)  # crosses the road
-        people.append(("pedestrian", float(x), z))
+        people.append(("pedestrian", x, z))
         if generator.random() < 0.35:  # with company
-            people.append(("pedestrian", float(x) + generator.uniform(0.4, 0.6), z + 0.2))
+            people.append(("pedestrian", x + generator.uniform(0.4, 0.6), z + 0.2))
     return people
 
 

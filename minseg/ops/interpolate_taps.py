@@ -50,8 +50,8 @@ def taps_of(
         return Taps(o[None], np.ones((1, out), dtype))
     if how in ("nearest", "nearest-exact"):
         # Rounding decides which pixel is taken. PyTorch's float32, so that the same one is.
-        step = np.float32(1 / scale) if scale else np.float32(size) / np.float32(out)
-        place = (o + (how == "nearest-exact") / 2).astype(np.float32) * step
+        apart = np.float32(1 / scale) if scale else np.float32(size) / np.float32(out)
+        place = (o + (how == "nearest-exact") / 2).astype(np.float32) * apart
         return Taps(place.astype(np.intp).clip(0, size - 1)[None], np.ones((1, out), dtype))
 
     if align_corners:
