@@ -17,7 +17,11 @@ KEPT = np.s_[:, ::3, ::3, ::3]  # of the outputs, (1, 21, 65, 49)
 
 
 def formula(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """The array called `name`: the same everywhere, and of a scale that signals survive."""
+    """The array called `name`: the same everywhere, and of a scale that signals survive.
+
+    Uniform numbers, for NumPy's normal ones are not the same everywhere: those far out, one in some
+    thousands, take the C library's logarithm, whose last bit differs from system to system.
+    """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     if dtype.kind == "i":
         return np.zeros(shape, dtype)
@@ -26,7 +30,7 @@ def formula(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if name.endswith("weight") and len(shape) == 1:  # of batch norm: above 1, 33 blocks would grow
         return rng.uniform(0.5, 0.9, shape).astype(dtype)
     scale = (2 / np.prod(shape[1:])) ** 0.5 if len(shape) > 1 else 0.1
-    return (scale * rng.standard_normal(shape, np.float32)).astype(dtype)
+    return (scale * 3**0.5 * (2 * rng.random(shape, np.float32) - 1)).astype(dtype)
 
 
 def shapes_of(state: dict) -> dict[str, list[int]]:
