@@ -137,10 +137,14 @@ bool Block::run(Entry entry, void** arguments, int threads, const int* order) {
             if (_setjmp(scheduler) == 0) fail_deadlocked();
         }
     }
-    if (failed)
-        for (Fiber& fiber : fibers) fiber.started = false;  // their stacks are half way through
     running_block = nullptr;
+    if (failed) abandon();
     return !failed;
+}
+
+void Block::abandon() {
+    for (Fiber& fiber : fibers) fiber.started = false;  // their stacks are half way through
+    running_block = nullptr;
 }
 
 void Block::wait(State state, Site site) {

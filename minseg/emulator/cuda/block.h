@@ -45,6 +45,7 @@ struct Block {
     // Runs all threads of block `here.block` to their end, in the order given (null: as counted).
     // False when the kernel failed; `failure` says why.
     bool run(Entry, void** arguments, int threads, const int* order);
+    void abandon();                  // where a fault led out of run(): its threads start afresh
     bool owns(const void* p) const;  // a local variable of some thread, or the scheduler's own
     Fiber& current() { return fibers[running]; }
     Warp& warp() { return warps[running / WARP_SIZE]; }

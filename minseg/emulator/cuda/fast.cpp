@@ -56,6 +56,9 @@ struct Progress {
 
 // --- Faults: a kernel that crashes or never ends fails its launch; Python lives on ----------------------
 static __thread volatile sig_atomic_t in_kernel;
+// Where a fault leads. Such a jump starts on the alternate stack, and macOS learns that it was left
+// only from one that restores the signal mask as well; else the next fault finds that stack taken.
+static __thread sigjmp_buf fault_exit;
 constexpr int FAULTS[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGURG};
 constexpr int FAULT_COUNT = sizeof FAULTS / sizeof *FAULTS;
 constexpr int TOO_LONG = SIGURG;  // sent by the watchman; elsewhere it is ignored
@@ -76,8 +79,10 @@ static void on_fault(int signal) {
                        : signal == SIGSEGV || signal == SIGBUS
                            ? "an access outside of all memory (or too large a stack)"
                            : "an illegal instruction";
-    fail("block (%u,%u,%u), thread (%u,%u,%u): %s; `minseg sanitize` says where", here.block.x,
-         here.block.y, here.block.z, here.thread.x, here.thread.y, here.thread.z, what);
+    snprintf(failure, sizeof failure,
+             "block (%u,%u,%u), thread (%u,%u,%u): %s; `minseg sanitize` says where", here.block.x,
+             here.block.y, here.block.z, here.thread.x, here.thread.y, here.thread.z, what);
+    siglongjmp(fault_exit, 1);
 }
 
 static void catch_faults() {
@@ -112,20 +117,16 @@ static bool run_loop(const Launch& launch) {
     return true;
 }
 
-static void work(const Launch& launch, long long chunk, Progress& progress) {
+static void note_failure(Progress& progress) {
+    std::lock_guard<std::mutex> guard(progress.lock);
+    if (!progress.failed.exchange(true))
+        snprintf(progress.error, progress.error_size, "%s", failure);
+}
+
+static void run_blocks(const Launch& launch, long long chunk, Block* block, Progress& progress) {
     const uint3 grid = launch.grid, size = launch.block;
     const long long blocks = (long long)grid.x * grid.y * grid.z;
     const int threads = (int)(size.x * size.y * size.z);
-    std::unique_ptr<Block> block = launch.fibers ? take_block() : nullptr;
-    std::vector<double> memory(launch.shared / sizeof(double) + 2);  // + 2: alignment to 16
-    dynamic_memory = (void*)(((uintptr_t)memory.data() + 15) & ~(uintptr_t)15);
-    here.grid_size = grid;
-    here.block_size = size;
-    std::vector<char> signal_stack(1 << 16);  // a fault may be that the stack is full
-    stack_t own = {}, before;
-    own.ss_sp = signal_stack.data();
-    own.ss_size = signal_stack.size();
-    sigaltstack(&own, &before);
     while (!progress.failed) {
         const long long first = progress.next.fetch_add(chunk);
         if (first >= blocks) break;
@@ -139,11 +140,28 @@ static void work(const Launch& launch, long long chunk, Progress& progress) {
                           ? block->run(launch.entry, launch.arguments, threads, nullptr)
                           : run_loop(launch);
             in_kernel = false;
-            if (ok) continue;
-            std::lock_guard<std::mutex> guard(progress.lock);
-            if (!progress.failed.exchange(true))
-                snprintf(progress.error, progress.error_size, "%s", failure);
+            if (!ok) note_failure(progress);
         }
+    }
+}
+
+static void work(const Launch& launch, long long chunk, Progress& progress) {
+    std::unique_ptr<Block> block = launch.fibers ? take_block() : nullptr;
+    std::vector<double> memory(launch.shared / sizeof(double) + 2);  // + 2: alignment to 16
+    dynamic_memory = (void*)(((uintptr_t)memory.data() + 15) & ~(uintptr_t)15);
+    here.grid_size = launch.grid;
+    here.block_size = launch.block;
+    std::vector<char> signal_stack(1 << 16);  // a fault may be that the stack is full
+    stack_t own = {}, before;
+    own.ss_sp = signal_stack.data();
+    own.ss_size = signal_stack.size();
+    sigaltstack(&own, &before);
+    if (before.ss_flags & SS_DISABLE) before.ss_size = own.ss_size;  // macOS asks for it even so
+    if (sigsetjmp(fault_exit, 1) == 0) {
+        run_blocks(launch, chunk, block.get(), progress);
+    } else {
+        if (block) block->abandon();
+        note_failure(progress);
     }
     sigaltstack(&before, nullptr);
     if (block) give_block(std::move(block));
