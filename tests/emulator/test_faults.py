@@ -1,5 +1,6 @@
 """A learner's kernel that crashes, never ends or does not compile: Python lives on and says why."""
 
+import mmap
 import shutil
 import signal
 
@@ -47,6 +48,27 @@ def test_a_launch_survives_a_fault(fault, blocks, barrier, tmp_path, monkeypatch
     assert signal.getsignal(signal.SIGSEGV) == before
     kernels.launch(f"{file}:sound", y)  # the next launch finds everything in order
     assert (y == 1).all()
+
+
+def test_a_local_array_too_large_for_a_stack_overwrites_nothing(tmp_path):
+    file = tmp_path / "mine.cu"
+    file.write_text("""
+// launch: grid=(1) block=(64)  out: y
+__global__ void large(float* y, int n) {
+    volatile float local[300000];
+    for (int i = 0; i < n; ++i) local[i] = threadIdx.x;
+    __syncthreads();
+    y[threadIdx.x] = local[n / 2];
+}
+// launch: grid=(1) block=(64)  out: y
+__global__ void small(float* y) { __syncthreads(); y[threadIdx.x] = 1; }
+""")
+    y = np.empty(64, np.float32)
+    kernels.launch(f"{file}:small", y)  # makes the stacks; then whatever lies free is taken
+    others = [np.frombuffer(mmap.mmap(-1, 1 << 20), np.uint8) for _ in range(300)]
+    with pytest.raises(RuntimeError, match="too large a stack"):
+        kernels.launch(f"{file}:large", y, 100)
+    assert not any(other.any() for other in others)
 
 
 def test_a_syntax_error_is_the_compilers_with_the_users_own_line(tmp_path, monkeypatch):
