@@ -105,6 +105,21 @@ def test_leaky_relu_has_just_its_two_slopes(slope, dtype):
     np.testing.assert_array_equal(x.grad.data, [left, left, right, left, right, left])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_relu_stops_any_gradient_where_it_is_0(dtype):
+    """An infinite one, too, as PyTorch's relu does: that of a square root at 0."""
+    x = Tensor(np.array([-1, -0.0, 0, 4, 1e-45, np.inf], dtype), requires_grad=True)
+    with np.errstate(divide="ignore"):
+        (F.relu(x) ** 0.5).sum().backward()
+    np.testing.assert_array_equal(x.grad.data[[0, 1, 2, 3, 5]], [0, 0, 0, 0.25, 0])
+    assert x.grad.data[4] > 1e18  # of the smallest number
+
+    at = np.array([np.nan, -np.nan, 0, -0.0, 7, 7, -7], dtype)
+    x = Tensor(at, requires_grad=True)
+    F.relu(x).backward(np.array([3, 3, np.nan, np.inf, np.nan, -np.inf, -np.inf], dtype))
+    np.testing.assert_array_equal(x.grad.data, [3, 3, 0, 0, np.nan, -np.inf, 0])
+
+
 @pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
 def test_a_nan_stays_a_nan(name, arguments, kinks):
     assert np.isnan(getattr(F, name)(Tensor(np.array([np.nan])), *arguments).data).all()

@@ -37,8 +37,16 @@ def relu(out: Array, x: Array) -> None:
 
 
 def relu_grad(out: Array, grad: Array, y: Array) -> None:
-    np.not_equal(y, 0, out=out)  # y > 0, or NaN: the output of relu is nothing else
-    out *= grad
+    """grad's bits or none of them, for a product would make NaN of an infinite gradient and 0.
+
+    y > 0, or NaN, has some bit besides the sign's: of these bits' negative, the sign fills all.
+    """
+    integer = np.iinfo(f"i{y.itemsize}")
+    bits = out.view(integer.dtype)
+    np.bitwise_and(y.view(integer.dtype), integer.max, out=bits)
+    np.negative(bits, out=bits)
+    bits >>= integer.bits - 1
+    bits &= grad.view(integer.dtype)
 
 
 def leaky_relu(out: Array, x: Array, negative_slope: float) -> None:

@@ -17,6 +17,7 @@ has. x is seen as rows (B, R, L), with R = G K:
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.fast.activation import relu_grad
 from minseg.ops.fast.dots import dots
 from minseg.ops.normalization import for_each_block, inverse_deviation, two_parts
 from minseg.parallel import UFUNC_BUFFER
@@ -87,8 +88,7 @@ def normalize_grad(
         block = slice(groups.start * K, groups.stop * K)
         g, out = upstream[:, block], results[:, block]
         if after is not None:
-            np.not_equal(after[:, block], 0, out=out)  # a NaN is not 0: it shows
-            out *= g
+            relu_grad(out, g, after[:, block])
             g = out
         d, offset, inverse = all_rows[:, block], mean[groups], r[groups].repeat(K)
         if not _is_small(offset, var[groups]):
