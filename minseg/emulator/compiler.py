@@ -39,9 +39,9 @@ def compiler() -> tuple[str, ...]:
     """The command that compiles C++. RuntimeError, with what to install, if there is none."""
     wanted = os.environ.get("CXX")
     for name in [wanted] if wanted else ["c++", "g++", "clang++"]:
-        command = shlex.split(name)
-        if shutil.which(command[0]):
-            return tuple(command)
+        command = tuple(shlex.split(name))
+        if shutil.which(command[0]) and _version_of(command):
+            return command
     if wanted:
         raise RuntimeError(f"CXX={wanted}: no such compiler")
     if importlib.util.find_spec("ziglang"):
@@ -56,8 +56,13 @@ def compiler() -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def version() -> str:
     """What the compiler says of itself: part of every cache key, and it tells g++ from clang."""
-    answer = subprocess.run([*compiler(), "--version"], capture_output=True, text=True)
-    return answer.stdout
+    return _version_of(compiler())
+
+
+def _version_of(command: Sequence[str]) -> str:
+    """Empty if it does not run: on a Mac without Xcode's tools, c++ only says how to get them."""
+    answer = subprocess.run([*command, "--version"], capture_output=True, text=True)
+    return "" if answer.returncode else answer.stdout
 
 
 def is_clang() -> bool:

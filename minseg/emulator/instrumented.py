@@ -107,11 +107,15 @@ def variable_at(executable: Path, address: int) -> tuple[str, int, int]:
     """Name, start and size of the `__device__` variable at an address; the name may be unknown."""
     tool = next((t for t in ("nm", "llvm-nm") if shutil.which(t)), None)
     if tool is not None:
-        words = [tool, "-C", "-S", str(executable)]
+        words = [tool, "-C", "-S", "-n", str(executable)]
         answer = subprocess.run(words, capture_output=True, text=True).stdout
-        for start, size, name in re.findall(r"^(\w+) (\w+) [bBdDuV] (.+)$", answer, re.MULTILINE):
-            if 0 <= address - int(start, 16) < int(size, 16):
-                return name, int(start, 16), int(size, 16)
+        found = re.findall(r"^(\w+) (\w+) [bBdDsSuV] (.+)$", answer, re.MULTILINE)
+        starts = [int(start, 16) for start, _, _ in found]
+        for start, after, (_, size, name) in zip(starts, [*starts[1:], 0], found, strict=True):
+            # A Mach-O file has no sizes, and an underscore before each name.
+            length = int(size, 16) or after - start
+            if 0 <= address - start < length:
+                return name.removeprefix("_" * (sys.platform == "darwin")), start, length
     return "", address, 4
 
 
@@ -121,11 +125,11 @@ def lines_of(executable: Path, codes: Iterable[int]) -> dict[int, tuple[str, int
     Of an inlined function of the emulator's own headers (`__ldg`), it is the line that calls it.
     """
     wanted = sorted({code for code in codes if code})
-    tool = next((t for t in ("addr2line", "llvm-addr2line", "atos") if shutil.which(t)), None)
+    tool = next((t for t in ("atos", "addr2line", "llvm-addr2line") if shutil.which(t)), None)
     if not wanted or tool is None:
         return {}
     addresses = [hex(code - 1) for code in wanted]
-    option = ["-i", "-o"] if tool == "atos" else ["-a", "-i", "-e"]
+    option = ["-i", "-fullPath", "-o"] if tool == "atos" else ["-a", "-i", "-e"]
     words = [tool, *option, str(executable), *addresses]
     answer = subprocess.run(words, capture_output=True, text=True).stdout
     if tool == "atos":  # a blank line after each address
@@ -134,7 +138,7 @@ def lines_of(executable: Path, codes: Iterable[int]) -> dict[int, tuple[str, int
         frames = re.split(r"^0x[0-9a-f]+$", answer, flags=re.MULTILINE)[1:]
     found = {}
     for code, text in zip(wanted, frames, strict=False):
-        places = re.findall(r"([^():\s]*?)([^/():\s]+):(\d+)\b", text)
+        places = re.findall(r"(?:^|\()(/.*/)?([^/():\n]+):(\d+)\b", text, re.MULTILINE)
         own = [p for p in places if Path(p[0]) != compiler.SHIM] or places
         if own and int(own[0][2]):
             found[code] = (own[0][1], int(own[0][2]))

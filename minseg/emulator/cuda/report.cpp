@@ -17,15 +17,14 @@ namespace minseg {
 static void code_anchor() {}
 int32_t code_offset(const void* code) { return (int32_t)((intptr_t)code - (intptr_t)&code_anchor); }
 
-// The address as the executable's file has it.
-long long file_address(int32_t code) {
-    if (code == 0) return 0;
-    intptr_t address = (intptr_t)&code_anchor + code;
+// An address as the executable's file has it.
+static long long in_file(intptr_t address) {
 #ifdef __APPLE__
     address -= _dyld_get_image_vmaddr_slide(0);
 #endif
     return (long long)address;
 }
+long long file_address(int32_t code) { return code ? in_file((intptr_t)&code_anchor + code) : 0; }
 
 Side side_of(const Access& access, Kind kind) {
     Side side;
@@ -108,10 +107,10 @@ void close_report() {
     for (size_t i = 0; i < regions.size(); ++i) {
         const Region& r = *regions[i];
         fprintf(file, "{\"what\": \"region\", \"id\": %zu, \"item\": %zu, \"bytes\": %zu, "
-                "\"shared\": %s, \"variables\": %llu, \"line\": %d, \"sizes\": [%zu, %zu, %zu]", i, r.item,
+                "\"shared\": %s, \"variables\": %lld, \"line\": %d, \"sizes\": [%zu, %zu, %zu]", i, r.item,
                 r.bytes, r.role == Role::SHARED ? "true" : "false",
-                r.role == Role::VARIABLES ? (unsigned long long)(uintptr_t)r.base : 0, r.line, r.sizes[0], r.sizes[1],
-                r.sizes[2]);
+                r.role == Role::VARIABLES ? in_file((intptr_t)r.base) : 0, r.line, r.sizes[0],
+                r.sizes[1], r.sizes[2]);
         write_text("name", r.name);
         fputs("}\n", file);
     }

@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __APPLE__
+#include <mach-o/getsect.h>
+#include <mach-o/ldsyms.h>
+#endif
 
 #include <algorithm>
 
@@ -41,15 +45,17 @@ Region::Region(char* base, size_t bytes)
 
 // The program's own writable data, if p lies there: Python knows the variables' names.
 static Region* variables_at(const char* p) {
-#ifdef __linux__
+#ifdef __APPLE__
+    unsigned long size = 0;
+    char* data_start = (char*)getsegmentdata(&_mh_execute_header, "__DATA", &size);
+    char* data_end = data_start + size;
+#else
     extern char data_start[] __asm__("__data_start"), data_end[] __asm__("_end");
+#endif
     if (p < data_start || p >= data_end) return nullptr;
     char* start = data_start - (uintptr_t)data_start % 16;
     regions.push_back(new Region(start, data_end - start));
     return regions.back();
-#else
-    return nullptr;
-#endif
 }
 
 // The kernel sees bytes where the declaration has words: `extern __shared__ float s[];` carved up.
