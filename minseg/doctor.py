@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from minseg.parallel import get_num_threads
 
@@ -38,10 +39,14 @@ def _version(package: str) -> str:
 
 
 def _blas() -> str:
-    import numpy  # noqa: F401  (loads the library that is looked for)
+    import numpy  # which loads the library that is looked for
     from threadpoolctl import threadpool_info
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    if not pools:  # one that threadpoolctl does not know: macOS's Accelerate
+        configuration: Any = numpy.show_config(mode="dicts")
+        blas = configuration.get("Build Dependencies", {}).get("blas", {})
+        return blas.get("name", "") if blas.get("found") else ""
     return ", ".join(
         f"{pool['internal_api']} {pool.get('version') or ''}, {pool['num_threads']} threads"
         for pool in pools

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minseg import doctor
 from minseg.cli import main
 
 SMALL = ["--width", "2", "--depth", "1", "--images", "8", "--size", "24x32", "--batch-size", "4"]
@@ -174,6 +175,11 @@ def test_models_and_doctor(capsys):
     out = capsys.readouterr().out
     for part in ("BLAS", "threads", "GPU", "CuPy", "C++ compiler", "PyTorch", "minseg[cuda12]"):
         assert part in out
+
+
+def test_doctor_knows_a_blas_that_threadpoolctl_does_not(monkeypatch):
+    monkeypatch.setattr("threadpoolctl.threadpool_info", lambda: [])  # as with macOS's Accelerate
+    assert doctor._blas()
 
 
 def test_demo(capsys, tmp_path):
