@@ -9,25 +9,23 @@ A fully connected CRF can then move the borders of the labels to those of the pi
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-import minseg.functional as F
 from minseg import checkpoint, hub, nn, viz
 from minseg.array import to_device
 from minseg.config import Config, Size, normalisation, resize_image
-from minseg.crf import dense_crf
+from minseg.crf import ITERATIONS, dense_crf
 from minseg.data import Sample
 from minseg.data.files import PathLike
-from minseg.evaluate import as_batch, evaluating, forward
+from minseg.inference import PIXEL_BUDGET, as_batch, evaluating, forward, in_windows, windows
 from minseg.recipe import build_model
 from minseg.suggest import suggest
 
-PIXEL_BUDGET = 1 << 20  # pixels that go through a network in one piece
-_WINDOW = 512  # the side of a window above the budget
 CRF_PIXELS = 1 << 18  # above so many, the CRF works on a smaller picture
 
 
@@ -88,7 +86,7 @@ def segment(
     window: int | None = None,
     size: Size | None = None,
     crf: bool = False,
-    on_iteration: Callable[[], None] | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The labels (H, W) uint8 of an image (H, W, C), and the probability (H, W) of each.
 
@@ -96,25 +94,32 @@ def segment(
     window: cut copies that are larger into windows of this side.
     size: the (H, W) to work at; default: the scale of the training.
     crf: refine the probabilities by a fully connected CRF (`minseg.crf`).
-    on_iteration: called after each of the CRF's.
+    on_progress: called after each window, and each iteration of the CRF, with the share that it is
+        of all of these.
     """
     if not np.isfinite(image).all():
         raise ValueError("segment: the image has values that are NaN or infinite")
     if size is None:
         size = working_size(network, image.shape[:2])
-    total = np.zeros((len(network.classes), *size), np.float32)
-    for scale in scales:
-        scaled = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    sizes = [(max(1, round(size[0] * scale)), max(1, round(size[1] * scale))) for scale in scales]
+    pieces = (1 + flip) * sum(len(windows(*scaled, window)) for scaled in sizes) + crf * ITERATIONS
+    advance = partial(on_progress, 1 / pieces)
+    total = None
+    for scaled in sizes:
         copy = _normalised(network, resize_image(image, scaled))
         for mirrored in (False, True)[: 1 + flip]:
-            probabilities = in_windows(network, copy[:, ::-1] if mirrored else copy, window)
-            total += _resize(probabilities[:, :, ::-1] if mirrored else probabilities, size)
+            seen = copy[:, ::-1] if mirrored else copy
+            probabilities = in_windows(network.model, seen, window, advance)
+            probabilities = _resize(probabilities[:, :, ::-1] if mirrored else probabilities, size)
+            # Of a photo, K planes are a good part of the memory: no more of them than must be.
+            total = probabilities if total is None else np.add(total, probabilities, out=total)
+    if total is None:
+        raise ValueError("segment: scales: got none, needs at least one")
     total /= len(scales) * (1 + flip)
     if crf:
-        shrink = min(1.0, math.sqrt(CRF_PIXELS / math.prod(image.shape[:2])))
-        height, width = (max(1, int(side * shrink)) for side in image.shape[:2])
-        picture = resize_image(image, (height, width))
-        total = dense_crf(_resize(total, (height, width)), picture, on_iteration=on_iteration)
+        smaller = _at_most(CRF_PIXELS, image.shape[:2])
+        picture = resize_image(image, smaller)
+        total = dense_crf(_resize(total, smaller), picture, on_iteration=advance)
     return _winners(total, image.shape[:2])
 
 
@@ -146,27 +151,10 @@ def working_size(network: Network, size: Size) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def in_windows(network: Network, image: np.ndarray, window: int | None = None) -> np.ndarray:
-    """The probabilities (K, H, W) of a normalised image (H, W, C), whole or in blended windows.
-
-    Neighbouring windows share a quarter of their side. A window's weight falls off linearly from
-    its middle, where the network sees most around a pixel, to its border.
-    """
-    height, width = image.shape[:2]
-    if window is None:
-        window = _WINDOW if height * width > PIXEL_BUDGET else max(height, width)
-    if window < 1:
-        raise ValueError(f"window: got {window}, needs at least 1")
-    total = np.zeros((len(network.classes), height, width), np.float32)
-    weights = np.zeros((height, width), np.float32)
-    for top in _starts(height, window):
-        for left in _starts(width, window):
-            rows, columns = slice(top, top + window), slice(left, left + window)
-            piece = image[rows, columns]
-            weight = np.minimum(*np.meshgrid(*map(_ramp, piece.shape[:2]), indexing="ij"))
-            total[:, rows, columns] += _probabilities(network, piece) * weight
-            weights[rows, columns] += weight
-    return total / weights
+def _at_most(pixels: int, size: Size) -> Size:
+    """The size, shrunk to so many pixels if it has more."""
+    shrink = min(1.0, math.sqrt(pixels / math.prod(size)))
+    return max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink))
 
 
 def find_layer(network: Network, layer: str) -> nn.Module:
@@ -181,13 +169,16 @@ def find_layer(network: Network, layer: str) -> nn.Module:
 def feature_maps(network: Network, image: np.ndarray, layer: str) -> np.ndarray:
     """The output (C, h, w) of a layer, "contract.0" for example, for an image.
 
+    An image above the pixel budget is shrunk to it.
     Raises ValueError for an unknown layer, with those that exist, and for one without maps.
     """
     seen: list[Any] = []
     handle = find_layer(network, layer).register_forward_hook(lambda *call: seen.append(call[2]))
     try:
-        size = working_size(network, image.shape[:2])
-        _probabilities(network, _normalised(network, resize_image(image, size)))
+        size = _at_most(PIXEL_BUDGET, working_size(network, image.shape[:2]))
+        copy = _normalised(network, resize_image(image, size))
+        with evaluating(network.model):
+            forward(network.model, as_batch(copy), size)
     finally:
         handle.remove()
     output = seen[-1].numpy() if seen else np.zeros(0)
@@ -202,26 +193,6 @@ def _normalised(network: Network, image: np.ndarray) -> np.ndarray:
     normalise = normalisation(network.config, network.channels)
     sample = Sample(image, np.zeros(image.shape[:2], np.int64))
     return normalise(sample, np.random.default_rng(0)).image  # a normalisation draws nothing
-
-
-def _probabilities(network: Network, image: np.ndarray) -> np.ndarray:
-    with evaluating(network.model):
-        logits = forward(network.model, as_batch(image), image.shape[:2])
-        return F.softmax(logits, dim=1).numpy()[0]
-
-
-def _starts(length: int, window: int) -> list[int]:
-    """Where windows start: evenly spread, so that they share a quarter at least."""
-    if length <= window:
-        return [0]
-    step = max(1, window - window // 4)
-    count = math.ceil((length - window) / step) + 1
-    return [round(index * (length - window) / (count - 1)) for index in range(count)]
-
-
-def _ramp(length: int) -> np.ndarray:
-    index = np.arange(length, dtype=np.float32)
-    return np.minimum(index + 1, length - index)
 
 
 def _resize(maps: np.ndarray, size: Size) -> np.ndarray:

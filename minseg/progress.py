@@ -13,10 +13,9 @@ from minseg.train import Trainer
 
 
 @contextmanager
-def counting(console: Console, title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; call what it gives with the number of images that are done."""
-    hidden = not console.is_terminal or total == 0
-    with Progress(console=console, disable=hidden, transient=True) as bar:
+def counting(console: Console, title: str, total: int) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal; call what it gives with what was done of the total."""
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)
 

@@ -30,7 +30,8 @@ from minseg import checkpoint, optim, recipe, viz
 from minseg.config import Config, normalisation, open_split, training_loader
 from minseg.data import IGNORE_INDEX, Batch
 from minseg.data.files import PathLike
-from minseg.evaluate import Evaluation, evaluate, lost_frame, output_size, predict_labels
+from minseg.evaluate import Evaluation, evaluate, predict_labels
+from minseg.inference import lost_frame, output_size
 from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
 from minseg.predict import load_network

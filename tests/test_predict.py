@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minseg import Tensor, checkpoint, nn
+from minseg import Tensor, checkpoint, inference, nn, predict, recipe
+from minseg import evaluate as evaluation
 from minseg.config import Config, configure, resize_image
 from minseg.data import Sample
-from minseg.evaluate import evaluate, forward
+from minseg.evaluate import evaluate, predict_labels
+from minseg.inference import forward, in_windows
 from minseg.models import UNet
 from minseg.predict import (
     Network,
     feature_maps,
-    in_windows,
     load_network,
     segment,
     working_size,
@@ -72,28 +73,63 @@ def picture(height, width, seed=0):
 
 @pytest.mark.parametrize(("height", "width"), [(37, 52), (16, 16), (5, 70), (1, 1)])
 def test_windows_of_a_network_without_context_change_nothing(height, width):
-    net, image = network(PerPixel()), picture(height, width)
-    whole = in_windows(net, image)
+    model, image = PerPixel(), picture(height, width)
+    whole = in_windows(model, image)
     np.testing.assert_allclose(whole.sum(axis=0), 1, rtol=1e-5)
-    np.testing.assert_allclose(in_windows(net, image, window=16), whole, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(in_windows(model, image, window=16), whole, rtol=1e-4, atol=1e-6)
 
 
 def test_a_large_picture_is_cut_by_itself(monkeypatch):
-    from minseg import predict
-
-    monkeypatch.setattr(predict, "PIXEL_BUDGET", 1000)
-    monkeypatch.setattr(predict, "_WINDOW", 16)
-    sizes = []
-    inner = predict._probabilities
-
-    def probabilities(net, image):
-        sizes.append(image.shape[:2])
-        return inner(net, image)
-
-    monkeypatch.setattr(predict, "_probabilities", probabilities)
-    in_windows(network(PerPixel()), picture(30, 40))
+    sizes = small_budget(monkeypatch)
+    in_windows(PerPixel(), picture(30, 40))
     assert len(sizes) == 3 * 3  # at 0, 7, 14 and 0, 12, 24
-    assert set(sizes) == {(16, 16)}
+    assert set(sizes) == {(1, 3, 16, 16)}
+
+
+def small_budget(monkeypatch):
+    """1000 pixels, windows of 16; the shapes of what the networks see from now on."""
+    for module in (inference, evaluation, predict):
+        monkeypatch.setattr(module, "PIXEL_BUDGET", 1000)
+    monkeypatch.setattr(inference, "_WINDOW", 16)
+    seen = []
+    inner = PerPixel.forward
+
+    def forward(model, x):
+        seen.append(x.shape)
+        return inner(model, x)
+
+    monkeypatch.setattr(PerPixel, "forward", forward)
+    return seen
+
+
+def test_large_images_are_scored_in_windows_and_in_batches_that_fit(monkeypatch):
+    """Whole, and eight at once, the photos of a validation set filled the memory."""
+
+    class Data(list):
+        classes = ("a", "b", "c")
+        ignore_index = 255
+
+    generator = np.random.default_rng(0)
+    model = PerPixel()
+    loss = recipe.build_loss(Config(epochs=1))
+    sizes = [(30, 40), (20, 20), (20, 20), (20, 20), (8, 8)]
+    data = Data(
+        Sample(picture(*size), generator.integers(0, 3, size), None, str(i))
+        for i, size in enumerate(sizes)
+    )
+    data[4].mask = generator.integers(0, 3, (40, 40))  # larger than its image
+    whole = evaluate(model, data, lambda s, g: s, loss, batch_size=8)
+    labels = predict_labels(model, data[0], lambda s, g: s)
+    seen = small_budget(monkeypatch)
+    pieces = evaluate(model, data, lambda s, g: s, loss, batch_size=8)
+    assert seen == [(1, 3, 16, 16)] * 9 + [(2, 3, 20, 20), (1, 3, 20, 20), (1, 3, 8, 8)]
+    assert pieces.confusion.matrix.tolist() == whole.confusion.matrix.tolist()
+    np.testing.assert_allclose(pieces.loss, whole.loss, rtol=1e-5)
+    assert (predict_labels(model, data[0], lambda s, g: s) == labels).all()
+    seen.clear()
+    maps = feature_maps(network(model), data[0].image, "head")
+    assert seen == [(1, 3, 27, 36)]  # 30 x 40, as many pixels as are in the budget
+    assert maps.shape == (3, 27, 36)
 
 
 def test_windows_share_the_exposure_of_the_whole_picture():
@@ -132,22 +168,18 @@ def test_a_picture_is_seen_at_the_scale_of_the_training():
 @pytest.mark.parametrize("budget", [10000, 1500])
 def test_the_crf_finds_the_border_in_the_picture(budget, monkeypatch):
     """At the picture's size, and on a smaller one, whose border is a pixel of its own vague."""
-    from minseg import predict
-
     monkeypatch.setattr(predict, "CRF_PIXELS", budget)
     image = np.full((60, 100, 3), 0.2, np.float32)
     image[:, 40:] = 0.8
     truth = np.zeros((60, 100), int)
     truth[:, 40:] = 1
-    iterations = []
+    shares = []
     before, _ = segment(network(Vague()), image)
-    labels, confidence = segment(
-        network(Vague()), image, crf=True, on_iteration=lambda: iterations.append(1)
-    )
+    labels, confidence = segment(network(Vague()), image, crf=True, on_progress=shares.append)
     assert (before != truth).any(axis=0).nonzero()[0].tolist() == [40, 41, 42, 43, 44, 45]
     wrong = (labels != truth).any(axis=0).nonzero()[0].tolist()
     assert wrong == [] if budget == 10000 else len(wrong) <= 2
-    assert len(iterations) == 10
+    np.testing.assert_allclose(shares, [1 / 11] * 11)  # one window, ten iterations
     assert confidence[30, 90] > 0.99
 
 

@@ -50,7 +50,6 @@ def predict(
     **options: Any,
 ) -> int:  # fmt: skip
     """Label pictures; 1 if one of them could not be read."""
-    from minseg.crf import ITERATIONS
     from minseg.data import read_image
     from minseg.predict import feature_maps, find_layer, load_network, write_prediction
     from minseg.pretrained import STREET
@@ -74,9 +73,9 @@ def predict(
             print(f"minseg: error: {error}", file=sys.stderr)
             failed += 1
             continue
-        with counting(console, f"{path}: CRF", ITERATIONS * options["crf"]) as advance:
+        with counting(console, path, 1) as advance:
             written = write_prediction(
-                network, image, Path(out) / name, on_iteration=lambda: advance(1), **options
+                network, image, Path(out) / name, on_progress=advance, **options
             )
         if features is not None:
             from minseg import viz

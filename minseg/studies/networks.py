@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minseg import recipe
-from minseg.evaluate import evaluating, forward
+from minseg.inference import evaluating, forward
 from minseg.parallel import get_num_threads
 from minseg.predict import Network
 from minseg.studies.results import RECORDED

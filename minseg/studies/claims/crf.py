@@ -5,7 +5,7 @@ import numpy as np
 import minseg.functional as F
 from minseg.crf import dense_crf
 from minseg.data import IGNORE_INDEX
-from minseg.evaluate import as_batch, evaluating, forward
+from minseg.inference import as_batch, evaluating, forward
 from minseg.metrics import BoundaryIoU
 from minseg.models import DeepLabV1
 from minseg.studies.study import Study
