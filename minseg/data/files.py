@@ -15,6 +15,7 @@ from minseg.data.dataset import IGNORE_INDEX, Sample, check_labels
 
 PathLike = str | os.PathLike[str]
 _Samples = TypeVar("_Samples", bound=Sequence)
+_LOSSY = ("JPEG", "MPO", "WEBP")
 _CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
 
 
@@ -48,10 +49,18 @@ def read_labels(
 
     A grey map that was saved as RGB or with an alpha channel is read as grey; but with `colours`
     (label of each (red, green, blue)), an RGB file stores those.
-    Raises OSError for a broken file, ValueError for a colour that has no label.
+    Raises OSError for a broken file, ValueError for a colour that has no label, for values that are
+    no whole numbers, and for a format that smears labels.
     """
     image = _open(path, page)
+    if image.format in _LOSSY:
+        raise ValueError(f"{path}: {image.format} changes the values of pixels; save labels as PNG")
     if image.mode.startswith("I"):
+        return _sixteen_bit(image, path).astype(np.int64)
+    if image.mode == "F":
+        values = np.asarray(image)
+        if not (values == np.floor(values)).all():
+            raise ValueError(f"{path}: stores fractions, needs class indices")
         return _sixteen_bit(image, path).astype(np.int64)
     if image.mode in ("1", "L", "P"):
         return np.asarray(image).astype(np.int64)
@@ -60,7 +69,10 @@ def read_labels(
     pixels = np.asarray(image.convert("RGB")).astype(np.int64)
     if not colours:
         if (pixels != pixels[:, :, :1]).any():
-            raise ValueError(f"{path}: stores colours (mode {image.mode}), needs class indices")
+            raise ValueError(
+                f"{path}: stores colours (mode {image.mode}), needs class indices, or, in a folder "
+                f"of your own, classes.txt with the colour of each class"
+            )
         return pixels[:, :, 0]
     codes = pixels @ _CODE
     labels = np.full(codes.shape, -1)
@@ -103,6 +115,9 @@ def _open(path: PathLike, page: int = 0) -> Image.Image:
 
 
 def _broken(path: PathLike, error: Exception) -> OSError:
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        return OSError(f"{path}: has more than {most:,} pixels; cut it into several pictures")
     unknown = isinstance(error, UnidentifiedImageError)  # whose words name a reader, not the file
     return OSError(f"{path}: broken, or not an image{'' if unknown else f': {error}'}")
 
@@ -128,11 +143,14 @@ def checked_sample(
 
     Raises ValueError, naming the files, for sizes that differ and for a label without a class.
     """
+    height, width = image.shape[:2]
     for labels, path in ((mask, mask_path), (instances, instances_path or mask_path)):
-        if labels is not None and labels.shape != image.shape[:2]:
+        if labels is not None and labels.shape != (height, width):
+            lying = "; label the photo as viewers show it, turned as its EXIF data says"
             raise ValueError(
                 f"{path}: the mask is {labels.shape[1]}x{labels.shape[0]} pixels, but its "
-                f"image {image_path} is {image.shape[1]}x{image.shape[0]}"
+                f"image {image_path} is {width}x{height}"
+                f"{lying if labels.shape == (width, height) else ''}"
             )
     check_labels(mask, classes, str(mask_path))
     if instances is not None:
@@ -142,10 +160,18 @@ def checked_sample(
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """The image files directly in a folder, by name without suffix, in order of name."""
-    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
-    return {path.stem: path for path in files if not path.name.startswith(".")}
+    """The image files directly in a folder, by name without suffix, in order of name.
+
+    Raises ValueError for two that differ in their suffix only.
+    """
+    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            if path.stem in files:
+                raise ValueError(f"{path}: {files[path.stem].name} has the same name; rename one")
+            files[path.stem] = path
+    return files
 
 
 def not_empty(samples: _Samples, where: str) -> _Samples:

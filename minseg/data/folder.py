@@ -46,7 +46,10 @@ class Folder(Dataset):
         else:
             chosen = hold_out(list(every), split)
         if not chosen:
-            raise ValueError(f"{root}: split {split!r} has none of the {len(every)} images")
+            raise ValueError(
+                f"{root}: split {split!r} has none of the {len(every)} images; without train/ and "
+                f"val/, a fifth of them is held out, so that two are the least"
+            )
 
         self.channels = channels
         self.pairs = [every[name] for name in chosen]
@@ -91,6 +94,8 @@ class Folder(Dataset):
                 colour = tuple(int(word) for word in words[-3:])
                 if max(colour) > 255:
                     raise ValueError(f"{path}: {line!r}: a colour's parts lie in 0..255")
+                if colour in self._colours:
+                    raise ValueError(f"{path}: {line!r}: another class has this colour")
                 self._colours[colour] = index
             if name.lower() in _VOID_NAMES:
                 self._stored[index] = IGNORE_INDEX
@@ -113,9 +118,17 @@ class Folder(Dataset):
             self._stored = {255: 1}
             self.classes = ("background", "foreground")
         else:
-            top = max(values - {IGNORE_INDEX})
-            if top >= IGNORE_INDEX:
-                raise ValueError(f"{masks[0].parent}: a label is {top}, needs at most 254 classes")
+            where, labels = masks[0].parent, sorted(values - {IGNORE_INDEX})
+            top = labels[-1]
+            if top > IGNORE_INDEX:
+                raise ValueError(f"{where}: a label is {top}, needs at most 254")
+            # Black and white with soft edges, or grey values for classes.
+            if top == IGNORE_INDEX - 1 or len(labels) <= top // 2:
+                some = ", ".join(map(str, labels if len(labels) < 9 else [*labels[:8], "..."]))
+                raise ValueError(
+                    f"{where}: the labels {some} are no numbering of classes 0, 1, 2, ...; save "
+                    f"masks with sharp edges, or name all classes in classes.txt"
+                )
             self.classes = tuple(f"class {label}" for label in range(top + 1))
         self.palette = voc_palette(len(self.classes))
 

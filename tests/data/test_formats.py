@@ -117,11 +117,50 @@ def test_the_list_of_classes_is_checked(tmp_path):
         ("0 Straße\n".encode("latin-1"), "UTF-8"),
         (b"0 sky\n0 road\n", "class 0 is 'sky' and 'road'"),
         (b"0 sky 0 0 256\n", r"0\.\.255"),
+        (b"0 sky 1 2 3\n1 road 1 2 3\n", "another class has this colour"),
         (b"".join(b"%d c\n" % i for i in range(256)), "at most 255"),
     ]:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"classes\.txt: .*{words}"):
             Folder(tmp_path, "all")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0, 128], "the labels 0, 128 are no numbering"),
+        (range(256), "sharp edges"),  # black and white, smoothed
+        ([0, 85, 170, 255], "the labels 0, 85, 170 are no numbering"),
+    ],
+)
+def test_masks_that_number_no_classes_are_refused(tmp_path, values, words):
+    mask = np.resize(np.array(values, np.uint8), (16, 16))
+    folder_set(tmp_path, {"a": mask, "b": mask})
+    with pytest.raises(ValueError, match=rf"masks: .*{words}"):
+        Folder(tmp_path)
+    (tmp_path / "classes.txt").write_text("".join(f"{i} c{i}\n" for i in range(255)))
+    assert (Folder(tmp_path)[0].mask == mask).all()
+
+
+def test_a_label_may_be_missing(tmp_path):
+    folder_set(tmp_path, {name: np.resize([0, 1, 3, 255], SIZE).astype(np.uint8) for name in "ab"})
+    assert Folder(tmp_path).classes == ("class 0", "class 1", "class 2", "class 3")
+
+
+def test_two_images_of_one_name_are_told_apart(tmp_path):
+    folder_set(tmp_path, {name: np.zeros(SIZE, np.uint8) for name in "ab"})
+    save(tmp_path / "images" / "a.bmp", pixels(*SIZE, 3))
+    with pytest.raises(ValueError, match=r"a\.png: a\.bmp has the same name"):
+        Folder(tmp_path)
+
+
+def test_a_photo_that_was_labelled_lying(tmp_path):
+    folder_set(tmp_path, {"a": np.zeros(SIZE, np.uint8)})
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(pixels(*SIZE, 3)).save(tmp_path / "images" / "a.png", exif=exif)
+    with pytest.raises(ValueError, match="EXIF"):
+        list(Folder(tmp_path, "all"))
 
 
 def test_folder_of_instance_ids_is_refused(tmp_path):
