@@ -21,7 +21,8 @@ from pathlib import Path
 SHIM = Path(__file__).resolve().parent / "cuda"
 BASE_FLAGS = [
     "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w",
-    # The same bits on every CPU: no fused multiply-add that the source does not ask for.
+    # The same bits on every CPU (but for the C library's exp and the like): no fused multiply-add
+    # that the source does not ask for.
     "-ffp-contract=off",
     # A large local array touches each page that it takes, and so the guard below its stack.
     "-fstack-clash-protection",

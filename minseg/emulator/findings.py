@@ -142,6 +142,7 @@ def _explain_without_memory(
         "ended": f"line {line}: a barrier that some threads of the block never reach; they ended",
         "lines": f"threads wait at different barriers, lines {line} and {other}",
         "absent": f"line {line}: needs the value of a lane that takes no part",
+        "division": "an integer division by zero, which a GPU answers with any number",
         "mask": f"line {line}: the mask leaves out the lane that gives it",
         "lane": f"line {line}: the mask names lanes that have ended and never arrive",
         "stuck": f"threads wait for ever at line {line}"
@@ -150,7 +151,7 @@ def _explain_without_memory(
     by_kind = {
         "timeout": "the kernel did not finish in time (an endless loop? or a wait in a "
         "loop for another thread: here threads take turns at barriers only)",
-        "crash": "the kernel crashed (too large a stack, or a division by zero?)",
+        "crash": "the kernel crashed (too large a stack?)",
     }
     if record["kind"] == "memcheck" and detail.startswith("'"):
         declared = detail[1:-1].removeprefix("const ").replace(" [", "[")  # g++ or clang++

@@ -93,6 +93,7 @@ def _executable(source: Source, instance: str, double: bool) -> Path:
     flags.append("-fno-finite-loops")  # an endless loop is to be found, not to be optimised away
     # What no address tells: an index past one row of a table, or past a local array.
     flags.append("-fsanitize=array-bounds" if compiler.is_clang() else "-fsanitize=bounds")
+    flags.append("-fsanitize=integer-divide-by-zero")
     if compiler.is_clang():  # by itself it leaves out the read of `x += 1`, and in a loop, both
         for option in ("-tsan-instrument-read-before-write=1", "-disable-licm-promotion"):
             flags += ["-mllvm", option]

@@ -263,15 +263,27 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     }
 }
 
-void report_index(const char* file, int line, const char* type, long long index) {
+static Side running_side(Site site, const char* does) {
+    Side side;
+    side.known = true;
+    side.block = block_number;
+    side.thread = running_thread();
+    side.site = site;
+    side.does = does;
+    return side;
+}
+
+void report_index(Site site, const char* type, long long index) {
     if (!running_block) return;
-    Access now;
-    now.block = block_number;
-    now.thread = (uint16_t)running_thread();
-    Side side = side_of(now, Kind::READ);
-    side.site = {file, line};
-    side.does = "uses the index";
+    const Side side = running_side(site, "uses the index");
     report("memcheck", type, nullptr, index, 0, side, Side(), {nullptr, 0});
+}
+
+// It would end the process on some CPUs, and give 0 on others.
+void report_division(Site site) {
+    const Side side = running_side(site, "divides by zero");
+    report("crash", "division", nullptr, 0, 0, side, Side(), {nullptr, 0});
+    fail("an integer division by zero");
 }
 
 void finish_launch() {
@@ -354,11 +366,13 @@ struct TypeName {
     uint16_t kind, info;  // of an integer: bit 0 says signed, the others the logarithm of its bits
     char text[1];         // 'float [4]', in quotes
 };
+struct Place {
+    const char* file;
+    uint32_t line, column;
+    minseg::Site site() const { return {file, (int)line}; }
+};
 struct BadIndex {
-    struct {
-        const char* file;
-        uint32_t line, column;
-    } at;
+    Place at;
     const TypeName *array, *index;
 };
 void __ubsan_handle_out_of_bounds(void* data, void* value) {
@@ -366,7 +380,11 @@ void __ubsan_handle_out_of_bounds(void* data, void* value) {
     long long index = (long long)(intptr_t)value;
     const int unused = 64 - (1 << (bad.index->info >> 1));
     if (bad.index->info & 1) index = (long long)((unsigned long long)index << unused) >> unused;
-    minseg::report_index(bad.at.file, (int)bad.at.line, bad.array->text, index);
+    minseg::report_index(bad.at.site(), bad.array->text, index);
+}
+// And by what -fsanitize=integer-divide-by-zero adds.
+void __ubsan_handle_divrem_overflow(void* place, void*, void*) {
+    minseg::report_division(((const Place*)place)->site());
 }
 void* __tsan_memset(void* to, int value, size_t n) {
     see_range(to, n, Kind::WRITE, CODE);

@@ -60,7 +60,8 @@ extern uint32_t block_number;       // the running block, counted x first
 extern bool profiling;
 extern Access last_access;          // where the kernel was last seen
 
-void report_index(const char* file, int line, const char* type, long long index);
+void report_index(Site, const char* type, long long index);
+[[noreturn]] void report_division(Site);  // by zero
 int32_t code_offset(const void* code);
 long long file_address(int32_t code);  // of a code offset, as addr2line wants it
 void start_block(Block&);           // forget shared memory, note the new block
