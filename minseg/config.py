@@ -3,6 +3,7 @@
 A run folder keeps the record, so that evaluation, prediction and `--resume` need no options again.
 """
 
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -84,10 +85,10 @@ class Config:
                 )
         for name in ("epochs", "steps", "minutes", "batch_size", "lr", "images", "eval_every"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: got {value}, needs more than 0")
-        for name in ("seed", "workers"):
-            if getattr(self, name) < 0:
+        for name in ("seed", "workers", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: got {getattr(self, name)}, needs 0 or more")
 
     @classmethod
@@ -165,6 +166,9 @@ def configure(model: str, data: str, options: dict[str, Any] | None = None, **gi
     options: of the network; those left out keep their defaults.
     """
     chosen = {**_DATA.get(data.partition(":")[0], {"epochs": 20}), **given}
+    if chosen.get("size") and chosen.get("crop") and "crop" not in given:
+        pairs = zip(chosen["crop"], chosen["size"], strict=True)
+        chosen["crop"] = tuple(min(pair) for pair in pairs)  # beyond, all would be void
     if {"epochs", "steps", "minutes"} & set(given):
         chosen["epochs"] = given.get("epochs")
     return Config(model, data, options={**_OPTIONS.get(model, {}), **(options or {})}, **chosen)

@@ -1,4 +1,4 @@
-"""The machine's memory: how much it has; and how what is freed is kept for the next array.
+"""The machine's memory: how much it has, an end to it, and how what is freed is kept.
 
 A training step allocates the same arrays as the step before. By default the C library maps each
 large array anew, and the kernel then fills in its pages one by one, 4 KiB at a time, as they are
@@ -25,6 +25,24 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, 2**30) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def limit_memory() -> bool:
+    """Let what needs more memory than is free raise MemoryError; False where that cannot be done.
+
+    Linux promises more memory than there is, and kills the process that then uses it, or another.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    import resource
+
+    with open("/proc/meminfo") as lines:
+        kib = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+    free = 1024 * (kib["MemAvailable"] + kib["SwapFree"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(free, *given) if given else free, hard))
+    return True
 
 
 def total_memory() -> float:

@@ -63,6 +63,11 @@ class Trainer:
         manual_seed(config.seed)
         self.data = open_split(config, "train")
         self.val_data = open_split(config, "val")
+        if len(self.data.classes) < 2:
+            raise ValueError(
+                f"{config.data}: {self.data.classes[0]!r} is its only class: there is nothing to "
+                f"tell apart; do the masks hold what they should?"
+            )
         self.channels = self.data[0].image.shape[2]
         self.normalise = normalisation(config, self.channels)
         self.model = recipe.build_model(config, len(self.data.classes), self.channels)
@@ -126,7 +131,8 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self._set_class_weights(state["class_weights"])
-            self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+            self.step, self.epoch = state["step"], state["epoch"]
+            self.batch = min(state["batch"], len(self.loader))  # images may have been taken away
             self.seconds, self.best = state["seconds"], state["best"]
             (self.loss_sum, self.loss_count), self.history = state["loss"], state["history"]
             set_rng_state(state["rng"])
@@ -289,7 +295,7 @@ class Trainer:
         )
         self.loss_sum, self.loss_count = 0.0, 0
         checkpoint.write_atomically(self.run / "metrics.csv", as_csv(self.history).encode())
-        if iou.mean > self.best or len(self.history) == 1:
+        if not iou.mean <= self.best:  # without a score, NaN, the newest are the best there are
             self.best = iou.mean
             tree = {**self.description(), "model": self.model.state_dict(), "step": self.step}
             checkpoint.save(self.run / "best.safetensors", {**tree, "scores": self.history[-1]})

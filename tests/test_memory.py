@@ -28,6 +28,24 @@ def test_freed_arrays_are_recycled_without_page_faults():
     assert second < 4 * 20_000_000 / 4096 / 10
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux promises too much")
+def test_too_much_memory_is_an_error_not_a_kill():
+    script = (
+        "import resource, sys, numpy as np\n"
+        "from minseg.memory import limit_memory\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (int(2e9), resource.RLIM_INFINITY))\n"
+        "assert limit_memory()\n"
+        "soft, _ = resource.getrlimit(resource.RLIMIT_DATA)\n"
+        "assert 0 < soft <= 2e9  # what free memory there is, but no more than was allowed\n"
+        "try:\n"
+        "    np.empty(int(2e9), np.uint8)\n"
+        "except MemoryError:\n"
+        "    print('refused')\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout == "refused\n"
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/meminfo"), reason="Linux lists its memory there")
 def test_total_memory_is_what_the_system_lists():
     with open("/proc/meminfo") as lines:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from minseg import checkpoint, recipe
 from minseg.config import Config, configure
@@ -282,6 +283,37 @@ def test_classes_that_changed_since_are_named(tmp_path):
         Trainer.resume(tmp_path)
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_images_may_be_taken_away_before_a_run_goes_on(tmp_path):
+    trainer = Trainer(small(), tmp_path)
+    assert not trainer.fit(StopAt(2))  # of 3 batches
+    trainer = Trainer.resume(tmp_path, images=4)
+    assert (len(trainer.loader), trainer.batch) == (1, 1)
+    assert trainer.fit()
+    assert trainer.step == 3  # epochs, of one batch each now
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_without_a_score_the_newest_weights_are_kept(tmp_path):
+    trainer = Trainer(small(), tmp_path)
+    void = [Sample(s.image, np.full_like(s.mask, 255), None, s.name) for s in trainer.val_data]
+    trainer.val_data.__class__ = type("Void", (type(trainer.val_data),), {
+        "__getitem__": lambda self, index: void[index]})  # fmt: skip
+    assert trainer.fit()
+    best = checkpoint.load(tmp_path / "best.safetensors")
+    assert best["step"] == 9
+    assert np.isnan(best["scores"]["val_mIoU"])
+
+
+def test_a_single_class_is_refused(tmp_path):
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for name in "ab":
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / kind / f"{name}.png")
+    with pytest.raises(ValueError, match="'class 0' is its only class"):
+        Trainer(configure("unet", f"folder:{tmp_path}", {"width": 2, "depth": 1}), tmp_path)
+
+
 def test_a_checkpoint_of_something_else(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         Trainer.resume(tmp_path)
@@ -373,10 +405,23 @@ def test_a_choice_that_does_not_exist(name):
         replace(small(), **{name: "x"})
 
 
-@pytest.mark.parametrize("name", ["seed", "workers"])
+@pytest.mark.parametrize("name", ["seed", "workers", "weight_decay"])
 def test_a_number_below_zero_is_named(name):
     with pytest.raises(ValueError, match=f"{name}: got -1, needs 0 or more"):
         small(**{name: -1})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["lr", "minutes", "weight_decay"])
+def test_a_number_that_is_none_is_named(name, value):
+    with pytest.raises(ValueError, match=f"{name}: got {value}, needs"):
+        small(**{name: value})
+
+
+def test_a_crop_that_nobody_asked_for_is_no_larger_than_the_images():
+    assert configure("unet", "folder:x").crop == (256, 256)
+    assert configure("unet", "folder:x", size=(120, 400)).crop == (120, 256)
+    assert configure("unet", "folder:x", size=(120, 400), crop=(500, 500)).crop == (500, 500)
 
 
 def test_options_over_defaults():

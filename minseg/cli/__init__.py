@@ -12,6 +12,7 @@ from importlib import import_module
 
 from minseg.cli import kernels, learning, machine, scoring, training
 from minseg.cli.arguments import Parser
+from minseg.memory import limit_memory
 
 EPILOG = """\
 start with:
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["MINSEG_KERNELS"] = folder
     try:
         group = COMMANDS[command].__name__.rpartition(".")[2]
+        # Where a user's images and sizes come in. (A GPU's driver has its own use of addresses.)
+        if COMMANDS[command] in (training, scoring) and options.get("device") in (None, "cpu"):
+            limit_memory()
         code = getattr(import_module(f"minseg.commands.{group}"), command)(**options)
         sys.stdout.flush()  # here, where a reader that has left is noticed
         return code
@@ -60,11 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _words(error: Exception) -> str:
-    """A system's error without its number: the file, and what is wrong with it."""
+    """What is wrong, of a system's error without its number, and what to do."""
     if isinstance(error, FileExistsError) and error.filename:
         return f"{error.filename}: a file is there already, where a folder is needed"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        detail = f": {error}" if str(error) else ""
+        return f"not enough memory; smaller images, crops, batches or networks need less{detail}"
     return str(error) or type(error).__name__
 
 
