@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "events.h"
 
@@ -39,8 +42,8 @@ void trap() {
 // --- Stacks -----------------------------------------------------------------------------------------
 // The odd page, and the shift of each stack's top within a page, spread the stacks over the sets of
 // the CPU's caches: all of them on one set would make every switch a cache miss.
-constexpr size_t PAGE = 16384;  // the largest page size of the CPUs that we know (arm64 macOS)
-constexpr size_t STACK = 9 * PAGE;
+static const size_t PAGE = std::max(16384L, sysconf(_SC_PAGESIZE));  // 64 KiB on some arm64 Linux
+static const size_t STACK = 9 * PAGE;
 
 void Block::make_stacks(int count) {
     if (count <= stack_count) return;
