@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ LITTLE_WORK = 2**28  # multiplications: a part of more of them has enough for al
 
 _registry: dict[str, "Op"] = {}
 _kernels_in_emulator: ContextVar[bool] = ContextVar("_kernels_in_emulator", default=False)
+# op -> part -> what is in its place, here: another thread has overrides of its own, as of no_grad.
+_overrides: ContextVar[Mapping[str, Mapping[str, Callable[..., Any]]]] = ContextVar(
+    "_overrides", default=MappingProxyType({})
+)
 
 
 class Op:
@@ -52,17 +57,21 @@ class Op:
         self.definition = definition
         self.numpy = dict(numpy)
         self.cuda = dict(cuda or {})
-        self.overrides: dict[str, Callable[..., Any]] = {}
         vars(self).update({part: partial(self.run, part) for part in numpy})
         _registry[name] = self
 
     def __getattr__(self, part: str) -> Callable[..., Any]:
         raise AttributeError(f"op {self.name} has no part {part!r}; it has {sorted(self.numpy)}")
 
+    @property
+    def overrides(self) -> Mapping[str, Callable[..., Any]]:
+        """part -> what `override` put in its place."""
+        return _overrides.get().get(self.name, {})
+
     def run(self, part: str, array: Any, *arguments: Any) -> Any:
         """Compute `part` with the implementation that `array` and the context ask for."""
-        if part in self.overrides:
-            return self.overrides[part](array, *arguments)
+        if part in (overrides := self.overrides):
+            return overrides[part](array, *arguments)
         return self.built_in(part, array, *arguments)
 
     def later(self, part: str, work: int, array: Any, *arguments: Any) -> Any:
@@ -118,7 +127,7 @@ def override(op: str, **parts: Callable[..., Any]) -> Iterator[None]:
 
     Each function takes the arguments of the part it replaces (`get_op(op).numpy[part]` shows them).
     A gradient that is not given stays the library's, and a warning says so. Raises ValueError for
-    an op or a part that does not exist.
+    an op or a part that does not exist. As with `no_grad`, other threads notice nothing.
     """
     target = get_op(op)
     unknown = sorted(set(parts) - set(target.numpy))
@@ -127,12 +136,11 @@ def override(op: str, **parts: Callable[..., Any]) -> Iterator[None]:
     kept = sorted(set(target.numpy) - set(parts))
     if kept:
         warnings.warn(f"override {op}: minseg's own stays for {', '.join(kept)}", stacklevel=3)
-    before = dict(target.overrides)
-    target.overrides.update(parts)
+    token = _overrides.set({**_overrides.get(), op: {**target.overrides, **parts}})
     try:
         yield
     finally:
-        target.overrides = before
+        _overrides.reset(token)
 
 
 @contextmanager

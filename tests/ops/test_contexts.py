@@ -1,0 +1,101 @@
+"""no_grad, override and use_kernels hold for the thread that opened them, and for its helpers."""
+
+import threading
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+
+import minseg
+import minseg.functional as F
+from minseg import Tensor, parallel
+from minseg.ops.op import get_op
+
+
+def elsewhere(function):
+    """What another thread of the user's gives meanwhile."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def relu():
+    return F.relu(Tensor(np.full(2, 3.0), requires_grad=True))
+
+
+def sevens(x, *_):
+    return np.full_like(x, 7)
+
+
+def eights(x, *_):
+    return np.full_like(x, 8)
+
+
+@pytest.mark.filterwarnings("ignore:override relu")
+def test_another_thread_notices_nothing(monkeypatch):
+    launched = []
+    monkeypatch.setattr("minseg.kernels.launch", lambda name, *_: launched.append(name))
+    with minseg.no_grad(), minseg.override("relu", forward=sevens):
+        assert relu().numpy().tolist() == [7, 7]
+        there = elsewhere(relu)
+    assert there.numpy().tolist() == [3, 3]
+    assert there.requires_grad
+    with minseg.use_kernels("emulator"):
+        elsewhere(lambda: F.max_pool2d(Tensor(np.ones((1, 1, 4, 4))), 2))
+        assert launched == []
+        F.max_pool2d(Tensor(np.ones((1, 1, 4, 4))), 2)
+        assert launched != []
+
+
+@pytest.mark.filterwarnings("ignore:override relu")
+def test_two_threads_override_in_turns_and_nothing_is_left():
+    """The first to come is the first to go."""
+    both_have, first_has_left = threading.Barrier(2, timeout=60), threading.Event()
+    seen = {}
+
+    def first():
+        with minseg.override("relu", forward=sevens):
+            both_have.wait()
+            seen["first"] = relu().numpy().tolist()
+        first_has_left.set()
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    with minseg.override("relu", forward=eights):
+        both_have.wait()
+        assert first_has_left.wait(60)
+        seen["second"] = relu().numpy().tolist()
+    thread.join()
+    assert seen == {"first": [7, 7], "second": [8, 8]}
+    assert relu().numpy().tolist() == [3, 3]
+
+
+@pytest.mark.filterwarnings("ignore:override relu")
+def test_overrides_of_several_ops_and_parts_add_up():
+    op = get_op("relu")
+    with ExitStack() as stack:
+        stack.enter_context(minseg.override("relu", forward=sevens))
+        stack.enter_context(minseg.override("relu", grad_input=eights))
+        stack.enter_context(minseg.override("sigmoid", forward=eights, grad_input=sevens))
+        assert op.overrides == {"forward": sevens, "grad_input": eights}
+        assert get_op("sigmoid").overrides == {"forward": eights, "grad_input": sevens}
+        with minseg.override("relu", forward=eights):
+            assert op.overrides == {"forward": eights, "grad_input": eights}
+        assert op.overrides == {"forward": sevens, "grad_input": eights}
+    assert op.overrides == get_op("sigmoid").overrides == {}
+
+
+@pytest.mark.filterwarnings("ignore:override relu")
+def test_the_threads_that_help_do_as_their_caller(monkeypatch):
+    monkeypatch.setattr(parallel, "_num_threads", 2)
+    barrier, seen = threading.Barrier(2, timeout=60), {}
+
+    def body(index):
+        barrier.wait()  # each block is another thread's
+        seen[threading.get_ident()] = relu().numpy().tolist()
+
+    with minseg.override("relu", forward=sevens):
+        parallel.parallel_for(body, 2)
+    assert list(seen.values()) == [[7, 7], [7, 7]]
