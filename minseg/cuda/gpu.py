@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minseg.cache import cache_folder, writable
 from minseg.cuda.source import HOPPER, Source
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def hopper_binary(text: str, double: bool) -> Path:
 
     options = (*compile_options(double), f"-arch={HOPPER}")
     key = hashlib.sha256(repr((text, options, nvrtc.getVersion())).encode()).hexdigest()[:32]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minseg" / "cuda"
+    folder = writable(cache_folder("cuda"))
     target = folder / f"{key}.cubin"
     if not target.exists():
         program = nvrtc.createProgram(text, "", (), ())
@@ -103,7 +104,6 @@ def hopper_binary(text: str, double: bool) -> Path:
             nvrtc.compileProgram(program, options)
         except nvrtc.NVRTCError as error:
             raise RuntimeError(nvrtc.getProgramLog(program)) from error
-        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             written = Path(unfinished) / "cubin"
             written.write_bytes(nvrtc.getCUBIN(program))

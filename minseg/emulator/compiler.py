@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from minseg.cache import cache_folder, writable
+
 SHIM = Path(__file__).resolve().parent / "cuda"
 BASE_FLAGS = [
     "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w",
@@ -70,13 +72,6 @@ def is_clang() -> bool:
     return "clang" in version() or "zig" in " ".join(compiler())
 
 
-def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "minseg" / "emulator"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @lru_cache(maxsize=1)
 def _shim_hash() -> str:
     files = sorted(f for f in SHIM.rglob("*") if f.is_file())
@@ -94,7 +89,7 @@ def build(suffix: str, text: str, flags: Sequence[str], objects: Sequence[Path] 
         command.append("--param=stack-clash-protection-guard-size=12")
     parts = [suffix, text, _shim_hash(), version(), *command, *(o.name for o in objects)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    target = cache_folder() / f"{key}{suffix}"
+    target = writable(cache_folder("emulator")) / f"{key}{suffix}"
     if target.exists():
         return target
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="build-") as folder:

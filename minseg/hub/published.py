@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from minseg import nn
+from minseg.cache import cache_folder
 from minseg.data.cityscapes import Cityscapes
 from minseg.data.dataset import voc_palette
 from minseg.data.voc import VOC
@@ -91,11 +92,6 @@ def load(name: str) -> nn.Module:
     return network.eval()
 
 
-def weights_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "minseg" / "weights"
-
-
 def fetch(name: str) -> Path:
     """The file of these weights, which is downloaded unless it is there. Raises as `load` does."""
     if name not in PUBLISHED:
@@ -103,7 +99,7 @@ def fetch(name: str) -> Path:
             f"load: no weights are called {name!r}{suggest(name, PUBLISHED)}; there are: "
             f"{', '.join(PUBLISHED)}"
         )
-    path = weights_folder() / f"{name}.pth"
+    path = cache_folder("weights") / f"{name}.pth"
     if path.exists():
         return path
     url = PUBLISHED[name].url
