@@ -207,6 +207,30 @@ def test_ctrl_c_is_130_and_says_how_to_go_on(tmp_path):
     assert err == ""
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell's")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed):
+    """As a service has them; and what is opened later does not get their numbers."""
+    code = (
+        "import os, sys\n"
+        "from minseg.cli import main\n"
+        "assert main(['lesson', 'list']) == 0\n"
+        "assert main(['predict', 'no such file']) == 1\n"
+        "sys.exit(os.open(os.devnull, os.O_RDONLY) < 3)"
+    )
+    run = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, code]
+    assert subprocess.run(run, stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_full_disk_is_told_in_words():
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "minseg", "lesson", "list"]
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1
+    assert run.stderr == "minseg: error: No space left on device\n"
+
+
 def test_starting_up_imports_nothing_heavy():
     code = (
         "import sys, minseg.cli\n"

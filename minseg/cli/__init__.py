@@ -33,6 +33,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own). Returns the exit code."""
+    _open_closed_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
     if not arguments:
@@ -63,12 +64,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _open_closed_streams() -> None:
+    """A service, or `>&-`, starts us without some: what is printed goes nowhere, then.
+
+    And not into a checkpoint, which would be opened under the number of the stream that is missing:
+    the system gives the lowest that is free, so this goes from the lowest up.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
 def _words(error: Exception) -> str:
     """What is wrong, of a system's error without its number, and what to do."""
     if isinstance(error, FileExistsError) and error.filename:
         return f"{error.filename}: a file is there already, where a folder is needed"
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, MemoryError):
         detail = f": {error}" if str(error) else ""
         return f"not enough memory; smaller images, crops, batches or networks need less{detail}"
