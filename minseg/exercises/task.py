@@ -162,7 +162,9 @@ def get_exercise(name: str) -> Exercise:
 def read_exercise(path: Path) -> Exercise:
     """Read a task's file."""
     name, text, module = path.stem[3:], path.read_text("utf-8"), _import(path)
-    title, _, statement = (module.__doc__ or "").strip().partition("\n")
+    tree = ast.parse(text)
+    # Not from `module.__doc__`, which `python -OO` leaves out.
+    title, _, statement = (ast.get_docstring(tree) or "").partition("\n")
     statement = statement.strip()
     if hasattr(module, "SOLUTION"):
         head = "".join(f"// {line}".rstrip() + "\n" for line in [title, "", *statement.split("\n")])
@@ -174,7 +176,7 @@ def read_exercise(path: Path) -> Exercise:
         return replace(exercise, stub=exercise.mutated(bug)) if bug else exercise
     imports = PART_IMPORTS if module.TASK.on_tape else IMPORTS
     head = f'"""{title}\n\n{statement}\n"""\n\n{imports}\n\n'
-    lines, tree = text.splitlines(keepends=True), ast.parse(text)
+    lines = text.splitlines(keepends=True)
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     own = next(node for node in functions if node.name == name)
     code = "".join(lines[functions[0].lineno - 1 : own.end_lineno])  # with its helpers

@@ -1,6 +1,8 @@
 """The tasks themselves: solutions pass, stubs and mutants fail in the right way, nothing drifts."""
 
 import ast
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +26,19 @@ def test_solution_passes_and_mutants_are_told_apart(exercise: Exercise) -> None:
         except RuntimeError as error:
             pytest.skip(str(error))
     assert verify(exercise) == []
+
+
+def test_python_without_docstrings_has_the_texts_all_the_same() -> None:
+    code = (
+        "from minseg.exercises.task import exercises\n"
+        "print([(e.title, e.statement, e.stub) for e in exercises().values()])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert ast.literal_eval(run.stdout) == [
+        (e.title, e.statement, e.stub) for e in exercises().values()
+    ]
 
 
 @each_exercise
