@@ -234,9 +234,12 @@ def _serve(queue: SimpleQueue) -> None:
 
 def _start_afresh() -> None:
     """In a child process: it has none of its parent's other threads, to end what they began."""
-    global _one_at_a_time, _blas_limit
+    global _one_at_a_time, _blas_limit, _blas_on_one_thread
     _one_at_a_time, _blas_limit = threading.Lock(), threading.Lock()
     _helpers.clear()
+    if _blas_on_one_thread.holders:
+        _blas_on_one_thread.let_go()
+    _blas_on_one_thread = _BlasOnOneThread()
 
 
 _helpers: list[tuple[threading.Thread, SimpleQueue]] = []
@@ -262,8 +265,11 @@ class _BlasOnOneThread:
         with _blas_limit:
             self.holders -= 1
             if self.holders == 0:
-                for switch, number in self.before:
-                    switch(number)
+                self.let_go()
+
+    def let_go(self) -> None:
+        for switch, number in self.before:
+            switch(number)
 
 
 _blas_on_one_thread = _BlasOnOneThread()

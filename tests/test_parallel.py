@@ -157,6 +157,7 @@ def test_a_child_process_has_threads_of_its_own(busy, monkeypatch):
     monkeypatch.setattr(parallel, "_num_threads", 2)
     begun, end = threading.Barrier(3, timeout=30), threading.Event()
     parallel_for(lambda i: None, 2)
+    before = blas_threads()
     other = threading.Thread(target=parallel_for, args=(lambda i: (begun.wait(), end.wait()), 2))
     if busy:
         other.start()
@@ -167,6 +168,7 @@ def test_a_child_process_has_threads_of_its_own(busy, monkeypatch):
         both = threading.Barrier(2, timeout=30)
         try:
             parallel_for(lambda i: both.wait(), 2)
+            assert blas_threads() == before
         except BaseException:
             os._exit(1)
         os._exit(0)
