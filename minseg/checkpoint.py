@@ -76,11 +76,12 @@ def write_atomically(path: PathLike, data: bytes) -> None:
         kept = "; the earlier file is intact" if os.path.exists(path) else ""
         raise OSError(f"{path}: not saved: {error.strerror or error}{kept}") from error
     if os.name == "posix":  # the new name itself lies in the folder, which is on the disk as well
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with suppress(OSError):  # some network drives know no such thing of a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
 
 def _pack(node: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 
@@ -113,6 +114,18 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
         checkpoint.save(tmp_path / "a", {"step": 2})
     assert checkpoint.load(tmp_path / "a") == {"step": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_drive_that_cannot_force_a_folder_to_the_disk_is_fine(tmp_path, monkeypatch):
+    """Some network drives cannot, such as CIFS's."""
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fsync", files_only)
+    checkpoint.save(tmp_path / "a", {"step": 1})
+    assert checkpoint.load(tmp_path / "a") == {"step": 1}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on file sizes there")
