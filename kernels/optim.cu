@@ -34,8 +34,8 @@ sgd_update(scalar* __restrict__ p, const scalar* __restrict__ grad, scalar* __re
 
 // largest_v is null without AMSGrad.
 // launch: grid=(ceil_div(n, THREADS)) block=(THREADS)  in: grad  inout: p m v largest_v
-// sample: p=(1000) grad=(1000) m=(1000) v=(1000) largest_v=(1000) one_less_beta1=0.1 beta2=0.9 one_less_beta2=0.1 step_size=0.01 root_correction=2.0 eps=0.1 shrink=0.9 l2=0.0 n=1000
-// sample: p=(1000) grad=(1000) m=(1000) v=(1000) largest_v=null one_less_beta1=0.1 beta2=0.9 one_less_beta2=0.1 step_size=0.01 root_correction=2.0 eps=0.1 shrink=0.9 l2=0.0 n=1000
+// sample: p=(1000) grad=(1000) m=(1000) v=(1000) largest_v=(1000) one_less_beta1=0.1 beta2=0.0 one_less_beta2=1.0 step_size=0.01 root_correction=2.0 eps=0.1 shrink=0.9 l2=0.0 n=1000
+// sample: p=(1000) grad=(1000) m=(1000) v=(1000) largest_v=null one_less_beta1=0.1 beta2=0.0 one_less_beta2=1.0 step_size=0.01 root_correction=2.0 eps=0.1 shrink=0.9 l2=0.0 n=1000
 extern "C" __global__ void __launch_bounds__(THREADS)
 adam_update(scalar* __restrict__ p, const scalar* __restrict__ grad, scalar* __restrict__ m,
             scalar* __restrict__ v, scalar* __restrict__ largest_v, scalar one_less_beta1,
