@@ -58,7 +58,7 @@ def overlay(
     Void stays untinted. Returns (H, W, 3) uint8.
     """
     base = rgb(image).astype(np.float32)
-    tinted = (1 - opacity) * base + opacity * colourise(mask, palette)
+    tinted = base + np.float32(opacity) * (colourise(mask, palette) - base)
     tinted = np.where((mask < len(palette))[:, :, None], tinted, base)
     tinted[outlines(mask)] = 255
     return (tinted + 0.5).astype(np.uint8)
@@ -122,11 +122,12 @@ def samples_figure(
     height, width = targets[0].shape
     rows = len(images)
     row_height = 12 / 4 * min(height / width, _TALLEST)
+    pictures_height = rows * row_height + 0.75 + _legend_height(classes, 12)
     curves_height = 2.6 if history else 0.0
-    figure = _figure(12, rows * row_height + 1.0 + curves_height)
+    figure = _figure(12, pictures_height + curves_height)
     parts = figure.subfigures(
         2 if history else 1, 1, squeeze=False,
-        height_ratios=[rows * row_height + 1.0, curves_height] if history else None,
+        height_ratios=[pictures_height, curves_height] if history else None,
     )[:, 0]  # fmt: skip
     axes = parts[0].subplots(rows, 4, squeeze=False)
     for row, image, target, prediction in zip(axes, images, targets, predictions, strict=True):
@@ -146,7 +147,8 @@ def samples_figure(
     for axis, name in zip(axes[0], ("image", "truth", "prediction", "errors"), strict=True):
         axis.set_title(name, fontsize=11)
     has_void = any((target == 255).any() for target in targets)
-    _legend(parts[0], classes, palette, has_void)
+    entries = [*zip(classes, palette, strict=True)] + has_void * [("void", np.array(_VOID_COLOUR))]
+    _legend(parts[0], entries, 12)
     if title:
         figure.suptitle(title, fontsize=12)
     if history:
@@ -175,18 +177,24 @@ def prediction_figure(
 ) -> "Figure":
     """Image, overlay and confidence (H, W, the winner's probability) with a legend."""
     height, width = mask.shape
-    figure = _figure(13, 4.1 * min(height / width, _TALLEST) + 0.75)
+    shares = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+    entries = [
+        (f"{name} ({share:.1%})", colour)
+        for name, share, colour in zip(classes, shares, palette, strict=True)
+        if share > 0
+    ]
+    side = 4.1 * min(height / width, _TALLEST)  # of a picture, in inches
+    figure = _figure(13, side + 0.5 + _legend_height([name for name, _ in entries], 13))
     axes = figure.subplots(1, 3)
     axes[0].imshow(rgb(image))
     axes[1].imshow(overlay(image, mask, palette))
     shown = axes[2].imshow(confidence, cmap="cividis", vmin=1 / len(classes), vmax=1)
-    figure.colorbar(shown, cax=axes[2].inset_axes([1.02, 0, 0.04, 1]))  # as high as the picture
+    bar = axes[2].inset_axes([1.02, 0, 0.04, 1])  # as high as the picture
+    figure.colorbar(shown, cax=bar, ticks=None if side > 0.5 else [1])
     for axis, name in zip(axes, ("image", "prediction", "confidence"), strict=True):
         axis.set_title(name, fontsize=11)
         axis.set_axis_off()
-    present = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
-    names = [f"{name} ({share:.1%})" for name, share in zip(classes, present, strict=False)]
-    _legend(figure, names, palette, has_void=False, keep=present > 0)
+    _legend(figure, entries, 13)
     return figure
 
 
@@ -221,23 +229,26 @@ def _figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _legend(
-    figure: Any,
-    classes: Sequence[str],
-    palette: np.ndarray,
-    has_void: bool,
-    keep: np.ndarray | None = None,
-) -> None:
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """As many as fit beside each other: of 9 points, a letter takes 0.08 inches, its box 0.7."""
+    longest = max(map(len, names))
+    return max(1, min(7, len(names), int(width / (0.7 + 0.08 * longest))))
+
+
+def _legend_height(names: Sequence[str], width: float) -> float:
+    """In inches: that of the rows, 9 points high with half of that between them, and a margin."""
+    return 0.06 + 13.5 / 72 * math.ceil(len(names) / _legend_columns(names, width))
+
+
+def _legend(figure: Any, entries: Sequence[tuple[str, np.ndarray]], width: float) -> None:
+    """Names and colours (0..255) below a figure that is so wide."""
     from matplotlib.patches import Patch
 
     patches = [
-        Patch(facecolor=colour / 255, edgecolor="0.4", label=name)
-        for index, (name, colour) in enumerate(zip(classes, palette, strict=True))
-        if keep is None or keep[index]
+        Patch(facecolor=tuple((colour / 255).tolist()), edgecolor="0.4", label=name)
+        for name, colour in entries
     ]
-    if has_void:
-        patches.append(Patch(facecolor="white", edgecolor="0.4", label="void"))
-    columns = min(len(patches), 7)
+    columns = _legend_columns([name for name, _ in entries], width)
     figure.legend(
         handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )

@@ -121,6 +121,39 @@ def test_strips_make_no_towers(size, tmp_path):
         assert max(pixels(figure, tmp_path).shape) < 3000
 
 
+def test_a_legend_of_many_classes_takes_nothing_from_the_pictures():
+    image = np.zeros((90, 120, 3))
+    heights = []
+    for count in (3, 150):
+        mask = np.arange(90 * 120).reshape(90, 120) % count
+        names = [f"class number {index}" for index in range(count)]
+        palette = np.zeros((count, 3), np.uint8)
+        for figure in (
+            viz.prediction_figure(image, mask, np.ones(mask.shape), names, palette),
+            viz.samples_figure([image], [mask], [mask], names, palette),
+        ):
+            figure.draw_without_rendering()
+            box = figure.axes[0].get_tightbbox()
+            heights.append(box.height)
+            (legend,) = figure.legends or figure.subfigs[0].legends
+            extent = legend.get_tightbbox()
+            assert extent.y1 < box.y0
+            assert extent.x0 >= 0
+            assert extent.x1 <= figure.bbox.width
+    few, many = heights[:2], heights[2:]
+    np.testing.assert_allclose(many, few, rtol=0.1)
+
+
+def test_the_bar_of_a_strip_is_marked_once(tmp_path):
+    strip = np.zeros((30, 2000), int)
+    figure = viz.prediction_figure(
+        np.zeros((30, 2000, 3)), strip, np.ones(strip.shape), ["a", "b"], PALETTE[:2]
+    )
+    pixels(figure, tmp_path)
+    (bar,) = figure.axes[2].child_axes
+    assert bar.get_yticks().tolist() == [1]
+
+
 def test_features_figure(tmp_path):
     maps = np.random.default_rng(0).standard_normal((70, 5, 6))
     maps[3] = 2

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from minseg.checkpoint import write_atomically
 from minseg.commands.terminal import console, need_folders, print_scores
+from minseg.data import Batch
 from minseg.evaluate import Evaluation, evaluate
 
 
@@ -30,16 +31,21 @@ def eval(
             f"eval: the network knows the classes {', '.join(network.classes)}; "
             f"{data or network.config.data} has {', '.join(dataset.classes)}"
         )
+    sizes = set()
+
+    def on_batch(batch: Batch, prediction: np.ndarray) -> None:
+        sizes.add(batch.masks.shape[1:])
+        advance(len(batch))
+
     with counting(console, "evaluating", len(dataset)) as advance:
         result = evaluate(
             network.model, dataset, normalisation(network.config, network.channels),
             batch_size=batch_size or network.config.batch_size, boundaries=boundaries, crf=crf,
-            on_batch=lambda batch, _: advance(len(batch)),
+            on_batch=on_batch,
         )  # fmt: skip
     print_scores(result)
-    console.print(
-        f"{len(dataset)} images ({split}), scored at {'x'.join(map(str, dataset[0].mask.shape))}"
-    )
+    at = "x".join(map(str, sizes.pop())) if len(sizes) == 1 else f"{len(sizes)} different sizes"
+    console.print(f"{len(dataset)} image{'s'[: len(dataset) > 1]} ({split}), scored at {at}")
     if json is not None:
         write_atomically(json, _as_json(result).encode())
     return 0

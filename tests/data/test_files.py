@@ -1,5 +1,9 @@
 """Reading image and label files of every kind, and saying which one is broken."""
 
+import subprocess
+import sys
+from functools import partial
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -122,6 +126,16 @@ def test_a_picture_beyond_pillow_s_limit_is_not_called_broken(tmp_path, monkeypa
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 17)
     with pytest.raises(OSError, match=r"a\.png: has more than 34 pixels"):
         read_image(save(tmp_path / "a.png", GREY))
+
+
+def test_a_large_photo_is_no_attack(tmp_path):
+    save(tmp_path / "a.png", GREY)  # 35 pixels, of which pillow would warn
+    script = (
+        "from PIL import Image; Image.MAX_IMAGE_PIXELS = 30; "
+        "from minseg.data import read_image; read_image('a.png')"
+    )
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run([sys.executable, "-c", script]).stderr == ""
 
 
 def test_pages(tmp_path):
