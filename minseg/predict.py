@@ -1,9 +1,10 @@
 """From a file of weights and a picture of any size to a labelled picture.
 
 A network is used at the scale it was trained at: where training shrank whole images to one size,
-a photo is shrunk to as many pixels, and the probabilities are scaled back up. Otherwise the picture
-stays as it is, and a large one is cut into overlapping windows, whose probabilities are blended.
-A fully connected CRF can then move the borders of the labels to those of the picture.
+a photo is shrunk to as many pixels, and the probabilities are scaled back up; published weights
+have the size that their publisher scales to. Otherwise the picture stays as it is, and a large one
+is cut into overlapping windows, whose probabilities are blended. A fully connected CRF can then
+move the borders of the labels to those of the picture.
 """
 
 import math
@@ -38,6 +39,7 @@ class Network:
     classes: tuple[str, ...]
     palette: np.ndarray
     channels: int
+    published_size: Size | None = None  # (H, W) that the publisher of the weights scales to
 
 
 def load_network(path: PathLike, device: str = "cpu") -> Network:
@@ -75,7 +77,8 @@ def _published(name: str, device: str) -> Network:
     known = hub.PUBLISHED[name]
     classes, palette = hub.CLASSES[known.data]
     config = Config(known.model, known.data, options=known.options, epochs=1, device=device)
-    return Network(hub.load(name).to(device), config, classes, palette, channels=3)
+    model = hub.load(name).to(device)
+    return Network(model, config, classes, palette, channels=3, published_size=known.size)
 
 
 def segment(
@@ -145,9 +148,10 @@ def write_prediction(network: Network, image: np.ndarray, stem: PathLike, **opti
 
 def working_size(network: Network, size: Size) -> Size:
     """The size at which the network sees an image of this size."""
-    if network.config.size is None:
+    seen = network.published_size or network.config.size
+    if seen is None:
         return size
-    factor = math.sqrt(math.prod(network.config.size) / math.prod(size))
+    factor = math.sqrt(math.prod(seen) / math.prod(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 

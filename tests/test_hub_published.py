@@ -13,7 +13,7 @@ import pytest
 from minseg import Tensor, hub, no_grad
 from minseg.hub import published
 from minseg.models import build
-from minseg.predict import load_network
+from minseg.predict import load_network, working_size
 from tests.golden.make_models import formula
 from tests.test_hub import pickled, tensor, zipped
 
@@ -101,6 +101,7 @@ def test_segformer_is_fetched_once_checked_and_loaded(site, segformer, tmp_path)
     assert len(site["asked"]) == 2
     assert (trained.classes[0], trained.classes[149], len(trained.palette)) == ("wall", "flag", 150)
     assert trained.channels == 3
+    assert working_size(trained, (3000, 4000)) == (512, 683)  # not 12 million pixels of 150 classes
     image = Tensor(np.zeros((1, 3, 32, 40), np.float32))
     with no_grad():
         np.testing.assert_array_equal(trained.model(image).data, network(image).data)

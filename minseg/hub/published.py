@@ -44,20 +44,26 @@ class Published:
     url: str
     model: str
     data: str  # a key of CLASSES
+    size: tuple[int, int]  # (H, W) that its publisher scales a picture to, here of 4:3 if any
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def _torchvision(file: str) -> Published:
-    """Trained on the images of COCO that show VOC's classes, with an auxiliary head."""
+    """Trained on the images of COCO that show VOC's classes, with an auxiliary head.
+
+    The shorter side is scaled to 520 (torchvision's SemanticSegmentation preset of these weights).
+    """
     model = file.partition("_coco")[0]
-    return Published(f"{TORCHVISION}/{file}", model, "voc", {"aux_loss": True})
+    return Published(f"{TORCHVISION}/{file}", model, "voc", (520, 693), {"aux_loss": True})
 
 
 def _segformer(variant: int, data: str, size: int) -> Published:
+    """ADE20K's shorter side is scaled to `size`; Cityscapes is seen whole, trained on crops."""
     short = data.removesuffix("20k")
     folder = f"segformer-b{variant}-finetuned-{short}-{size}-{size}"
     url = f"{HUGGING_FACE}/{folder}/resolve/main/pytorch_model.bin"
-    return Published(url, f"segformer_b{variant}", data)
+    whole = (1024, 2048) if data == "cityscapes" else (size, round(size * 4 / 3))
+    return Published(url, f"segformer_b{variant}", data, whole)
 
 
 PUBLISHED: dict[str, Published] = {
