@@ -9,10 +9,17 @@ import numpy as np
 
 import minseg.functional as F
 from minseg.config import resize_image
-from minseg.crf import dense_crf
 from minseg.data import Batch, Dataset, Sample, collate
 from minseg.data.dataset import check_sample
-from minseg.inference import PIXEL_BUDGET, as_batch, evaluating, forward, in_windows
+from minseg.inference import (
+    PIXEL_BUDGET,
+    as_batch,
+    evaluating,
+    forward,
+    in_windows,
+    refine,
+    resize_maps,
+)
 from minseg.metrics import BoundaryF, BoundaryIoU, ConfusionMatrix, PerClass
 from minseg.tensor import Tensor
 
@@ -98,7 +105,8 @@ def _logits(model: Any, images: np.ndarray, size: tuple[int, ...]) -> Tensor:
 
 def _refine(probabilities: np.ndarray, sample: Sample) -> np.ndarray:
     """(K, H, W) after the CRF on the sample's image, at the size of its mask."""
-    return dense_crf(probabilities, resize_image(sample.image, probabilities.shape[1:]))
+    size = probabilities.shape[1:]
+    return resize_maps(refine(probabilities, resize_image(sample.image, size)), size)
 
 
 def _batches(dataset: Dataset, batch_size: int) -> Iterator[list[Sample]]:

@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
+from minseg.config import Size, resize_image
+from minseg.crf import dense_crf
 from minseg.tape import no_grad
 from minseg.tensor import Tensor
 
 PIXEL_BUDGET = 1 << 20  # pixels that go through a network in one piece
 _WINDOW = 512  # the side of a window above the budget
+CRF_PIXELS = 1 << 18  # above so many, the CRF works on a smaller picture
 
 
 @contextmanager
@@ -148,3 +151,26 @@ def _starts(length: int, window: int) -> list[int]:
 def _ramp(length: int) -> np.ndarray:
     index = np.arange(length, dtype=np.float32)
     return np.minimum(index + 1, length - index)
+
+
+def refine(
+    probabilities: np.ndarray, image: np.ndarray, on_iteration: Callable[[], None] | None = None
+) -> np.ndarray:
+    """What a fully connected CRF makes of (K, h, w), given the image (H, W, C): (K, H, W).
+
+    (K, ...) at a smaller size where the image is too large for it.
+    """
+    size = at_most(CRF_PIXELS, image.shape[:2])
+    picture = resize_image(image, size)
+    return dense_crf(resize_maps(probabilities, size), picture, on_iteration=on_iteration)
+
+
+def at_most(pixels: int, size: Size) -> Size:
+    """The size, shrunk to so many pixels if it has more."""
+    shrink = min(1.0, math.sqrt(pixels / math.prod(size)))
+    return max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink))
+
+
+def resize_maps(maps: np.ndarray, size: Size) -> np.ndarray:
+    """Maps (K, H, W) at another size, bilinearly."""
+    return resize_image(maps.transpose(1, 2, 0), size).transpose(2, 0, 1)

@@ -20,14 +20,22 @@ from PIL import Image
 from minseg import checkpoint, hub, nn, viz
 from minseg.array import to_device
 from minseg.config import Config, Size, normalisation, resize_image
-from minseg.crf import ITERATIONS, dense_crf
+from minseg.crf import ITERATIONS
 from minseg.data import Sample
 from minseg.data.files import PathLike
-from minseg.inference import PIXEL_BUDGET, as_batch, evaluating, forward, in_windows, windows
+from minseg.inference import (
+    PIXEL_BUDGET,
+    as_batch,
+    at_most,
+    evaluating,
+    forward,
+    in_windows,
+    refine,
+    resize_maps,
+    windows,
+)
 from minseg.recipe import build_model
 from minseg.suggest import suggest
-
-CRF_PIXELS = 1 << 18  # above so many, the CRF works on a smaller picture
 
 
 @dataclass
@@ -113,16 +121,16 @@ def segment(
         for mirrored in (False, True)[: 1 + flip]:
             seen = copy[:, ::-1] if mirrored else copy
             probabilities = in_windows(network.model, seen, window, advance)
-            probabilities = _resize(probabilities[:, :, ::-1] if mirrored else probabilities, size)
+            probabilities = resize_maps(
+                probabilities[:, :, ::-1] if mirrored else probabilities, size
+            )
             # Of a photo, K planes are a good part of the memory: no more of them than must be.
             total = probabilities if total is None else np.add(total, probabilities, out=total)
     if total is None:
         raise ValueError("segment: scales: got none, needs at least one")
     total /= len(scales) * (1 + flip)
     if crf:
-        smaller = _at_most(CRF_PIXELS, image.shape[:2])
-        picture = resize_image(image, smaller)
-        total = dense_crf(_resize(total, smaller), picture, on_iteration=advance)
+        total = refine(total, image, on_iteration=advance)
     return _winners(total, image.shape[:2])
 
 
@@ -155,12 +163,6 @@ def working_size(network: Network, size: Size) -> Size:
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def _at_most(pixels: int, size: Size) -> Size:
-    """The size, shrunk to so many pixels if it has more."""
-    shrink = min(1.0, math.sqrt(pixels / math.prod(size)))
-    return max(1, int(size[0] * shrink)), max(1, int(size[1] * shrink))
-
-
 def find_layer(network: Network, layer: str) -> nn.Module:
     """The layer of that name. Raises ValueError, with those that exist, for an unknown one."""
     layers = {name: module for name, module in network.model.named_modules() if name}
@@ -179,7 +181,7 @@ def feature_maps(network: Network, image: np.ndarray, layer: str) -> np.ndarray:
     seen: list[Any] = []
     handle = find_layer(network, layer).register_forward_hook(lambda *call: seen.append(call[2]))
     try:
-        size = _at_most(PIXEL_BUDGET, working_size(network, image.shape[:2]))
+        size = at_most(PIXEL_BUDGET, working_size(network, image.shape[:2]))
         copy = _normalised(network, resize_image(image, size))
         with evaluating(network.model):
             forward(network.model, as_batch(copy), size)
@@ -197,11 +199,6 @@ def _normalised(network: Network, image: np.ndarray) -> np.ndarray:
     normalise = normalisation(network.config, network.channels)
     sample = Sample(image, np.zeros(image.shape[:2], np.int64))
     return normalise(sample, np.random.default_rng(0)).image  # a normalisation draws nothing
-
-
-def _resize(maps: np.ndarray, size: Size) -> np.ndarray:
-    """Maps (K, H, W) at another size, bilinearly."""
-    return resize_image(maps.transpose(1, 2, 0), size).transpose(2, 0, 1)
 
 
 def _winners(probabilities: np.ndarray, size: Size) -> tuple[np.ndarray, np.ndarray]:

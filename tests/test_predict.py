@@ -168,7 +168,7 @@ def test_a_picture_is_seen_at_the_scale_of_the_training():
 @pytest.mark.parametrize("budget", [10000, 1500])
 def test_the_crf_finds_the_border_in_the_picture(budget, monkeypatch):
     """At the picture's size, and on a smaller one, whose border is a pixel of its own vague."""
-    monkeypatch.setattr(predict, "CRF_PIXELS", budget)
+    monkeypatch.setattr(inference, "CRF_PIXELS", budget)
     image = np.full((60, 100, 3), 0.2, np.float32)
     image[:, 40:] = 0.8
     truth = np.zeros((60, 100), int)
@@ -183,20 +183,22 @@ def test_the_crf_finds_the_border_in_the_picture(budget, monkeypatch):
     assert confidence[30, 90] > 0.99
 
 
-def test_evaluation_may_refine_by_the_crf():
+@pytest.mark.parametrize("budget", [10000, 1500])
+def test_evaluation_may_refine_by_the_crf(budget, monkeypatch):
     class Data(list):
         classes = ("a", "b", "c")
         ignore_index = 255
 
-    image = np.full((20, 30, 3), 0.2, np.float32)
-    image[:, 12:] = 0.8
-    mask = np.zeros((20, 30), np.int64)
-    mask[:, 12:] = 1
+    monkeypatch.setattr(inference, "CRF_PIXELS", budget)
+    image = np.full((60, 100, 3), 0.2, np.float32)
+    image[:, 40:] = 0.8
+    mask = np.zeros((60, 100), np.int64)
+    mask[:, 40:] = 1
     data = Data([Sample(image, mask, None, "x"), Sample(image[:, ::-1], 1 - mask[:, ::-1])])
     before = evaluate(Vague(), data, lambda s, g: s).confusion.pixel_accuracy()
     after = evaluate(Vague(), data, lambda s, g: s, crf=True).confusion.pixel_accuracy()
     assert before < 0.95
-    assert after == 1
+    assert after == 1 if budget == 10000 else after >= 0.98  # two columns are a smaller one
 
 
 def test_a_picture_with_nan():
