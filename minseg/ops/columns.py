@@ -15,7 +15,6 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.parallel import get_num_threads
 
 CACHE_BYTES = 6 * 2**20  # a block of about this size is still in cache when it is multiplied
 MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
@@ -32,13 +31,13 @@ Index = tuple[slice, slice, slice, slice]
 
 
 def get_workspace_limit() -> int:
-    """The most bytes that the buffers of a convolution take, over all threads."""
+    """The most bytes that the buffers of a convolution take, over up to eight threads."""
     return _workspace_limit
 
 
 def workspace_of_a_thread() -> int:
-    """Its part of the limit; the same for up to eight threads, so that all cut the work alike."""
-    return _workspace_limit // max(8, get_num_threads())
+    """Its part of the limit, be there fewer threads or more: any number cuts the work alike."""
+    return _workspace_limit // 8
 
 
 def set_workspace_limit(limit: int) -> None:

@@ -214,6 +214,8 @@ def test_a_stem_large_enough_for_products_in_pieces(dtype):
         ((2, 48, 20, 30), (24, 48, 1, 1), 1, 0, 1, 1),
         ((8, 40, 4, 5), (200, 40, 3, 3), 1, 1, 1, 1),  # fewer positions than outputs
         ((2, 12, 20, 30), (24, 4, 3, 3), 1, 1, 1, 3),
+        ((1, 16, 160, 192), (16, 16, 3, 3), 1, 1, 1, 1),  # blocks as large as they may be
+        ((1, 64, 160, 192), (5, 64, 1, 1), 1, 0, 1, 1),
     ],
 )
 def test_the_bits_do_not_depend_on_the_number_of_threads(case):
