@@ -3,6 +3,7 @@
 The tools are scripts here that print what macOS's own print, as its manual and llvm-nm have it.
 """
 
+import shlex
 import sys
 
 import pytest
@@ -25,7 +26,7 @@ def tool(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     def make(name, prints, status=0, needs=""):
-        script = f"case \"$*\" in *{needs}*) echo '{prints}'; esac\nexit {status}\n"
+        script = f'case "$*" in *{needs}*) echo {shlex.quote(prints)}; esac\nexit {status}\n'
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
         (tmp_path / name).chmod(0o755)
 
