@@ -10,7 +10,8 @@ cut) leaves the earlier file as it was.
 
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,30 @@ def write_atomically(path: PathLike, data: bytes) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+@contextmanager
+def alone_in(folder: PathLike) -> Iterator[None]:
+    """Inside, no other process gets in: two trainings of one run would overwrite each other.
+
+    The system lets go of it however the process ends. Not on Windows, which cannot lock a folder.
+    Raises RuntimeError if another process is in.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RuntimeError(f"{folder}: another process is training this run") from None
+        yield
+    finally:
+        os.close(held)
 
 
 def _pack(node: Any, path: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -165,11 +165,15 @@ class Trainer:
         progress: gets `progress.step(trainer, images)` after each step and
         `progress.evaluated(trainer)` after each validation.
         Raises Diverged for a loss that is not finite, ValueError for data that cannot be right and
-        for weights to start from that do not fit.
+        for weights to start from that do not fit, RuntimeError if this run is being trained.
         """
         if self.config.init is not None and self.step == 0:
             recipe.start_from(self.model, load_network(self.config.init, self.config.device).model)
         self.run.mkdir(parents=True, exist_ok=True)
+        with checkpoint.alone_in(self.run):
+            return self._fit(progress)
+
+    def _fit(self, progress: Any) -> bool:
         record = json.dumps(self.config.to_dict(), indent=1)
         checkpoint.write_atomically(self.run / "config.json", record.encode())
         self.save()  # a kill before the first step leaves something to resume, too

@@ -293,6 +293,26 @@ def test_images_may_be_taken_away_before_a_run_goes_on(tmp_path):
     assert trainer.step == 3  # epochs, of one batch each now
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows locks no folders")
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_is_trained_by_one_process(tmp_path):
+    script = "import sys; from minseg import cli; sys.exit(cli.main(['train', '--resume', '.']))"
+    trainer = Trainer(small(), tmp_path)
+
+    class Other(StopAt):
+        def step(self, trainer, images):
+            if trainer.step == 2:
+                self.out = subprocess.run(
+                    [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+                )
+
+    other = Other(0)
+    assert trainer.fit(other)
+    assert other.out.returncode == 1
+    assert other.out.stderr == "minseg: error: .: another process is training this run\n"
+    assert Trainer.resume(tmp_path).fit()  # it is let go of in the end
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_without_a_score_the_newest_weights_are_kept(tmp_path):
     trainer = Trainer(small(), tmp_path)

@@ -113,7 +113,7 @@ def _open(path: PathLike, page: int = 0) -> Image.Image:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
     except IsADirectoryError:
-        raise IsADirectoryError(f"{path}: a folder, needs an image in it") from None
+        raise IsADirectoryError(f"{path}: a folder; name the image in it, {path}/...") from None
     except Exception as error:  # a damaged file makes pillow raise nearly anything
         raise _broken(path, error) from error
 

@@ -162,7 +162,7 @@ def test_a_truncated_file_is_named(tmp_path, read, suffix, share):
 
 
 def test_a_folder_and_a_text_in_place_of_an_image(tmp_path):
-    with pytest.raises(IsADirectoryError, match="a folder, needs an image in it"):
+    with pytest.raises(IsADirectoryError, match="a folder; name the image in it"):
         read_image(tmp_path)
     (tmp_path / "note.jpg").write_text("hello")
     with pytest.raises(OSError, match=r"note\.jpg: broken, or not an image$"):
