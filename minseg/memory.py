@@ -36,12 +36,15 @@ def limit_memory() -> bool:
         return False
     import resource
 
-    with open("/proc/meminfo") as lines:
-        kib = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
-    free = 1024 * (kib["MemAvailable"] + kib["SwapFree"])
+    try:
+        with open("/proc/meminfo") as lines:
+            kib = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
+        free = 1024 * (kib["MemAvailable"] + kib["SwapFree"])
+    except (OSError, KeyError):  # a sandbox that does not say
+        return False
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(free, *given) if given else free, hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (min([free, *given]), hard))
     return True
 
 

@@ -1,10 +1,11 @@
+import io
 import os
 import subprocess
 import sys
 
 import pytest
 
-from minseg.memory import total_memory
+from minseg.memory import limit_memory, total_memory
 
 SCRIPT = """
 import resource
@@ -44,6 +45,11 @@ def test_too_much_memory_is_an_error_not_a_kill():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout == "refused\n"
+
+
+def test_a_sandbox_that_does_not_say_what_is_free_sets_no_limit(monkeypatch):
+    monkeypatch.setattr("builtins.open", lambda path: io.StringIO("MemTotal:  100 kB\n"))
+    assert not limit_memory()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/meminfo"), reason="Linux lists its memory there")

@@ -162,8 +162,8 @@ def get_exercise(name: str) -> Exercise:
 def read_exercise(path: Path) -> Exercise:
     """Read a task's file."""
     name, text, module = path.stem[3:], path.read_text("utf-8"), _import(path)
-    tree = ast.parse(text)
-    # Not from `module.__doc__`, which `python -OO` leaves out.
+    # `python -OO` leaves out `module.__doc__`, and from Python 3.14 on what ast.parse gives, too.
+    tree: Any = compile(text, str(path), "exec", ast.PyCF_ONLY_AST, optimize=0)
     title, _, statement = (ast.get_docstring(tree) or "").partition("\n")
     statement = statement.strip()
     if hasattr(module, "SOLUTION"):
