@@ -11,6 +11,7 @@ import ctypes
 import math
 import os
 import sys
+from functools import cache
 
 # malloc.h of the GNU C library
 _M_TRIM_THRESHOLD = -1
@@ -37,15 +38,29 @@ def limit_memory() -> bool:
     import resource
 
     try:
-        with open("/proc/meminfo") as lines:
-            kib = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
-        free = 1024 * (kib["MemAvailable"] + kib["SwapFree"])
-    except (OSError, KeyError):  # a sandbox that does not say
+        free = _listed("/proc/meminfo", "MemAvailable", "SwapFree")
+        held = _listed("/proc/self/status", "VmData")  # counts, too
+    except (OSError, KeyError, ValueError):  # a sandbox that does not say
         return False
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft, hard = _first_limits()
     given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min([free, *given]), hard))
+    resource.setrlimit(resource.RLIMIT_DATA, (min([held + free, *given]), hard))
     return True
+
+
+@cache
+def _first_limits() -> tuple[int, int]:
+    """What this process was given: of a program that runs several commands, none binds the next."""
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_DATA)
+
+
+def _listed(file: str, *names: str) -> int:
+    """These lines of a list in KiB, added up, in bytes."""
+    with open(file) as lines:
+        values = dict(line.split(":", 1) for line in lines)
+    return 1024 * sum(int(values[name].split()[0]) for name in names)
 
 
 def total_memory() -> float:

@@ -47,6 +47,27 @@ def test_too_much_memory_is_an_error_not_a_kill():
     assert out.stdout == "refused\n"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux promises too much")
+def test_a_command_may_use_what_is_free_whatever_others_before_it_hold():
+    script = (
+        "import builtins, io, numpy as np\n"
+        "from minseg import memory\n"
+        "free = 'MemAvailable: 300000 kB\\nSwapFree: 0 kB\\n'\n"
+        "real = builtins.open\n"
+        "memory.open = lambda file: io.StringIO(free) if 'meminfo' in file else real(file)\n"
+        "held = []\n"
+        "for command in range(4):\n"
+        "    assert memory.limit_memory()\n"
+        "    held.append(np.empty(200_000_000, np.uint8))\n"
+        "try:\n"
+        "    np.empty(200_000_000, np.uint8)\n"
+        "except MemoryError:\n"
+        "    print('refused')\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert out.stdout == "refused\n"
+
+
 def test_a_sandbox_that_does_not_say_what_is_free_sets_no_limit(monkeypatch):
     monkeypatch.setattr("builtins.open", lambda path: io.StringIO("MemTotal:  100 kB\n"))
     assert not limit_memory()
