@@ -39,7 +39,7 @@ def limit_memory() -> bool:
 
     try:
         free = _listed("/proc/meminfo", "MemAvailable", "SwapFree")
-        held = _listed("/proc/self/status", "VmData")  # counts, too
+        held = _listed("/proc/self/status", "VmData")  # the limit counts it, too
     except (OSError, KeyError, ValueError):  # a sandbox that does not say
         return False
     soft, hard = _first_limits()
