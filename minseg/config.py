@@ -86,10 +86,11 @@ class Config:
         for name in ("epochs", "steps", "minutes", "batch_size", "lr", "images", "eval_every"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}: got {value}, needs more than 0")
+                raise ValueError(f"{name}: got {value}, needs a finite number above 0")
         for name in ("seed", "workers", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: got {getattr(self, name)}, needs 0 or more")
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}: got {value}, needs a finite number, 0 or more")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Config":

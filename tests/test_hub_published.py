@@ -171,3 +171,13 @@ def test_unknown_names_and_the_addresses():
     assert urls["deeplabv3_resnet101_coco"] == (
         "https://download.pytorch.org/models/deeplabv3_resnet101_coco-586e9e4e.pth"
     )
+
+
+def test_the_sizes_that_published_weights_see():
+    sizes = {name: known.size for name, known in hub.PUBLISHED.items()}
+    assert {min(size) for name, size in sizes.items() if name.endswith("_coco")} == {520}
+    assert [min(sizes[f"segformer_b{b}_ade20k"]) for b in range(6)] == [512] * 5 + [640]
+    for name, (height, width) in sizes.items():
+        shape = 2 if "cityscapes" in name else 4 / 3
+        assert abs(width - shape * height) < 1
+    assert sizes["segformer_b0_cityscapes"] == (1024, 2048)

@@ -427,7 +427,7 @@ def test_a_choice_that_does_not_exist(name):
 
 @pytest.mark.parametrize("name", ["seed", "workers", "weight_decay"])
 def test_a_number_below_zero_is_named(name):
-    with pytest.raises(ValueError, match=f"{name}: got -1, needs 0 or more"):
+    with pytest.raises(ValueError, match=f"{name}: got -1, needs a finite number, 0 or more"):
         small(**{name: -1})
 
 

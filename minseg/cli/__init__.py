@@ -7,6 +7,7 @@ could not be read; 2 for a wrong command line; 130 for a run that Ctrl-C stopped
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -34,6 +35,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own). Returns the exit code."""
     _open_closed_streams()
+    # A photo of 100 million pixels is no attack; above twice pillow's limit, it reads none.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = _parser()
     if not arguments:

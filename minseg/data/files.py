@@ -4,7 +4,6 @@ Every error names the file.
 """
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -16,9 +15,6 @@ from minseg.data.dataset import IGNORE_INDEX, Sample, check_labels
 
 PathLike = str | os.PathLike[str]
 _Samples = TypeVar("_Samples", bound=Sequence)
-# A photo of 100 million pixels is no attack; above twice its limit, pillow reads none.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
 _LOSSY = ("JPEG", "MPO", "WEBP")
 _CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
 

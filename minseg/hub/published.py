@@ -44,7 +44,7 @@ class Published:
     url: str
     model: str
     data: str  # a key of CLASSES
-    size: tuple[int, int]  # (H, W) that its publisher scales a picture to, here of 4:3 if any
+    size: tuple[int, int]  # (H, W) for a picture of 4:3, or of Cityscapes; others: as many pixels
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -58,7 +58,9 @@ def _torchvision(file: str) -> Published:
 
 
 def _segformer(variant: int, data: str, size: int) -> Published:
-    """ADE20K's shorter side is scaled to `size`; Cityscapes is seen whole, trained on crops."""
+    """ADE20K's shorter side is scaled to `size` (Xie et al. 2021, section 4.1); Cityscapes' images,
+    of which the crops of training are parts, stay as they are.
+    """
     short = data.removesuffix("20k")
     folder = f"segformer-b{variant}-finetuned-{short}-{size}-{size}"
     url = f"{HUGGING_FACE}/{folder}/resolve/main/pytorch_model.bin"

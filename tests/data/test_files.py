@@ -132,7 +132,7 @@ def test_a_large_photo_is_no_attack(tmp_path):
     save(tmp_path / "a.png", GREY)  # 35 pixels, of which pillow would warn
     script = (
         "from PIL import Image; Image.MAX_IMAGE_PIXELS = 30; "
-        "from minseg.data import read_image; read_image('a.png')"
+        "from minseg.cli import main; main(['predict', 'a.png'])"
     )
     run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run([sys.executable, "-c", script]).stderr == ""

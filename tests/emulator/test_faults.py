@@ -48,6 +48,9 @@ def test_a_launch_survives_a_fault(fault, blocks, barrier, tmp_path, monkeypatch
     assert signal.getsignal(signal.SIGSEGV) == before
     kernels.launch(f"{file}:sound", y)  # the next launch finds everything in order
     assert (y == 1).all()
+    if fault != "wild":  # nor are the same kernel's threads half way through
+        kernels.launch(f"{file}:broken", y + 1, y, 0, blocks)
+        assert set(y) == {{"null": 2, "stack": 0, "endless": 1}[fault]}
 
 
 def test_a_local_array_too_large_for_a_stack_overwrites_nothing(tmp_path):

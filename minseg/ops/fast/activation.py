@@ -39,7 +39,8 @@ def relu(out: Array, x: Array) -> None:
 def relu_grad(out: Array, grad: Array, y: Array) -> None:
     """grad's bits or none of them, for a product would make NaN of an infinite gradient and 0.
 
-    y > 0, or NaN, has some bit besides the sign's: of these bits' negative, the sign fills all.
+    Where y is not 0 (but above, or NaN) it has some bit besides the sign's. As an integer, the
+    negative of these bits is below 0; moved right, its sign fills every bit: a mask.
     """
     integer = np.iinfo(f"i{y.itemsize}")
     bits = out.view(integer.dtype)
