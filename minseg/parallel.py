@@ -18,7 +18,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import cache, wraps
-from itertools import count as count_up
 from queue import SimpleQueue
 from typing import Any
 
@@ -83,8 +82,9 @@ def parallel_for(
                 body(i)
         return
 
-    blocks = iter(range(count))  # next() on it is atomic: it hands each block to one thread
-    finished = count_up(1)  # and on this one: it tells the last block that it is the last
+    # pop() is atomic, also in a Python without the interpreter's lock, unlike next():
+    blocks = list(reversed(range(count)))  # here it hands each block to one thread,
+    unfinished = list(range(count))  # and here it tells the last block that it is the last
     all_done = threading.Lock()  # a semaphore of 0; threading's own is Python code, and slower
     all_done.acquire()
     errors: list[BaseException] = []
@@ -92,12 +92,16 @@ def parallel_for(
     def work() -> None:
         _inside.block = True
         try:
-            for i in blocks:
+            while True:
+                try:
+                    i = blocks.pop()
+                except IndexError:  # none is left
+                    return
                 try:
                     body(i)
                 except BaseException as error:  # raised by the caller, below
                     errors.append(error)
-                if next(finished) == count:
+                if unfinished.pop() == 0:
                     all_done.release()
         finally:
             _inside.block = False
