@@ -11,11 +11,19 @@ import ctypes
 import math
 import os
 import sys
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 # malloc.h of the GNU C library
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+
+# Where Linux shows the limits of control groups, which containers are made of: the files of a limit
+# and of what is used, and what of the latter is a cache that can be dropped
+_GROUPS = Path("/sys/fs/cgroup")
+_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+_V2 = "memory.max", "memory.current", "inactive_file"
 
 
 def keep_freed_memory() -> bool:
@@ -32,6 +40,7 @@ def limit_memory() -> bool:
     """Let what needs more memory than is free raise MemoryError; False where that cannot be done.
 
     Linux promises more memory than there is, and kills the process that then uses it, or another.
+    So it does where a container is to use no more than a part of the machine's memory.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -39,6 +48,7 @@ def limit_memory() -> bool:
 
     try:
         free = _listed("/proc/meminfo", "MemAvailable", "SwapFree")
+        free = min([free, *_free_in_groups()])
         held = _listed("/proc/self/status", "VmData")  # the limit counts it, too
     except (OSError, KeyError, ValueError):  # a sandbox that does not say
         return False
@@ -46,6 +56,28 @@ def limit_memory() -> bool:
     given = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min([held + free, *given]), hard))
     return True
+
+
+def _free_in_groups() -> Iterator[int]:
+    """Of each control group that this process is in, and that has a limit: what is left, in bytes.
+
+    From within a container, its own group may be the only one to be seen, in the topmost place.
+    """
+    if not os.path.exists("/proc/self/cgroup"):
+        return
+    with open("/proc/self/cgroup") as lines:
+        groups = [line.strip().split(":", 2)[1:] for line in lines]
+    for controllers, path in groups:
+        if controllers and "memory" not in controllers.split(","):
+            continue  # in version 1, it may be in another group for each resource
+        top, (limit, used, cache) = (_GROUPS / "memory", _V1) if controllers else (_GROUPS, _V2)
+        names = path.strip("/").split("/")
+        for folder in {top.joinpath(*names[:depth]) for depth in range(len(names) + 1)}:
+            most = (folder / limit).read_text().strip() if (folder / limit).exists() else "max"
+            if most != "max":
+                with open(folder / "memory.stat") as lines:
+                    reclaimable = dict(line.split() for line in lines)[cache]
+                yield int(most) - int((folder / used).read_text()) + int(reclaimable)
 
 
 @cache

@@ -2,6 +2,7 @@ import io
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_a_command_may_use_what_is_free_whatever_others_before_it_hold():
         "from minseg import memory\n"
         "free = 'MemAvailable: 300000 kB\\nSwapFree: 0 kB\\n'\n"
         "real = builtins.open\n"
-        "memory.open = lambda file: io.StringIO(free) if 'meminfo' in file else real(file)\n"
+        "memory.open = lambda file: io.StringIO(free) if 'meminfo' in str(file) else real(file)\n"
         "held = []\n"
         "for command in range(4):\n"
         "    assert memory.limit_memory()\n"
@@ -66,6 +67,45 @@ def test_a_command_may_use_what_is_free_whatever_others_before_it_hold():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert out.stdout == "refused\n"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux's control groups")
+@pytest.mark.parametrize(
+    ("membership", "group", "files"),
+    [
+        ("0::/a/b", "a/b", ("memory.max", "memory.current", "inactive_file")),
+        ("0::/a/b", "a", ("memory.max", "memory.current", "inactive_file")),
+        ("0::/../../seen/from/within", "", ("memory.max", "memory.current", "inactive_file")),
+        (
+            "7:pids:/other\n4:cpu,memory:/a\n0::/",
+            "memory/a",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ),
+    ],
+    ids=["own group", "group above", "from within", "version 1"],
+)
+def test_a_container_leaves_less_than_the_machine_has(membership, group, files, tmp_path):
+    limit, used, cache = files
+    folder = tmp_path / "groups" / group
+    folder.mkdir(parents=True)
+    (folder / limit).write_text("500000000\n")
+    (folder / used).write_text("300000000\n")
+    (folder / "memory.stat").write_text(f"anon 7\n{cache} 100000000\n")
+    if group:
+        (tmp_path / "groups" / limit).write_text("max\n")
+    script = (
+        "import builtins, io, pathlib, resource\n"
+        "from minseg import memory\n"
+        "memory._GROUPS = pathlib.Path('groups')\n"
+        "memory.open = lambda file: "
+        f"io.StringIO({membership!r}) if 'self/cgroup' in str(file) else builtins.open(file)\n"
+        "held = memory._listed('/proc/self/status', 'VmData')\n"
+        "assert memory.limit_memory()\n"
+        "print(resource.getrlimit(resource.RLIMIT_DATA)[0] - held)\n"
+    )
+    run = partial(subprocess.run, capture_output=True, text=True, check=True)
+    left = int(run([sys.executable, "-c", script], cwd=tmp_path).stdout)
+    assert abs(left - 300_000_000) < 20_000_000
 
 
 def test_a_sandbox_that_does_not_say_what_is_free_sets_no_limit(monkeypatch):
