@@ -13,6 +13,11 @@ from minseg.suggest import suggest
 def test_what_is_near_and_what_is_not():
     assert suggest("unett", ["fcn8s", "unet"]) == " (did you mean 'unet'?)"
     assert suggest("zebra", ["fcn8s", "unet"]) == ""
+    assert suggest("zebra", []) == ""
+
+
+def test_of_several_that_are_as_near_the_first():
+    assert suggest("segformer", ["unet", "segformer_b0", "segformer_b5"]).endswith("_b0'?)")
 
 
 @pytest.mark.parametrize(
