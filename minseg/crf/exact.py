@@ -70,7 +70,7 @@ def blur(planes: np.ndarray, sigma: float) -> np.ndarray:
 
 def _along_rows(plane: np.ndarray, sigma: float, reach: float) -> np.ndarray:
     total = plane.copy()
-    for shift in range(1, min(int(reach) + 1, plane.shape[1])):
+    for shift in range(1, int(min(reach + 1, plane.shape[1]))):
         tap = plane.dtype.type(math.exp(-((shift / sigma) ** 2) / 2))
         total[:, shift:] += tap * plane[:, :-shift]
         total[:, :-shift] += tap * plane[:, shift:]

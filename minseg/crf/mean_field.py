@@ -31,6 +31,7 @@ from minseg.crf.permutohedral import Permutohedral
 EXACT_PIXELS = 2**12  # up to so many, the exact sums of ten iterations take about a second
 ITERATIONS = 10
 LEAST = 1e-5  # the probability that a class keeps, so that its energy is finite
+FURTHEST = 1e5  # deviations from pixel to pixel: of larger squares, rounding would not be small
 
 METHODS: dict[str, Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "exact": ExactFilter,
@@ -66,7 +67,8 @@ def dense_crf(
     Returns Q (K, H, W), of the probabilities' dtype. Raises ValueError and TypeError for shapes,
     dtypes and values that do not fit.
     """
-    _check(probabilities, image, {"bi_xy": bi_xy, "bi_rgb": bi_rgb, "pos_xy": pos_xy})
+    _check(probabilities, image)
+    _check_kernels(image, {"bi_w": bi_w, "pos_w": pos_w}, bi_xy, bi_rgb, pos_xy)
     if method not in ("auto", *METHODS):
         raise ValueError(f"dense_crf: method is {method!r}, needs auto, {', '.join(METHODS)}")
     if method == "auto":
@@ -108,7 +110,7 @@ def _softmax(exponent: np.ndarray) -> np.ndarray:
     return e / e.sum(axis=0)
 
 
-def _check(probabilities: np.ndarray, image: np.ndarray, deviations: dict[str, float]) -> None:
+def _check(probabilities: np.ndarray, image: np.ndarray) -> None:
     if probabilities.dtype not in FLOATS:
         raise TypeError(
             f"dense_crf: probabilities is {probabilities.dtype}, needs float32 or float64"
@@ -123,6 +125,21 @@ def _check(probabilities: np.ndarray, image: np.ndarray, deviations: dict[str, f
     for name, array in (("probabilities", probabilities), ("image", image)):
         if not np.isfinite(array).all():
             raise ValueError(f"dense_crf: {name} has values that are NaN or infinite")
-    for name, deviation in deviations.items():
+
+
+def _check_kernels(
+    image: np.ndarray, weights: dict[str, float], bi_xy: float, bi_rgb: float, pos_xy: float
+) -> None:
+    for name, weight in weights.items():
+        if not np.isfinite(weight):
+            raise ValueError(f"dense_crf: {name} is {weight}, needs to be finite")
+    deviations = {
+        "bi_xy": (bi_xy, max(image.shape[:2]) / FURTHEST),
+        "bi_rgb": (bi_rgb, 255 / FURTHEST),
+        "pos_xy": (pos_xy, 0.0),
+    }
+    for name, (deviation, least) in deviations.items():
         if not 0 < deviation < np.inf:
             raise ValueError(f"dense_crf: {name} is {deviation}, needs to be above 0")
+        if deviation < least:
+            raise ValueError(f"dense_crf: {name} is {deviation}, needs to be at least {least:g}")

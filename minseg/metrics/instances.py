@@ -107,7 +107,8 @@ def match_instances(prediction: np.ndarray, target: np.ndarray, threshold: float
     np.add.at(shared, (p.reshape(-1), t.reshape(-1)), 1)
     union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
     objects = np.ix_(p_ids != 0, t_ids != 0)
-    tp = int((shared[objects] > threshold * union[objects]).sum())
+    # The quotient, not threshold * union, whose rounding would let an IoU of 0.7 be above 0.7.
+    tp = int((shared[objects] / union[objects] > threshold).sum())
     return Matches(tp, int((p_ids != 0).sum()) - tp, int((t_ids != 0).sum()) - tp)
 
 

@@ -199,12 +199,37 @@ def test_wrong_arguments_are_named():
         dense_crf(p, image, method="fast")
     with pytest.raises(ValueError, match="bi_xy is 0, needs to be above 0"):
         dense_crf(p, image, bi_xy=0)
+    with pytest.raises(ValueError, match="pos_w is nan, needs to be finite"):
+        dense_crf(p, image, pos_w=np.nan)
     with pytest.raises(TypeError, match="image is int64"):
         dense_crf(p, image.astype(np.int64))
     with pytest.raises(TypeError, match="probabilities is int64"):
         dense_crf(p.astype(np.int64), image)
     with pytest.raises(ValueError, match="image has values that are NaN"):
         dense_crf(p, image + np.nan)
+
+
+@pytest.mark.parametrize("method", ["exact", "lattice"])
+@pytest.mark.parametrize("name", ["bi_xy", "bi_rgb"])
+def test_deviations_too_small_for_sums_are_refused(method, name):
+    """Where |f_i - f_j|^2 is what is left of far larger squares, no rounding error is small."""
+    sample, p = scene(24, 32)
+    for deviation in (1e-4, 1e-9, 1e-100, 1e-320):
+        with pytest.raises(ValueError, match=f"{name} is {deviation}, needs to be at least"):
+            dense_crf(p, sample.image, method=method, **{name: deviation})
+
+
+def test_the_smallest_deviations_and_the_largest():
+    """In the limits a pixel is bound to those of its colour, or to all, or place does not count."""
+    rng = np.random.default_rng(0)
+    image, p = (rng.random((8, 9, 1)) < 0.5) + np.zeros(3), rng.random((2, 8, 9))
+    p /= p.sum(axis=0)
+    largest = {"bi_xy": 1e308, "pos_xy": 1e308}
+    q = dense_crf(p, image, iterations=1, bi_rgb=0.01, **largest)
+    one = image[..., 0] == 1
+    alike = np.where(one, p[:, one].mean(1)[:, None, None], p[:, ~one].mean(1)[:, None, None])
+    expected = p * np.exp(4 * alike + 3 * p.mean((1, 2), keepdims=True))
+    np.testing.assert_allclose(q, expected / expected.sum(axis=0), rtol=1e-6)
 
 
 # -- against pydensecrf's own pictures -------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Connected components and AP, on maps small enough to be counted by hand."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,17 @@ def test_matches_by_hand():
     found = match_instances(half, target)
     assert (found.tp, found.fp, found.fn) == (1, 2, 2)
     assert match_instances(predicted, target, threshold=0.75).tp == 0  # 3/4 is not above 3/4
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
+def test_an_iou_equal_to_the_threshold_is_not_above_it(threshold):
+    """A predicted part of a true object: k of n pixels, their quotient in exact fractions."""
+    exact = Fraction(str(threshold))
+    for n in range(exact.denominator, 200, exact.denominator):
+        k = int(exact * n)
+        target, row = np.ones((1, n), int), np.arange(n)[None]
+        assert match_instances((row < k).astype(int), target, threshold).tp == 0
+        assert match_instances((row < k + 1).astype(int), target, threshold).tp == 1
 
 
 def test_two_that_touch_are_one_component():
