@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minseg import checkpoint, recipe
+from minseg import checkpoint
 from minseg.config import Config, configure
 from minseg.data import Sample
 from minseg.train import Diverged, Trainer
@@ -369,91 +369,6 @@ def test_ctrl_c_saves_and_a_second_one_leaves(tmp_path):
     with trainer.stop.listening(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
-
-
-# -- the parts of a run ----------------------------------------------------------------------------
-def test_schedules():
-    assert recipe.schedule("constant", 0.7) == 1
-    assert recipe.schedule("onecycle", 0) == pytest.approx(1 / 25)
-    assert recipe.schedule("onecycle", 0.3) == pytest.approx(1)
-    assert recipe.schedule("onecycle", 1) == pytest.approx(1e-4)
-    assert recipe.schedule("poly", 0.5) == pytest.approx(0.5**0.9)
-    assert recipe.schedule("cosine", 0.25) == pytest.approx((1 + np.cos(np.pi / 4)) / 2)
-    assert [recipe.schedule("step", p) for p in (0.5, 0.7, 0.9)] == [1, 0.1, 0.01]
-
-
-def test_class_weights_by_hand():
-    class Data(list):
-        classes = ("a", "b", "c", "d")
-
-    first, second = np.array([[0, 0, 0, 1]]), np.array([[0, 2, 255, 255]])
-    data = Data(Sample(np.zeros((1, 4, 3), np.float32), mask) for mask in (first, second))
-    # frequencies: a 4/6, b 1/4 (in the first image only), c 1/2; their median is 1/2
-    median = recipe.count_class_weights(data, "median")
-    np.testing.assert_allclose(median, [0.75, 2, 1, 0], rtol=1e-6)
-    invlog = recipe.count_class_weights(data, "invlog")
-    expected = [1 / np.log(1.02 + share) for share in (4 / 6, 1 / 6, 1 / 6, 0)]
-    np.testing.assert_allclose(invlog, expected, rtol=1e-6)
-
-
-def test_losses_add_up():
-    from minseg import Tensor
-
-    generator = np.random.default_rng(0)
-    logits = Tensor(generator.standard_normal((2, 3, 4, 5)).astype(np.float32))
-    masks = generator.integers(0, 3, (2, 4, 5))
-    masks[0, 0, 0] = 255
-    names = ("cross_entropy", "dice", "focal", "lovasz")
-    values = {name: recipe.build_loss(small(loss=name))(logits, masks).item() for name in names}
-    mixed = recipe.build_loss(small(loss="focal + 0.5*dice+2 * cross_entropy"))(logits, masks)
-    expected = values["focal"] + 0.5 * values["dice"] + 2 * values["cross_entropy"]
-    assert mixed.item() == pytest.approx(expected, rel=1e-5)
-    two_heads = {"out": logits, "aux": logits}
-    total = recipe.build_loss(small())(two_heads, masks).item()
-    assert total == pytest.approx(1.4 * values["cross_entropy"], rel=1e-5)
-
-
-@pytest.mark.parametrize("loss", ["crossentropy", "dice +", "x * dice"])
-def test_a_loss_that_does_not_exist(loss):
-    with pytest.raises(ValueError, match="loss: got"):
-        recipe.build_loss(small(loss=loss))
-
-
-@pytest.mark.parametrize("name", ["optimizer", "schedule", "class_weights", "augment"])
-def test_a_choice_that_does_not_exist(name):
-    with pytest.raises(ValueError, match=f"{name}: got 'x', needs one of"):
-        replace(small(), **{name: "x"})
-
-
-@pytest.mark.parametrize("name", ["seed", "workers", "weight_decay"])
-def test_a_number_below_zero_is_named(name):
-    with pytest.raises(ValueError, match=f"{name}: got -1, needs a finite number, 0 or more"):
-        small(**{name: -1})
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["lr", "minutes", "weight_decay"])
-def test_a_number_that_is_none_is_named(name, value):
-    with pytest.raises(ValueError, match=f"{name}: got {value}, needs"):
-        small(**{name: value})
-
-
-def test_a_crop_that_nobody_asked_for_is_no_larger_than_the_images():
-    assert configure("unet", "folder:x").crop == (256, 256)
-    assert configure("unet", "folder:x", size=(120, 400)).crop == (120, 256)
-    assert configure("unet", "folder:x", size=(120, 400), crop=(500, 500)).crop == (500, 500)
-
-
-def test_options_over_defaults():
-    config = configure("unet", "camvid", lr=0.5, minutes=3.0, options={"depth": 2})
-    assert config.options == {"width": 16, "norm": "batch", "dropout": 0.0, "depth": 2}
-    assert (config.lr, config.minutes, config.epochs, config.size) == (0.5, 3.0, None, (120, 160))
-    assert configure("unet", "folder:x").crop == (256, 256)
-    assert Config.from_dict(config.to_dict()) == config
-    older = {name: value for name, value in config.to_dict().items() if name != "save_every"}
-    assert Config.from_dict(older) == config
-    with pytest.raises(ValueError, match="knows no colour"):
-        Config.from_dict({**config.to_dict(), "colour": 1})
 
 
 # -- starting from trained weights -----------------------------------------------------------------
