@@ -111,7 +111,7 @@ assert (blobs(hand) == [[1, 1, 0, 0], [0, 0, 0, 2], [3, 0, 2, 2]]).all()  # corn
 # %% [markdown]
 # ## Panoptic: both, for every pixel
 #
-# One number holds both answers: class * 1000 + object (Cityscapes writes its files so).
+# One number holds both answers: class * 1000 + object (so Cityscapes writes its things).
 #
 # To judge objects, pair them: a predicted and a true one match if their IoU exceeds 1/2 (so each
 # has at most one partner). *Panoptic quality* adds up the IoU of the pairs and divides by the mean
@@ -205,7 +205,8 @@ lesson.save(figure, "00_tour")
 # (0) and road (2) a building (1) appears. Masks are shrunk by picking pixels.
 
 # %%
-quarters = scene.mask.reshape(48, 2, 64, 2).swapaxes(1, 2).reshape(48, 64, 4)  # 2x2 pixels each
+h, w = (n // 2 for n in scene.mask.shape)
+quarters = scene.mask.reshape(h, 2, w, 2).swapaxes(1, 2).reshape(h, w, 4)  # 2x2 pixels each
 averaged, picked = quarters.mean(axis=2).round().astype(int), quarters[:, :, 0]
 for name, small in [("averaged", averaged), ("picked", picked)]:
     invented = (small[:, :, None] != quarters).all(axis=2).sum()

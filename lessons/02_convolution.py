@@ -232,8 +232,8 @@ assert speedup > 100, speedup
 # ## Now change this
 #
 # 1. Give `im2col` a stride s: `x[:, :, i : i + s * H_out : s, ...]`. Which gradient breaks?
-# 2. Make it 256 to 256 channels: more or fewer multiply-adds a second?
-# 3. Replace `sobel` by its transpose, or by a kernel that sees corners.
+# 2. Make it 256 to 256 channels: more or fewer a second? (minseg then saves some: lesson 40.)
+# 3. Replace `sobel` by its transpose, by a kernel that sees corners. Does an assert fail, and why?
 #
 # **The exercise:** `minseg exercise check conv2d`; then let a lesson's networks train on it:
 # `minseg lesson run 14 --with conv2d=exercises/conv2d.py`, or your own, by

@@ -137,9 +137,9 @@ def network(plan: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-drawn, most = {}, {}
-for plan in ("c" * 4, "c" * 15, "ccpccpcc"):
-    R = field(plan)
+drawn, most, sees = {}, {}, {plan: field(plan) for plan in ("c" * 4, "c" * 15, "ccpccpcc")}
+wide = 4 + max(sees.values())
+for plan, R in sees.items():
     image = x = Tensor(np.zeros((1, 1, 128, 128)), requires_grad=True)
     for layer in plan:  # equal weights: by how much does the middle change with each pixel?
         x = F.avg_pool2d(x, 3, 1, padding=1) if layer == "c" else F.avg_pool2d(x, 2)
@@ -148,7 +148,7 @@ for plan in ("c" * 4, "c" * 15, "ccpccpcc"):
     layers = summary(network(plan), (1, 1, 64, 64)).layers  # by minseg/receptive_field.py
     assert layers[-3].receptive_field == (R, R)
     most[plan] = (abs(grad.sum(axis=1).cumsum() - 0.5) < 0.475).sum() + 1  # rows with 95 % of it
-    drawn[plan] = np.pad(grad, (36 - R) // 2)
+    drawn[plan] = np.pad(grad, (wide - R) // 2)
 
 # %% [markdown]
 # Without pooling, twice the context takes twice the layers, and is a promise half kept: one way
@@ -186,7 +186,7 @@ figure = lesson.figure(12, 7.2)
 top, bottom = figure.subfigures(2, 1, height_ratios=[1.2, 1])
 axes = top.subplots(1, 4, width_ratios=[1, 1, 1, 1.8])
 for axis, (plan, grad) in zip(axes, drawn.items(), strict=False):
-    R, edge = field(plan), (36 - field(plan)) // 2 - 0.5
+    R, edge = sees[plan], (wide - sees[plan]) // 2 - 0.5
     axis.imshow(grad, cmap="Blues")
     axis.add_patch(Rectangle((edge, edge), R, R, fill=False, color=ORANGE, lw=2))
     title = f"{plan.count('c')} convolutions" + ", pooled" * ("p" in plan)
@@ -235,7 +235,7 @@ assert lesson.fast or (gain > 0.25 and iou["9x9"] < bound), iou
 # ## Now change this
 #
 # 1. Windows at every second pixel only: what does it cost now, what do you lose?
-# 2. "ccpccpccpcc": what become of context, price and outlines?
+# 2. "ccpccpccpcc" in the place of "ccpccpcc": what become of context, price and outlines?
 #
 # **The exercise:** `minseg exercise check conv2d`: the layer that makes the window superfluous.
 #

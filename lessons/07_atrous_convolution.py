@@ -190,25 +190,25 @@ for rates in [(1, 1, 1), (2, 2, 2), (1, 2, 5)]:
 
 figure = lesson.figure(12, 7)
 parts = figure.subfigures(2, 1, height_ratios=[1.1, 1])
-for axis, (rates, seen) in zip(parts[0].subplots(1, 4), field.items(), strict=True):
+for axis, (rates, seen) in zip(parts[0].subplots(1, len(field)), field.items(), strict=True):
     axis.imshow(seen[3:-3, 3:-3], cmap="Blues", vmax=1.3)
     axis.set(title=f"{rates} sees {share[rates]:.0%}", xticks=[], yticks=[])
     axis.set_xlabel(f"neighbours correlate: {together[rates]:.2f}", fontsize=12)
-axes = parts[1].subplots(1, 5, width_ratios=[1, 1, 1, 1, 2])
 votes = (drawn[2, 2, 2] * asked)[:, :20, :20].sum(axis=(1, 2))
-shown = np.argmin(abs(votes - 4.5))  # the square on which 2, 2, 2 is most at odds with itself
+shown, n = np.argmin(abs(votes - 4.5)), len(drawn)  # where 2, 2, 2 is most at odds with itself
+*axes, chart = parts[1].subplots(1, n + 2, width_ratios=[1] * (n + 1) + [2])
 pictures = {"image": np.clip(test_set[0][shown, 0] * 100 + 128, 0, 255)[..., None].repeat(3, 2)}
 for rates, labels in drawn.items():
     pictures[rates] = np.where(asked[shown, ..., None], viz.OKABE_ITO[5 + labels[shown]], 230)
-for axis, (title, picture) in zip(axes, pictures.items(), strict=False):
+for axis, (title, picture) in zip(axes, pictures.items(), strict=True):
     axis.imshow(picture[:20, :20].astype(np.uint8))
     axis.set(title=title, xticks=[], yticks=[])
 columns = {"predicted": [predicted[r] for r in drawn], "trained": [accuracy[r] for r in drawn]}
 for x0, colour, (label, heights) in zip((-0.2, 0.2), (SKY, BLUE), columns.items(), strict=True):
-    bars = axes[4].bar(np.arange(3) + x0, heights, 0.38, color=colour, label=label)
-    axes[4].bar_label(bars, fmt="%.2f", fontsize=11)
-axes[4].set(title="right pixels", ylim=(0, 1.4), xticks=range(3), xticklabels=map(str, drawn))
-axes[4].legend(loc="upper left", ncols=2)
+    bars = chart.bar(np.arange(n) + x0, heights, 0.38, color=colour, label=label)
+    chart.bar_label(bars, fmt="%.2f", fontsize=11)
+chart.set(title="right pixels", ylim=(0, 1.4), xticks=range(n), xticklabels=map(str, drawn))
+chart.legend(loc="upper left", ncols=2)
 lesson.save(figure, "07_atrous_convolution")
 
 # %% [markdown]
@@ -234,7 +234,7 @@ if not lesson.fast:
 # %% [markdown]
 # ## Now change this
 #
-# 1. Rates 1, 2, 9: look at `predicted` first. And 5, 2, 1: does the order matter?
+# 1. Train 1, 2, 9, too: look at `predicted` first. And 5, 2, 1, in both lists: does order matter?
 # 2. Two layers at rate 1 before 2, 2, 2: what does `stack` draw, and what does gridding become?
 #
 # **The exercise:** `minseg exercise check conv2d`; then run lesson 18 `--with` it.
