@@ -167,7 +167,7 @@ def _within(points: np.ndarray, radius: float) -> np.ndarray:
     padded = np.pad(points, reach)
     near = np.zeros(points.shape, bool)
     for dy in range(-reach, reach + 1):
-        row = max(math.ceil(math.sqrt(radius**2 - dy**2)) - 1, 0)
+        row = sum(math.hypot(dx, dy) < radius for dx in range(1, reach + 1))
         inner = padded[reach + dy : reach + dy + height, reach - row : reach + row + width]
         near |= _windows(inner, 2 * row + 1, 1, np.logical_or)
     return near

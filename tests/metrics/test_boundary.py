@@ -113,6 +113,16 @@ def test_boundary_f_forgives_what_lies_within_theta():
     assert 0.2 < metric.compute()[1] < 0.9
 
 
+def test_boundary_f_s_theta_itself_is_not_closer():
+    # 10x10: theta is 2^0.5, as far as the squares' corners lie apart; so do they with the default
+    # theta of 2000x2000 if 15 pixels apart. The others of the 11 true points have one at 1.
+    assert 0.1 * math.hypot(10, 10) == math.dist((4, 4), (5, 5))
+    metric = BoundaryF(2, theta=0.1)
+    metric.update(square(10, 0, 0, 5), square(10, 0, 0, 6))
+    recall = 10 / 11
+    assert metric.compute()[1] == pytest.approx(2 * recall / (1 + recall))
+
+
 @pytest.mark.parametrize("kind", [BoundaryIoU, BoundaryF])
 def test_errors(kind):
     with pytest.raises(ValueError, match=r"target has shape \(4,\), needs \(N, H, W\)"):
