@@ -3,10 +3,12 @@
 import io
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
@@ -310,6 +312,22 @@ def test_a_narrow_terminal_gets_two_tables():
         agreement = [line for line in lines if line.endswith(("ok", "reference"))]
         assert agreement
         assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in agreement)  # nothing is cut
+
+
+def test_the_longest_names_leave_room_for_the_numbers():
+    result = compare(["relu", "binary_cross_entropy_with_logits"], "emulator")
+    for width, every_row in product((60, 80, 120, 240), (False, True)):
+        console = Console(width=width, highlight=False, markup=False, file=io.StringIO())
+        report.show(console, result, every_row)
+        text = console.file.getvalue()
+        lines = [line.rstrip() for line in text.splitlines()]
+        assert max(map(len, lines)) <= width
+        numbers = [found[0] for line in lines if (found := re.match(".*  (ok|reference)", line))]
+        assert len(numbers) >= 6  # of forward and gradients, of both
+        for line in numbers:
+            assert re.search(r" \d\.\d{3} ", line), line  # the error in units of the tolerance
+            assert "\N{HORIZONTAL ELLIPSIS}" not in line
+        assert width < 240 or "expected" in text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell's pipe")

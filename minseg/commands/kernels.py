@@ -24,7 +24,7 @@ def compare(
         raise ValueError("compare: --model compares a network; leave the ops out")
     need_folders("compare", html, json)
     # In a pipe or a file, lines are as wide as a row with all of its numbers.
-    width = None if sys.stdout.isatty() else 200
+    width = None if sys.stdout.isatty() else 240
     wide = Console(highlight=False, markup=False, emoji=False, width=width)
     total = models.RUNS if model is not None else len(ops or list_cases())
     with counting(wide, "comparing", total) as advance:

@@ -11,9 +11,10 @@ from itertools import groupby
 import numpy as np
 from PIL import Image
 
-from minseg.compare.report import AGREEMENT, SPEED, cells_of, explain, summary
+from minseg.compare.report import explain, summary
 from minseg.compare.row import Row
 from minseg.compare.run import Comparison
+from minseg.compare.tables import AGREEMENT, FIRST, SPEED, cells_of
 
 LEAST = 1e-3  # of the tolerance: errors below it are drawn as none
 COLOURS = np.array(  # none, then from LEAST to 1 of the tolerance
@@ -80,13 +81,12 @@ def _section(op: str, rows: list[Row]) -> str:
 
 
 def _table(rows: Iterable[Row]) -> str:
-    columns = (*AGREEMENT, *SPEED)
-    heads = "".join(f"<th>{escape(h)}</th>" for h in ("part", "dtype", "witness", *columns, ""))
+    columns = (*FIRST, *AGREEMENT, *SPEED)
+    heads = "".join(f"<th>{escape(head)}</th>" for head in (*columns, ""))
     lines = []
     for row in rows:
         cells = cells_of(row)
-        values = [row.part, row.dtype, row.witness, *(cells[column] for column in columns)]
-        line = "".join(f"<td>{escape(value)}</td>" for value in values)
+        line = "".join(f"<td>{escape(cells[column])}</td>" for column in columns)
         line += f'<td class="{row.verdict}">{row.verdict}</td>'
         lines.append(f"<tr{' class=bad' if row.failed else ''}>{line}</tr>")
     return f'<div class="scroll"><table><tr>{heads}</tr>{"".join(lines)}</table></div>'
