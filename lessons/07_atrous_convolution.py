@@ -196,7 +196,7 @@ for axis, (rates, seen) in zip(parts[0].subplots(1, len(field)), field.items(), 
     axis.set_xlabel(f"neighbours correlate: {together[rates]:.2f}", fontsize=12)
 votes = (drawn[2, 2, 2] * asked)[:, :20, :20].sum(axis=(1, 2))
 shown, n = np.argmin(abs(votes - 4.5)), len(drawn)  # where 2, 2, 2 is most at odds with itself
-*axes, chart = parts[1].subplots(1, n + 2, width_ratios=[1] * (n + 1) + [2])
+*axes, chart = parts[1].subplots(1, n + 2, width_ratios=[1] * (n + 1) + [n - 1])
 pictures = {"image": np.clip(test_set[0][shown, 0] * 100 + 128, 0, 255)[..., None].repeat(3, 2)}
 for rates, labels in drawn.items():
     pictures[rates] = np.where(asked[shown, ..., None], viz.OKABE_ITO[5 + labels[shown]], 230)
