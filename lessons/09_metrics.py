@@ -234,7 +234,7 @@ assert lesson.fast or (table["a network"][0] > 0.8 and len(gone) > 1), of_class
 # %% [markdown]
 # ## Now change this
 #
-# 1. Poles four pixels wide: which numbers of "no poles" change, and by how much?
+# 1. Poles four pixels wide: which numbers of "no poles" change? Which assert fails then, and why?
 # 2. Give `fit` the Dice loss of lesson 08: what do pixel accuracy and mIoU say to it?
 #
 # **The exercise:** `minseg exercise check iou`, then `boundary_iou`.
