@@ -142,8 +142,8 @@ with no_grad():
 #
 #     R = 1 + 2 * 1 + 2 * 2 + 2 * 4 * (sum of the rates) = 31, 103, 63 for the three below
 #
-# so they see 15, 51 and 31 pixels to each side. The taps of 4, 4, 4 are 16 pixels apart; with 7 of
-# the stem and 7 of a lamp, 2 of them stay blind.
+# so they see 15, 51 and 31 pixels to each side. The taps of 4, 4, 4 are 16 pixels apart, and each
+# sees 7: between two of them 9 stay unseen, where a lamp of 7 can hide at 3 of 16 places.
 
 
 # %%
@@ -234,7 +234,7 @@ assert lesson.fast or iou[1, 2, 4] - iou[1, 1, 1] > 0.4, iou
 # %% [markdown]
 # ## Now change this
 #
-# 1. Let the lamps hang 40 pixels above. Which three rates see them? Try before you compute.
+# 1. Lamps 40 pixels above, and cy from 44 on: which three rates see them? Try, then compute.
 # 2. Make the lamps a pixel wide, `<= 0`: what becomes of rates 4, 4, 4?
 #
 # **The exercise:** `minseg exercise check aspp`, of `image_pooling` and `conv2d` with `dilation`.

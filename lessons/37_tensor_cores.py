@@ -62,8 +62,9 @@ for rounded, u in FORMATS.values():
 #     A[g][t]  A[g+8][t]  A[g][t+4]  A[g+8][t+4]       B[t][g]  B[t+4][g]
 #     C[g][2t]  C[g][2t+1]  C[g+8][2t]  C[g+8][2t+1]
 #
-# One instruction, 1024 FMAs. WMMA is a library on top, here 16 x 16 x 16 on half: 8 elements of
-# each matrix a lane, in an order that nobody may count on. (Hopper's wgmma: 128 threads together.)
+# One instruction, 1024 FMAs. WMMA is a library on top, here 16 x 16 x 16 on half: of C a lane has 8
+# elements, of A and B 16 (each is held twice), in an order that nobody may count on. (Hopper's
+# wgmma: 128 threads together.)
 
 # %%
 SOURCE = """\
