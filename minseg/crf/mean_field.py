@@ -117,10 +117,11 @@ def _check(probabilities: np.ndarray, image: np.ndarray) -> None:
         )
     if image.dtype != np.uint8 and image.dtype not in FLOATS:
         raise TypeError(f"dense_crf: image is {image.dtype}, needs floats in 0..1 or uint8")
-    if probabilities.ndim != 3 or image.ndim != 3 or probabilities.shape[1:] != image.shape[:2]:
+    fit = probabilities.ndim == image.ndim == 3 and probabilities.shape[1:] == image.shape[:2]
+    if not fit or 0 in (probabilities.size, image.size):
         raise ValueError(
             f"dense_crf: probabilities {probabilities.shape} and image {image.shape}, needs "
-            "(K, H, W) and (H, W, C) of one size"
+            "(K, H, W) and (H, W, C) of one size, not empty"
         )
     for name, array in (("probabilities", probabilities), ("image", image)):
         if not np.isfinite(array).all():

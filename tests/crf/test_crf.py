@@ -195,6 +195,11 @@ def test_wrong_arguments_are_named():
     p, image = np.full((2, 4, 5), 0.5, np.float32), np.zeros((4, 5, 3), np.float32)
     with pytest.raises(ValueError, match=r"probabilities \(2, 4, 5\) and image \(5, 4, 3\)"):
         dense_crf(p, image.transpose(1, 0, 2))
+    for shape in ((2, 0, 5), (2, 4, 0), (0, 4, 5)):
+        with pytest.raises(ValueError, match=r"of one size, not empty"):
+            dense_crf(np.zeros(shape, np.float32), np.zeros((*shape[1:], 3), np.float32))
+    with pytest.raises(ValueError, match=r"image \(4, 5, 0\), needs .*, not empty"):
+        dense_crf(p, image[..., :0])
     with pytest.raises(ValueError, match="method is 'fast', needs auto, exact, lattice"):
         dense_crf(p, image, method="fast")
     with pytest.raises(ValueError, match="bi_xy is 0, needs to be above 0"):
