@@ -96,7 +96,7 @@ print(f"20x24: {work[0]:,} multiply-adds by windows, {1 - work[1] / work[0]:.0%}
 of_windows[-1].backward(g := rng.standard_normal((192, 2, 1, 1)))
 at_once[-1].backward(-g.T.reshape(1, 2, 12, 16))  # gradients add up: these two must cancel
 assert max(np.abs(x.grad.numpy()).max() for x in (photo, *weights)) < 1e-10
-try:  # kernels/conv2d.cu, on the emulator: each pixel of the image is fetched once for a tile
+try:  # kernels/conv2d.cu, on the emulator: a block gathers what 64 places see, for all 8 channels
     with minseg.use_kernels("emulator"), no_grad():
         by_kernel = maps(photo[:, :, :11, :12])[-1].numpy()
     assert np.allclose(by_kernel, at_once[-1].numpy()[:, :, :3, :4], rtol=0, atol=1e-12)
