@@ -187,7 +187,7 @@ class Pyramid(nn.Module):
 
 
 count, steps = (16, 4) if lesson.fast else (160, 200)
-pooling = {"no regions": psp((0,) * 4), "whole image": psp((1,) * 4), "1, 2, 3, 6": psp(BINS)}
+pooling = {"1, 2, 3, 6": psp(BINS), "whole image": psp((1,) * 4), "no regions": psp((0,) * 4)}
 levels = {"finest": (0,), "coarsest": (3,), "all, top-down": (0, 1, 2, 3)}
 pyramids = {name: Pyramid(used) for name, used in levels.items()}
 figure = lesson.figure(12, 4.8)
@@ -227,9 +227,9 @@ except ValueError as error:
 
 context = iou["1, 2, 3, 6"].mean() - max(iou["whole image"].mean(), iou["no regions"].mean())
 print(f"the claim: regions add {context:.2f} to the IoU of the spots under four lamps")
-both = iou["all, top-down"] - [iou["coarsest"][0], iou["finest"][1]]
+both = iou["all, top-down"] - [iou["coarsest"][0], iou["finest"][1]]  # seeds 0 to 2: .46 up
 print(f"top-down: {both[0]:.2f} more for spots than coarsest, {both[1]:.2f} for rings than finest")
-assert lesson.fast or (context > 0.3 and min(both) > 0.3), iou  # seeds 0 to 2: .61 up, .46 up
+assert lesson.fast or (context > 0.3 and min(both) > 0.3 and min(iou["no regions"]) > 0.1), iou
 
 # %% [markdown]
 # ## Now change this
