@@ -265,6 +265,9 @@ def test_every_layer_agrees(name):
 
 def test_every_layer_of_a_unet_agrees():
     result = compare_model("unet", "emulator")
+    console = Console(width=240, file=io.StringIO())
+    report.show(console, result, every_row=True)
+    assert "time" not in console.file.getvalue()  # a layer has none
     assert not result.failed
     parts = {(r.part, r.dtype, r.witness) for r in result.rows}
     for part in ("contract.0.0", "head", "grad of contract.0.0", "grad of head.weight"):
@@ -297,6 +300,14 @@ def test_sanitize_and_profile_commands(copied_kernels, capsys, tmp_path):
     assert "racecheck" in capsys.readouterr().out
     assert main(["profile", "nope"]) == 1
     assert "no kernel 'nope'" in capsys.readouterr().err
+
+
+def test_the_figure_of_profiles_help_is_of_one_kernel(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["profile", "--help"])
+    (example,) = re.findall("minseg (profile .* --figure .*)", capsys.readouterr().out)
+    assert main(example.split()) == 0  # a .cu file of several kernels is an error
 
 
 def test_a_narrow_terminal_gets_two_tables():

@@ -52,7 +52,7 @@ def profile(commands: Commands) -> None:
         "profile",
         "count what CUDA kernels ask of the memory: sectors, bank conflicts, divergence",
         "  minseg profile matmul\n"
-        "  minseg profile conv2d.cu --figure conv2d.png\n"
+        "  minseg profile conv2d_forward --figure conv2d.png\n"
         "\nThe counts are those of a run on the arrays of the first `// sample:` line above the\n"
         "kernel (see `minseg sanitize --help`): counts, never times, since the run is on a CPU.\n",
     )

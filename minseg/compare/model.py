@@ -76,7 +76,7 @@ def compare_model(
 
 def _rows(name: str, reference: Trace, witness: Witness, dtype: np.dtype) -> list[Row]:
     forward, backward = _lengths(reference)
-    label = f"{name} {SMALL[name]} on {IMAGES}x3x{SIZE[0]}x{SIZE[1]}"
+    label = f"{SMALL[name]} on {IMAGES}x3x{SIZE[0]}x{SIZE[1]}"
     try:
         trace = _run(name, dtype, witness)
     except Exception as error:  # whatever a broken kernel leads to is that row's failure

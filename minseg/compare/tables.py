@@ -31,14 +31,16 @@ LEAST_SHAPE = 20  # letters of a shape that are worth a column
 
 def by_case(console: Console, rows: Sequence[Row]) -> None:
     """A table a case. Where there is no room for the times at the lines' ends, one of its own."""
-    columns = _fitting(rows, ((*AGREEMENT, *SPEED, ""), *AGREEMENTS), console.width)
+    timed = any(row.seconds for row in rows)  # those of a network's layers are not
+    widest = ((*AGREEMENT, *SPEED, ""),) if timed else ()
+    columns = _fitting(rows, (*widest, *AGREEMENTS), console.width)
     for _, group in groupby(rows, lambda row: (row.op, row.shape)):
         of_case = list(group)
         console.print(Text.assemble("\n", (of_case[0].op, "bold"), f" {of_case[0].shape}"))
         console.print(_table(of_case, _widths(of_case, columns)))
-        timed = [row for row in of_case if row.seconds]
-        if "time" not in columns and timed:
-            console.print(_table(timed, _widths(timed, _fitting(timed, SPEEDS, console.width))))
+        rest = [row for row in of_case if row.seconds and "time" not in columns]
+        if rest:
+            console.print(_table(rest, _widths(rest, _fitting(rest, SPEEDS, console.width))))
 
 
 def by_op(console: Console, rows: Sequence[Row], choices: Sequence[tuple[str, ...]]) -> None:
