@@ -88,8 +88,10 @@ class Folder(Dataset):
             if not words[0].isdecimal() or not name:
                 raise ValueError(f"{path}: {line!r} is not 'index name [red green blue]'")
             index = int(words[0])
-            if index in names:
-                raise ValueError(f"{path}: class {index} is {names[index]!r} and {name!r}")
+            void = name.lower() in _VOID_NAMES
+            if index in names or (index in self._stored and not void):
+                other = names.get(index, self.void_name)
+                raise ValueError(f"{path}: class {index} is {other!r} and {name!r}")
             if coloured:
                 colour = tuple(int(word) for word in words[-3:])
                 if max(colour) > 255:
@@ -97,7 +99,7 @@ class Folder(Dataset):
                 if colour in self._colours:
                     raise ValueError(f"{path}: {line!r}: another class has this colour")
                 self._colours[colour] = index
-            if name.lower() in _VOID_NAMES:
+            if void:
                 self._stored[index] = IGNORE_INDEX
                 self.void_name = name
             else:

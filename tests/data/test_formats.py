@@ -116,6 +116,8 @@ def test_the_list_of_classes_is_checked(tmp_path):
     for content, words in [
         ("0 Straße\n".encode("latin-1"), "UTF-8"),
         (b"0 sky\n0 road\n", "class 0 is 'sky' and 'road'"),
+        (b"0 sky\n1 road\n1 void\n", "class 1 is 'road' and 'void'"),
+        (b"0 sky\n1 ignore\n1 road\n", "class 1 is 'ignore' and 'road'"),
         (b"0 sky 0 0 256\n", r"0\.\.255"),
         (b"0 sky 1 2 3\n1 road 1 2 3\n", "another class has this colour"),
         (b"".join(b"%d c\n" % i for i in range(256)), "at most 255"),
