@@ -89,7 +89,8 @@ class Folder(Dataset):
                 raise ValueError(f"{path}: {line!r} is not 'index name [red green blue]'")
             index = int(words[0])
             void = name.lower() in _VOID_NAMES
-            if index in names or (index in self._stored and not void):
+            was_void = index in self._stored and index != IGNORE_INDEX
+            if index in names or (was_void and not void):
                 other = names.get(index, self.void_name)
                 raise ValueError(f"{path}: class {index} is {other!r} and {name!r}")
             if coloured:
