@@ -32,7 +32,7 @@ def in_op(relu_grad, grad, y):
 
 
 rng = np.random.default_rng(1)
-x = rng.integers(-4, 5, (3, 4)).astype(float)
+x = rng.permutation(12).reshape(3, 4) / 4 - 1  # below 0, 0, up to 1, and above
 grad = rng.integers(-9, 10, (3, 4)) + 0.5
 
 TASK = Task(
@@ -67,6 +67,8 @@ TASK = Task(
              lambda grad, x: np.where(x > 0, 0, grad)),
         Slip("times y", "Each gradient is multiplied by y. The slope of ReLU is 1, not x.",
              lambda grad, x: grad * np.maximum(x, 0)),
+        Slip("times y, up to 1", "Where x is between 0 and 1, the gradient is multiplied by x. The "
+             "slope is 1 there, too.", lambda grad, x: grad * np.clip(x, 0, 1)),
     ),
     mutants=(
         Mutant("forgot the mask", "np.where(x > 0, grad, 0)", "grad.copy()"),
@@ -74,6 +76,7 @@ TASK = Task(
         Mutant("passes at zero", "x > 0, grad", "x >= 0, grad"),
         Mutant("forward again", "np.where(x > 0, grad, 0)", "np.maximum(x, 0)"),
         Mutant("times y", "np.where(x > 0, grad, 0)", "grad * x * (x > 0)"),
+        Mutant("times y, up to 1", "np.where(x > 0, grad, 0)", "grad * np.clip(x, 0, 1)"),
         Mutant("inputs untouched", "return np.where(x > 0, grad, 0)",
                "grad[x <= 0] = 0\n    return grad"),
         Mutant("dtype", "grad, 0)", "grad, np.float64(0))"),

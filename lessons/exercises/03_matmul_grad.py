@@ -81,8 +81,6 @@ TASK = Task(
         Slip("wrong order", "The factors of grad_b have changed places: a transposed on the left, "
              "grad on the right.",
              of_b(lambda grad, a, b: (grad @ a.swapaxes(1, 2)).sum(axis=0))),
-        Slip("gradients swapped", "The two gradients have changed places: grad_a comes first.",
-             lambda grad, a, b: right(grad, a, b)[::-1]),
         Slip("not summed over the images", "grad_b has an axis of images. All images use the same "
              "b, so their gradients add up.", of_b(lambda grad, a, b: a.swapaxes(1, 2) @ grad)),
         Slip("averaged over the images", "grad_b is the mean over the images; it is a sum. "
@@ -98,7 +96,7 @@ TASK = Task(
                "a.swapaxes(1, 2))"),
         Mutant("wrong order", "grad_a = grad @ b.T", "grad_a = b.T @ grad"),
         Mutant("wrong order", "a.swapaxes(1, 2) @ grad", "grad @ a.swapaxes(1, 2)"),
-        Mutant("gradients swapped", "return grad_a, grad_b", "return grad_b, grad_a"),
+        Mutant("order of outputs", "return grad_a, grad_b", "return grad_b, grad_a"),
         Mutant("not summed over the images", ".sum(axis=0)", ""),
         Mutant("averaged over the images", ".sum(axis=0)", ".mean(axis=0)"),
         Mutant("only the first image", "(a.swapaxes(1, 2) @ grad).sum(axis=0)",

@@ -192,10 +192,10 @@ TASK = Task(
              "`=` where `+=` is needed?", spread(in_order, add=False)),
         Slip("handed on too early", "A number hands on its gradient before all of its users have "
              "given their shares: wait until the last one has.", spread(breadth_first)),
-        Slip("edges as they come", "The edges are taken in the order of the list. That is right "
-             "only if every number's users come before it.", spread(as_listed)),
-        Slip("edges as they come", "The edges are taken from the last to the first. That is right "
-             "only if every number's users happen to come before it.",
+        Slip("edges as they come", "As if the edges were taken in the order of the list. That is "
+             "right only if every number's users come before it.", spread(as_listed)),
+        Slip("edges as they come", "As if the edges were taken from the last to the first. That "
+             "is right only if every number's users happen to come before it.",
              spread(lambda loss, users, inputs: range(len(users) - 1, -1, -1))),
         Slip("waits in vain", "A number waits for a user that the loss does not depend on, and "
              "that never hands on anything. Count only users on a way to the loss.",

@@ -122,6 +122,9 @@ TASK = Task(
     slips=(
         Slip("padding wins", "A zero of the padding is larger than the negative numbers around it. "
              "Pad with -infinity.", zeros_win),
+        Slip("begins at 0", "Where all is negative, 0 comes out, which is in no window. Begin the "
+             "search with -infinity, or with the window's first number.",
+             lambda **given: (np.maximum(right(**given)[0], 0), None)),
         Slip("index in the window", "The index counts within the window; it should count in the "
              "image: row * W + column.",
              with_places(lambda row, col, i, j, shape, k, p: i * k + j)),
@@ -139,6 +142,8 @@ TASK = Task(
              lambda x, **how: (-right(-x, **how)[0], None)),
     ),
     mutants=(
+        Mutant("begins at 0", "np.full((N, C, H_out, W_out), -np.inf, x.dtype)",
+               "np.zeros((N, C, H_out, W_out), x.dtype)"),
         Mutant("padding wins", ", constant_values=-np.inf", ""),
         Mutant("index in the window", "larger, row * W + col", "larger, i * kernel_size + j"),
         Mutant("index in the padded image", "larger, row * W + col",

@@ -106,6 +106,8 @@ TASK = Task(
     slips=(
         Slip("rounded, not floored", "o * size / out is rounded to the nearest whole number. It is "
              "rounded down.", other_places(lambda o, n, out: np.round(o * n / out))),
+        Slip("rounded up", "o * size / out is rounded up. It is rounded down.",
+             other_places(lambda o, n, out: np.ceil(o * n / out))),
         Slip("pixel centres", "This looks at the centres, (o + 1/2) * size / out. That is sound, "
              "and PyTorch calls it nearest-exact; here it is o * size / out.",
              other_places(lambda o, n, out: np.floor((o + 0.5) * n / out))),
@@ -126,6 +128,8 @@ TASK = Task(
              grad_of(lambda copies: copies[:, :, 0, 0])),
     ),
     mutants=(
+        Mutant("rounded up", "np.arange(size[1]) * x.shape[3] // size[1]",
+               "np.minimum(-(-np.arange(size[1]) * x.shape[3] // size[1]), x.shape[3] - 1)"),
         Mutant("rounded, not floored", "    y = x[", "    rows, cols = (np.minimum(np.round("
                "np.arange(out) * n / out).astype(int), n - 1)\n"
                "                  for n, out in zip(x.shape[2:], size))\n    y = x["),

@@ -113,7 +113,8 @@ TASK = Task(
              "neighbours: c // (C / groups).", interleaved),
         Slip("divided by the variance", "It is divided by the variance; take the root of it.",
              normalized((2, 3, 4), spread=lambda v: v)),
-        Slip("unbiased variance", "The variance is divided by m - 1; here it is divided by m.",
+        Slip("unbiased variance", "The squares are divided by m - 1 (which is 1, if m is 2); "
+             "here they are divided by m.",
              normalized((2, 3, 4), ddof=1)),
         Slip("eps outside of the root", "eps is added to the root; it belongs under it.",
              eps_outside),

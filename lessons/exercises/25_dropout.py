@@ -93,6 +93,8 @@ TASK = Task(
         case("evaluation", (1, 2, 2, 2), p=0.25, training=False),
     ),
     edge_cases=(
+        Case("a draw of exactly p", {"x": row(3, 4, 5), "draws": row(0.5, 0.25, 0.75),
+                                     "grad": row(1, 2, 1)}),
         case("p = 0: all is kept", (1, 1, 2, 2), p=0.0),
         case("p = 1: all is dropped", (1, 1, 2, 2), p=1.0),
     ),
@@ -113,6 +115,8 @@ TASK = Task(
         Slip("mask inverted", "What should be dropped is kept, and the other way round: keep where "
              "draws >= p.",
              other(lambda draws, p: (draws < p) / (1 - p))),
+        Slip("a draw of p is dropped", "A draw of exactly p is dropped. A number is kept where its "
+             "draw is *at least* p.", other(lambda draws, p: (draws > p) / (1 - p))),
         Slip("p for 1 - p", "The share p survives; p is the share that is dropped.",
              other(lambda draws, p: (draws < p) / p)),
         Slip("gradient not masked", "What was dropped did not reach the loss, so its gradient is 0:"
@@ -133,6 +137,7 @@ TASK = Task(
     mutants=(
         Mutant("not scaled", "1 / (1 - p) if p < 1 else 0, 0)", "1, 0)"),
         Mutant("mask inverted", "draws >= p, 1 /", "draws < p, 1 /"),
+        Mutant("a draw of p is dropped", "draws >= p, 1 /", "draws > p, 1 /"),
         Mutant("divided by p", "1 / (1 - p) if", "1 / p if"),
         Mutant("gradient not masked", "grad * factor", "grad / (1 - p)"),
         Mutant("gradient not scaled", "grad * factor", "grad * (draws >= p)"),

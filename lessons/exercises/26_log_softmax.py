@@ -79,6 +79,14 @@ def log_last(x, grad):
     return np.log(p / total(p)), None
 
 
+def largest_of_all(x, grad):
+    """One maximum for all pixels: where another pixel has it, every exp is 0."""
+    z = x - x.max()
+    if np.exp(z).sum(axis=1).all():
+        raise ValueError("every pixel has an exp above 0")
+    return z - np.log(total(np.exp(z))), None
+
+
 OVERFLOW = (
     "exp of a large score is infinite: subtract each pixel's largest score from its scores first."
 )
@@ -109,6 +117,8 @@ TASK = Task(
         pixel("scores of 1000", 1000, 998),
         pixel("scores of -1000", -1000, -998),
         pixel("scores far apart", 0, 1000),
+        Case("1000 beside 0", {"x": np.array([[1000.0, 0], [998, 1]]).reshape(1, 2, 1, 2),
+                               "grad": np.array([[1.0, 2], [3, 4]]).reshape(1, 2, 1, 2)}),
         case("one class", (1, 1, 2, 2)),
     ),
     hints=(
@@ -122,6 +132,9 @@ TASK = Task(
     slips=(
         Slip("overflow", OVERFLOW, overflowing),
         Slip("overflow", OVERFLOW, overflowing_quotient),
+        Slip("the largest of all", "The largest score of all pixels is subtracted. Where a pixel's "
+             "own are far below it, every exp is 0: each pixel needs its own largest score.",
+             largest_of_all),
         Slip("logarithm last", "Softmax first, its logarithm afterwards: a p that is too small "
              "for a float is 0, and log 0 is -infinity. Subtract logarithms, do not divide.",
              log_last),
@@ -151,6 +164,8 @@ TASK = Task(
     ),
     mutants=(
         Mutant("overflow", "x = x - x.max(axis=1, keepdims=True)\n    log", "log"),
+        Mutant("the largest of all", "x = x - x.max(axis=1, keepdims=True)\n    log",
+               "x = x - x.max()\n    log"),
         Mutant("logarithm last", "x - np.log(np.exp(x).sum(axis=1, keepdims=True))",
                "np.log(np.exp(x) / np.exp(x).sum(axis=1, keepdims=True))"),
         Mutant("probabilities, not logarithms", "return log_p, grad_x",

@@ -73,6 +73,17 @@ def overflowing(loss):
     return answer
 
 
+def largest_of_all(loss):
+    """One maximum for all pixels: where another pixel has it, every exp is 0."""
+
+    def answer(scores, labels, ignore_index=255):
+        if np.exp(scores - scores.max()).sum(axis=1).all():
+            raise ValueError("every pixel has an exp above 0")
+        return loss, None
+
+    return answer
+
+
 def ignored_as_first_class(scores, labels, ignore_index=255):
     return right(scores, np.where(labels == ignore_index, 0, labels), ignore_index)
 
@@ -92,6 +103,10 @@ def softmax_over_columns(scores, labels, ignore_index=255):
     return -on_label[counts].mean(), None
 
 
+LARGEST = (
+    "The largest score of all pixels is subtracted. Where a pixel's own are far below it, every "
+    "exp is 0: each pixel needs its own largest score."
+)
 OVERFLOW = (
     "exp of a large score is infinite, and inf / inf is no number: subtract each pixel's largest "
     "score first."
@@ -135,6 +150,9 @@ TASK = Task(
     ),
     edge_cases=(
         Case("scores of 1000", {"scores": large[0], "labels": large[1]}),
+        Case("scores of 1000 beside 0", {
+            "scores": np.array([[1000.0, 0], [998, 1]]).reshape(1, 2, 1, 2),
+            "labels": np.array([[[1, 0]]])}),
         case("one class", (1, 1, 2, 2)),
     ),
     hints=(
@@ -146,6 +164,8 @@ TASK = Task(
         "grad = np.where(counts[:, None], np.exp(log_p) - truth, 0) / int(counts.sum()).",
     ),
     slips=(
+        Slip("the largest of all", LARGEST, largest_of_all(-np.inf)),
+        Slip("the largest of all", LARGEST, largest_of_all(np.nan)),
         Slip("overflow", OVERFLOW, overflowing(np.inf)),
         Slip("overflow", OVERFLOW, overflowing(np.nan)),
         Slip("summed, not averaged", "This is the sum over the pixels; the mean is wanted.",
@@ -166,6 +186,8 @@ TASK = Task(
              lambda **given: (-right(**given)[0], None)),
     ),
     mutants=(
+        Mutant("the largest of all", "scores - scores.max(axis=1, keepdims=True)",
+               "scores - scores.max()"),
         Mutant("summed, not averaged", "on_label[counts].sum() / number",
                "on_label[counts].sum()"),
         Mutant("gradient not averaged", "- truth, 0) / number", "- truth, 0)"),

@@ -109,12 +109,27 @@ def overflowing(loss):
     return answer
 
 
+def largest_of_all(loss):
+    """One maximum for all pixels: where another pixel has it, every exp is 0."""
+
+    def answer(scores, labels, gamma=2.0, ignore_index=255):
+        if np.exp(scores - scores.max()).sum(axis=1).all():
+            raise ValueError("every pixel has an exp above 0")
+        return loss, None
+
+    return answer
+
+
 def weighted_mean(scores, labels, gamma=2.0, ignore_index=255):
     ce, p, counts, _ = pixels(scores, labels, ignore_index)
     factor = ((1 - p) ** gamma)[counts]
     return (factor * ce[counts]).sum() / factor.sum(), None
 
 
+LARGEST = (
+    "The largest score of all pixels is subtracted. Where a pixel's own are far below it, every "
+    "exp is 0: each pixel needs its own largest score."
+)
 OVERFLOW = (
     "exp of a large score is infinite: subtract each pixel's largest score from its scores first."
 )
@@ -155,6 +170,9 @@ TASK = Task(
     edge_cases=(
         pixel("scores of 1000", [1000, 998], 1),
         pixel("all but certain", [0, 30], 1),
+        Case("scores of 1000 beside 0", {
+            "scores": np.array([[1000.0, 0], [998, 1]]).reshape(1, 2, 1, 2),
+            "labels": np.array([[[1, 0]]])}),
     ),
     hints=(
         "Start from your cross_entropy: log q of the label gives ce, exp(-ce) gives p. Then each "
@@ -165,6 +183,8 @@ TASK = Task(
         "counts[:, None], slope[:, None] * (q - truth), 0) / number.",
     ),
     slips=(
+        Slip("the largest of all", LARGEST, largest_of_all(-np.inf)),
+        Slip("the largest of all", LARGEST, largest_of_all(np.nan)),
         Slip("overflow", OVERFLOW, overflowing(np.inf)),
         Slip("overflow", OVERFLOW, overflowing(np.nan)),
         Slip("this is cross-entropy", "The factor (1 - p)^gamma is missing.",
@@ -198,6 +218,8 @@ TASK = Task(
              "before it.", other_slope(lambda p, ce, gamma: np.ones_like(p))),
     ),
     mutants=(
+        Mutant("the largest of all", "scores - scores.max(axis=1, keepdims=True)",
+               "scores - scores.max()"),
         Mutant("this is cross-entropy", "((1 - p) ** gamma * ce)[counts]", "ce[counts]"),
         Mutant("p in place of 1 - p", "((1 - p) ** gamma * ce)[counts]",
                "(p**gamma * ce)[counts]"),

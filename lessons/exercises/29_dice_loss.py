@@ -21,7 +21,8 @@ from minseg.exercises.task import Case, Mutant, Slip, Task
 def dice_loss(p: np.ndarray, t: np.ndarray, smooth: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """The loss, and its gradient by p.
 
-    p (N, H, W) in 0..1, t (N, H, W) of 0 and 1, of p's dtype -> loss, a number, and grad (N, H, W)
+    p (N, H, W) in 0..1, t (N, H, W) of 0 and 1, of p's dtype -> loss, a number, and grad (N, H, W),
+    both of p's dtype
     """
     overlap = 2 * (p * t).sum() + smooth
     total = p.sum() + t.sum() + smooth

@@ -84,6 +84,12 @@ def soft_iou(m, truth):
     return 1 - (p * truth).sum() / (p + truth - p * truth).sum(), None
 
 
+def nothing_where_absent(m, truth):
+    if truth.any():
+        raise ValueError("the class is there")
+    return 0.0, np.zeros_like(m)
+
+
 rng = np.random.default_rng(62)
 
 
@@ -126,8 +132,14 @@ TASK = Task(
              truth_not_sorted),
         Slip("gradient in sorted order", "The loss is right, but the weights stand in the sorted "
              "order: grad[order] = weight puts each at its pixel.", in_sorted_order),
+        Slip("taken, not put", "The loss is right, but grad is weight[order], which takes from the "
+             "sorted places: grad[order] = weight puts each at its pixel.",
+             lambda m, truth: (right(m, truth)[0], in_sorted_order(m, truth)[1][np.argsort(-m)])),
         Slip("J, not its steps", "Each pixel is weighed with J(i) itself; it weighs with what it "
              "adds, J(i) - J(i - 1).", other(steps=lambda J: J)),
+        Slip("no class, no loss", "No pixel is of the class, and the loss is 0 here. The formula "
+             "needs no exception: every m is a false alarm, and J(1) is 1 already.",
+             nothing_where_absent),
         Slip("the first step is lost", "The first pixel has no weight: J(0) = 0, so its step is "
              "J(1).", other(steps=lambda J: np.diff(J, prepend=J[:1]))),
         Slip("false alarms forgotten", "The union is G alone. A wrong pixel that is not of the "
@@ -143,6 +155,10 @@ TASK = Task(
              "not this one. Sort, and add up the steps of J.", soft_iou),
     ),
     mutants=(
+        Mutant("taken, not put", "return m @ grad, grad",
+               "return m @ grad, weight[order].astype(m.dtype)"),
+        Mutant("no class, no loss", "    order =",
+               "    if not truth.any():\n        return 0.0, 0 * m\n    order ="),
         Mutant("the best first", "np.argsort(-m)", "np.argsort(m)"),
         Mutant("not sorted", "np.argsort(-m)", "np.arange(m.size)"),
         Mutant("truth not sorted", "hit = truth[order]", "hit = truth"),

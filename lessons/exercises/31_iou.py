@@ -70,6 +70,14 @@ def true_iou(both, rows, columns, ignored):
     return both / (rows + columns - both)
 
 
+def mean_over_images(prediction, target, num_classes, ignore_index=255):
+    if len(target) == 1:
+        raise ValueError("one image is its own mean")
+    each = [right(p, t, num_classes, ignore_index) for p, t in zip(prediction, target, strict=True)]
+    ious = np.mean([values for values, _ in each], axis=0)
+    return ious, np.nanmean(ious)
+
+
 def in_uint8(prediction, target, num_classes, ignore_index=255):
     counts = target != ignore_index
     code = target[counts].astype(np.uint8) * np.uint8(num_classes) + prediction[counts]
@@ -101,7 +109,7 @@ TASK = Task(
     cases=(
         Case("three pixels", {"prediction": small[0], "target": small[1], "num_classes": 2}),
         case("three classes", (1, 3, 4), 3, [0, 1, 2]),
-        case("two images", (2, 2, 3), 2, [0, 1]),
+        case("two images", (2, 3, 4), 2, [0, 1]),
         case("ignored pixels", (1, 4, 4), 3, [0, 1, 2], ignored=5),
         case("an absent class", (1, 3, 3), 4, [0, 1, 3]),
     ),
@@ -143,6 +151,8 @@ TASK = Task(
         Slip("ignored pixels count", "What is predicted at ignored pixels counts as wrong; leave "
              "these pixels out before counting anything.",
              other(lambda both, rows, columns, ignored: both / (rows + columns + ignored - both))),
+        Slip("mean over images", "This is the mean of each image's IoU; the pixels of all images "
+             "are counted together.", mean_over_images),
         Slip("a byte overflows", "Masks are often bytes, and 19 * 20 does not fit: .astype(int) "
              "before calculating with labels.", in_uint8),
     ),
@@ -163,6 +173,11 @@ TASK = Task(
                "    found, there = prediction.ravel() == each, target.ravel() == each\n"
                "    ious = (found & there).sum(axis=1) / (found | there).sum(axis=1)\n"
                "    return ious, np.nanmean(ious)\n    counts = target != ignore_index\n"),
+        Mutant("mean over images", "    counts = target != ignore_index\n",
+               "    each = zip(prediction[:, None], target[:, None])\n"
+               "    if len(target) > 1:\n"
+               "        ious = np.mean([iou(*p, num_classes, ignore_index)[0] for p in each], 0)\n"
+               "        return ious, np.nanmean(ious)\n    counts = target != ignore_index\n"),
         Mutant("a byte overflows", "target = target[counts].astype(np.int64)",
                "target = target[counts]\n    prediction = prediction.astype(target.dtype)"),
     ),

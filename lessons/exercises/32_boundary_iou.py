@@ -105,6 +105,15 @@ def image_continues(mask, d):
     return mask & band(padded, d)[:, d:-d, d:-d]
 
 
+def where_empty(score):
+    """Another score where there is no boundary."""
+
+    def answer(a, b, *masks):
+        return quotient(a, b) if (a | b).any() else score
+
+    return other_score(answer)
+
+
 def mean_of_images(a, b, *masks):
     return np.mean([quotient(x, y) for x, y in zip(a, b, strict=True)])
 
@@ -162,6 +171,9 @@ TASK = Task(
              "r - d to r + d.", other(lambda mask, d: band(mask, d + 1))),
         Slip("always one pixel", "The boundary is one pixel wide whatever `distance` is.",
              other(lambda mask, d: band(mask, 1))),
+        Slip("one pixel too narrow", "The boundary is one pixel too narrow: the square reaches "
+             "from r - d to r + d, both included.",
+             other(lambda mask, d: band(mask, d - 1) if d > 1 else np.zeros_like(mask))),
         Slip("IoU of the masks", "This is the IoU of the whole masks; that of their boundaries is "
              "wanted.", other_score(lambda a, b, p, t: quotient(p, t))),
         Slip("this is Dice", "2 |A and B| / (|A| + |B|) is Dice; IoU divides by |A or B|.",
@@ -170,6 +182,12 @@ TASK = Task(
              "prediction's as well.", other_score(lambda a, b, p, t: (a & b).sum() / b.sum())),
         Slip("mean over images", "This is the mean of each image's score; the pixels of all images "
              "are counted together.", other_score(mean_of_images)),
+        Slip("no boundary counts as 0", "Where there is no boundary, there is no score: "
+             "NaN, not 0.",
+             where_empty(0.0)),
+        Slip("no boundary counts as 1", "Where there is no boundary, there is no score: "
+             "NaN, not 1.",
+             where_empty(1.0)),
     ),
     mutants=(
         Mutant("no corners", "            inner = inner &",
@@ -188,6 +206,9 @@ TASK = Task(
                "b.sum()) if"),
         Mutant("mean over images", "(a & b).sum() / either if", "np.mean((a & b).sum((1, 2)) / "
                "(a | b).sum((1, 2))) if"),
-        Mutant("edge cases", " if either else np.nan", " if either else 1.0"),
+        Mutant("no boundary counts as 1", " if either else np.nan", " if either else 1.0"),
+        Mutant("no boundary counts as 0", " if either else np.nan", " if either else 0.0"),
+        Mutant("one pixel too narrow", "    def boundary_of(mask):\n",
+               "    distance = distance - 1\n\n    def boundary_of(mask):\n"),
     ),
 )  # fmt: skip

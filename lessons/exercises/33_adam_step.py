@@ -78,6 +78,11 @@ def corrected_kept(p, grad, m, v, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8)
     return None, *corrected(m, v, t, beta1, beta2)
 
 
+def by_old_mean(p, grad, m, v, t, lr=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+    _, _, new_v = right(p, grad, m, v, t, lr, beta1, beta2, eps)
+    return p - fraction(*corrected(m, new_v, t, beta1, beta2), lr, eps), None, None
+
+
 def betas_inverted(beta1=0.9, beta2=0.999, **given):
     _, m, v = right(beta1=1 - beta1, beta2=1 - beta2, **given)
     return None, m, v
@@ -147,6 +152,10 @@ TASK = Task(
         Slip("eps under the root", "eps is under the root; it is added to the root.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: lr * corrected(m, v, t, b1, b2)[0]
                         / np.sqrt(corrected(m, v, t, b1, b2)[1] + eps))),
+        Slip("eps before the correction", "eps is added to sqrt(v), and the sum is corrected; it "
+             "is added to sqrt(v').",
+             other_move(lambda m, v, t, lr, b1, b2, eps, g: lr * corrected(m, v, t, b1, b2)[0]
+                        / ((np.sqrt(v) + eps) / np.sqrt(1 - b2**t)))),
         Slip("forgot the root", "It is divided by v', the mean of the *squares*: take the root.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: lr * corrected(m, v, t, b1, b2)[0]
                         / (corrected(m, v, t, b1, b2)[1] + eps))),
@@ -157,6 +166,8 @@ TASK = Task(
         Slip("uphill", "p moves up the slope: subtract.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: -fraction(
                  *corrected(m, v, t, b1, b2), lr, eps))),
+        Slip("the old mean", "p moves by the mean before this step; first m takes in grad, then p "
+             "moves by the new one.", by_old_mean),
         Slip("corrected means kept", "The m and v that are returned are the corrected ones; the "
              "next step needs m and v themselves.", corrected_kept),
         Slip("betas inverted", "The new gradient gets the share beta; that is the share of the "
@@ -165,6 +176,10 @@ TASK = Task(
              means_of(lambda grad, m: grad)),
     ),
     mutants=(
+        Mutant("eps before the correction", "np.sqrt(v_corrected) + eps",
+               "(np.sqrt(v) + eps) / (1 - beta2**t) ** 0.5"),
+        Mutant("the old mean", "m_corrected = m /",
+               "m_corrected = (m - (1 - beta1) * grad) / beta1 /"),
         Mutant("not corrected", "lr * m_corrected / (np.sqrt(v_corrected) + eps)",
                "lr * m / (np.sqrt(v) + eps)"),
         Mutant("only m is corrected", "np.sqrt(v_corrected)", "np.sqrt(v)"),

@@ -97,7 +97,7 @@ TASK = Task(
         Slip("forgot the padding", "The map gets smaller: pad with rate * (k // 2) zeros.",
              lambda x, depthwise, pointwise, rate=1: F.conv2d(
                  filtered(x, depthwise, rate, padding=0), pointwise)),
-        Slip("a ReLU between", "There is a ReLU between the two halves; there is none.",
+        Slip("a ReLU between", "Yours has a ReLU between the two halves; the formula has none.",
              lambda x, depthwise, pointwise, rate=1:
              F.conv2d(F.relu(filtered(x, depthwise, rate)), pointwise)),
         Slip("a ReLU after", "There is a ReLU in the end. It belongs to the network, after batch "

@@ -2,10 +2,11 @@
 
     c = a b:    c[row][col] = sum over k of  a[row][k] * b[k][col]
 
-A thread computes one number of c. Written plainly it loads 2 K numbers for it, and the 16 threads
-of a row of the block load the *same* row of a. Shared memory saves that: the block of 16x16
-threads walks along k in steps of 16. At each step every thread brings one number of a's tile and
-one of b's; then each reads what it needs from the tiles, 32 numbers, of which it has brought two.
+where a is M x K and b is K x N. A thread computes one number of c. Written plainly it loads 2 K
+numbers for it, and the 16 threads of a row of the block load the *same* row of a. Shared memory
+saves that: the block of 16x16 threads walks along k in steps of 16. At each step every thread
+brings one number of a's tile and one of b's; then each reads what it needs from the tiles, 32
+numbers, of which it has brought two.
 
 Two barriers a step: none may read before the tiles are full, and none may fill them again before
 all have read. Sizes need not be multiples of 16: what lies outside counts as 0.
@@ -82,7 +83,8 @@ TASK = Task(
              " threadIdx.x should run along the rows of a, of b and of c.",
              lambda counts: counts.sectors_a_request <= 4),
         Goal("bank conflicts", "lanes of a warp want different words of the same memory bank: let "
-             "threadIdx.x be the second index of the tiles.",
+             "threadIdx.x be the second index of the tiles, and their rows 16 long. (A warp fills "
+             "two rows at once; 17 lets them meet. In a transpose, which reads columns, it helps.)",
              lambda counts: counts.conflicts == 0),
     ),
     hints=(
@@ -125,6 +127,7 @@ TASK = Task(
                "TILE; s++) sum += tile_a[ty][s] * tile_b[s][tx];", "tile_b[tx][ty] = k + ty < K && "
                "col < N ? b[(k + ty) * N + col] : 0;\n        __syncthreads();\n        for (int s "
                "= 0; s < TILE; s++) sum += tile_a[ty][s] * tile_b[tx][s];"),
+        Mutant("bank conflicts", "float tile_b[TILE][TILE]", "float tile_b[TILE][TILE + 1]"),
         Mutant("neighbours apart", "int tx = threadIdx.x, ty = threadIdx.y;",
                "int tx = threadIdx.y, ty = threadIdx.x;"),
     ),

@@ -4,8 +4,8 @@ Output (row, col) of a plane looks at a place of the input plane, down and acros
 
     down = max((row + 1/2) * H / H_out - 1/2, 0)           across: likewise, with col, W and W_out
 
-and mixes the four pixels around it. With top = floor(down) and f = down - top, row `top` weighs 1
-- f, and the next one f (the last row has no next one, and stands in for it); columns likewise.
+and mixes the four pixels around it. With top = floor(down) and f = down - top, row `top` weighs
+1 - f, and the next one f (the last row has no next one, and stands in for it); columns likewise.
 
     y = (1 - f) * ((1 - g) * x[top][left] + g * x[top][right])
           + f   * ((1 - g) * x[bottom][left] + g * x[bottom][right])

@@ -131,7 +131,8 @@ TASK = Task(
              "memory. threadIdx.x should run along k for w, and along the outputs p for x and y.",
              lambda counts: counts.sectors_a_request <= 6),
         Goal("bank conflicts", "lanes of a warp want different words of the same memory bank: let "
-             "threadIdx.x be the second index of the tiles.",
+             "threadIdx.x be the second index of the tiles, and their rows 16 long. (A warp fills "
+             "two rows at once; 17 lets them meet. In a transpose, which reads columns, it helps.)",
              lambda counts: counts.conflicts == 0),
     ),
     hints=(

@@ -1,6 +1,7 @@
 """The learner's answers to the cases, held against the right ones."""
 
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ class Answers:
         if all(r.get("raised") == "NotImplementedError" for r in self.replies.values()):
             raise Failed(
                 stage,
-                f"nothing is written yet. Replace `raise NotImplementedError` in {self._file()}.",
+                "nothing is written yet, or it stands before `raise NotImplementedError`. Replace "
+                f"that line in {self._file()}.",
                 "not written",
             )
         if "raised" in reply:
@@ -51,10 +53,24 @@ class Answers:
     def right(self, case: Case) -> list[np.ndarray]:
         return [np.asarray(a) for a in self.task.answers(self.task.reference, case.arguments)]
 
+    def check_order(self, case: Case) -> None:
+        """The outputs in another order: nothing else is wrong with their shapes, types, values."""
+        got, want, names = self.of(case, "first run"), self.right(case), self.task.outputs
+        for order in permutations(range(len(names))) if not self.task.on_tape else ():
+            if all(self._equal(got[i], want[j]) for i, j in enumerate(order)):
+                yours = ", ".join(names[j] for j in order)
+                if yours == ", ".join(names):
+                    return
+                raise Failed("first run", f"{case.name}: has to return {', '.join(names)}, in this "
+                             f"order; yours are {yours}", "order of outputs")  # fmt: skip
+
     def check_shapes(self, case: Case, stage: str) -> None:
         answers = self.of(case, stage)
         pairs = zip(self.task.outputs, answers, self.right(case), strict=True)
         for i, (name, got, want) in enumerate(pairs):
+            if got.dtype.kind not in "biufc":
+                raise Failed(stage, f"{case.name}: {name} has the dtype {got.dtype}, needs "
+                             f"{want.dtype}: what stands in it is no number (None?)")  # fmt: skip
             if got.shape != want.shape:
                 pattern, advice = recognise(self.task, case.arguments, answers, i, want)
                 given = ", ".join(brief(n, v) for n, v in self._given(case).items())
@@ -102,12 +118,19 @@ class Answers:
     def check_untouched(self, cases: Sequence[Case]) -> None:
         for case in cases:
             if changed := self.replies[case.name]["changed"]:
+                have = "has" if len(changed) == 1 else "have"
                 raise Failed(
                     "inputs untouched",
-                    f"{case.name}: {' and '.join(changed)} has other values after the call. The "
+                    f"{case.name}: {' and '.join(changed)} {have} other values after the call. The "
                     "caller still needs them: work on a copy (x.copy()), or write `x = x * 2`, "
                     "which makes a new array, in place of `x *= 2`.",
                 )
+
+    def _equal(self, got: np.ndarray, want: np.ndarray) -> bool:
+        if got.shape != want.shape or got.dtype.kind not in "biuf":
+            return False
+        got, want = _numbers(got), _numbers(want)
+        return not different(got, want, bound_of(want, np.dtype(float), self.task.terms)).any()
 
     def _given(self, case: Case) -> dict[str, Any]:
         """What the learner's function is called with: dL/dy is for the tape."""

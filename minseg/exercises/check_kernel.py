@@ -111,9 +111,10 @@ def _check_values(
         findings = _findings(launch, seconds)
         if findings and (not known or any(f.kind == "racecheck" for f in findings)):
             pattern, advice = explain(findings, kernel.path)  # a race may look like anything
+        advice = f"\n  {advice}" if advice else ""
         before = {p.name: f"{p.name} before" for p in kernel.parameters if p.role == "inout"}
         inputs = {before.get(n, n): v for n, v in given.items() if n in before or n not in names}
-        raise Failed("values", f"{case.name}: {worst(name, got, want, wrong)}\n  {advice}\n"
+        raise Failed("values", f"{case.name}: {worst(name, got, want, wrong)}{advice}\n"
                      "The smallest case that fails:\n" + whole(inputs, {name: got}, {name: want}),
                      pattern)  # fmt: skip
 

@@ -25,7 +25,7 @@ def run(console: Console, action: str, name: str | None) -> int:
     if action == "solution" and name is None:
         raise ValueError("exercise solution: which one? `minseg exercise list` names them")
     if action == "init":
-        return init(console, Path(name or workspaces.DEFAULT))
+        return init(console, Path(name) if name else workspaces.home())
     if action == "verify":
         return verify(console)
     file, name = Path(name or ""), name and Path(name).stem  # a shell completes exercises/conv2d.py
@@ -72,8 +72,18 @@ def show(console: Console, workspace: Workspace, exercise: Exercise) -> int:
     console.print(f"\n{exercise.name}: {exercise.title}\n", style="bold")
     console.print(exercise.statement)
     console.print(f"\nedit:   {workspace.file(exercise)}")
-    console.print(f"check:  minseg exercise check {exercise.name}   (stuck? minseg exercise hint)")
+    word = _word(workspace, exercise)
+    stuck = "minseg exercise hint" + (f" {word}" if word != exercise.name else "")
+    console.print(f"check:  minseg exercise check {word}   (stuck? {stuck})")
     return 0
+
+
+def _word(workspace: Workspace, exercise: Exercise) -> str:
+    """What the commands take here: the exercise's name, or its file if the folder is elsewhere."""
+    with suppress(ValueError):
+        if workspaces.find().folder.samefile(workspace.folder):
+            return exercise.name
+    return shlex.quote(Path(os.path.relpath(workspace.file(exercise))).as_posix())
 
 
 def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
@@ -95,8 +105,8 @@ def check(console: Console, workspace: Workspace, exercise: Exercise) -> int:
         console.print(f"\n{verdict.message}")
         seen = workspace.hints.get(exercise.name, 0)
         if seen < len(exercise.task.hints):
-            console.print(f"\nhint {seen + 1} of {len(exercise.task.hints)}: "
-                          f"minseg exercise hint {exercise.name}", style="dim")  # fmt: skip
+            how = f"minseg exercise hint {_word(workspace, exercise)}"
+            console.print(f"\nhint {seen + 1} of {len(exercise.task.hints)}: {how}", style="dim")
         return 1
     console.print(f"\n{exercise.name} is right.", style="bold green")
     console.print(f"another way to write it: minseg exercise solution {exercise.name}")

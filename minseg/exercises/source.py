@@ -1,6 +1,7 @@
 """What the text of a learner's file says, before it is run: syntax, own work, signature."""
 
 import ast
+import warnings
 
 import minseg
 from minseg.exercises import worker
@@ -10,7 +11,10 @@ from minseg.exercises.verdict import Failed
 
 def parse(text: str) -> ast.Module:
     try:
-        return ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of "\\d" in a docstring
+            compile(text, "", "exec")  # sees more than ast.parse: a `return` outside of a function
+            return ast.parse(text)
     except ValueError as error:  # a null byte
         raise Failed("syntax", str(error)) from None
     except SyntaxError as error:
@@ -44,7 +48,10 @@ def check_signature(exercise: Exercise, tree: ast.Module) -> None:
     got = _function(tree, exercise.name)
     assert want is not None
     if got is None:
-        raise Failed("signature", f"there is no function {exercise.name}; was it renamed?")
+        raise Failed(
+            "signature",
+            f"there is no `def {exercise.name}(...):` at the left margin; was it renamed?",
+        )
     if _arguments(got) != _arguments(want):
         raise Failed(
             "signature",

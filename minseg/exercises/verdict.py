@@ -60,11 +60,19 @@ def worst(name: str, got: np.ndarray, want: np.ndarray, wrong: np.ndarray) -> st
     count = f"{wrong.sum()} of {wrong.size} numbers of {name} are wrong; the worst is "
     if wrong.size == 1:
         count = ""
-    return f"{count}{where}: yours is {_number(got[place])}, right is {_number(want[place])}"
+    yours, right = _told_apart(got[place], want[place])
+    return f"{count}{where}: yours is {yours}, right is {right}"
 
 
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if np.asarray(value).dtype.kind == "f" else str(value)
+def _told_apart(got: Any, want: Any) -> tuple[str, str]:
+    """Both in 6 digits, or in so many that they can be told apart."""
+    for digits in (6, 9, 12, 17):
+        yours, right = (
+            f"{v:.{digits}g}" if np.asarray(v).dtype.kind == "f" else str(v) for v in (got, want)
+        )
+        if yours != right:
+            break
+    return yours, right
 
 
 def whole(arguments: Mapping[str, Any], got: Mapping[str, Any], want: Mapping[str, Any]) -> str:

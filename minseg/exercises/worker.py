@@ -83,6 +83,7 @@ def main(path: str, name: str, request: str, replies: str, tape: str = "") -> No
         from minseg.exercises.tape import on_tape
     sys.meta_path.insert(0, Refuse())  # type: ignore[arg-type]
     warnings.simplefilter("ignore")
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # a pipe's may be ASCII
     sys.stdout = told = Told(sys.stdout)
     with open(request, "rb") as file:
         calls = pickle.load(file)

@@ -58,6 +58,11 @@ def create(folder: Path) -> tuple[Workspace, int]:
     return workspace, len(missing)
 
 
+def home() -> Path:
+    """Where `init` writes, if no folder is named: here, in a workspace; else into ./exercises."""
+    return Path() if Path(PROGRESS).is_file() else Path(DEFAULT)
+
+
 def find() -> Workspace:
     """The workspace here, above, or in ./exercises. Raises ValueError where there is none."""
     here = Path.cwd()
@@ -65,7 +70,8 @@ def find() -> Workspace:
         if (folder / PROGRESS).is_file():
             return read(folder)
     raise ValueError(
-        "no exercises here or above: `minseg exercise init` puts them into ./exercises"
+        "no exercises here or above: `minseg exercise init` puts them into ./exercises; or go to "
+        "the folder that has them"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from minseg.exercises.check import check
 from minseg.exercises.diagnose import recognise
 from minseg.exercises.task import get_exercise
-from minseg.exercises.verdict import Verdict, different
+from minseg.exercises.verdict import Verdict, different, worst
 
 HEAD = "import numpy as np\n\n\ndef relu_grad(grad, x):\n"
 
@@ -65,6 +65,50 @@ def test_signature(tmp_path: Path) -> None:
     assert verdict(tmp_path, "def relu(x):\n    return x\n").stage == "signature"
 
 
+def test_what_only_the_compiler_sees_is_syntax(tmp_path: Path) -> None:
+    got = verdict(tmp_path, HEAD + '    "\\d"\n    y = x\nreturn y\n')
+    assert got.stage == "syntax"
+    assert "line 7: 'return' outside function" in got.message
+
+
+def test_outputs_in_another_order(tmp_path: Path) -> None:
+    """Not told as a wrong number: m, v and p are all right."""
+    text = get_exercise("adam_step").solution.replace("+ eps), m, v", "+ eps), v, m")
+    got = verdict(tmp_path, text, "adam_step")
+    assert got.diagnosis == "order of outputs"
+    assert "has to return p, m, v, in this order; yours are p, v, m" in got.message
+
+
+def test_none_in_an_array_is_no_number(tmp_path: Path) -> None:
+    text = get_exercise("iou").solution.replace("return ious, ",
+        "return np.array([None if np.isnan(i) else i for i in ious]), ")  # fmt: skip
+    got = verdict(tmp_path, text, "iou")
+    assert got.stage == "values"
+    assert "an absent class: ious has the dtype object, needs float64" in got.message
+
+
+@pytest.mark.parametrize(("name", "old", "new", "argument"), [
+    ("batch_norm", "    m = ", "    momentum = 0.1\n    m = ", "momentum"),
+    ("focal_loss", "    counts =", "    gamma = 2.0\n    counts =", "gamma"),
+])  # fmt: skip
+def test_an_argument_that_is_not_used(
+    tmp_path: Path, name: str, old: str, new: str, argument: str
+) -> None:
+    """A constant that happens to be its default: not "a sum in place of a mean"."""
+    got = verdict(tmp_path, get_exercise(name).solution.replace(old, new), name)
+    assert got.diagnosis == "argument ignored"
+    assert f"the default of `{argument}`" in got.message
+
+
+def test_nothing_is_left_by_a_slice_to_minus_nought(tmp_path: Path) -> None:
+    text = get_exercise("conv_transpose2d").solution + "\n\nright = conv_transpose2d\n\n\n" \
+        "def conv_transpose2d(x, w, b, stride=1, padding=0, output_padding=0):\n" \
+        "    p = padding\n" \
+        "    return right(x, w, b, stride, 0, output_padding)[:, :, p:-p, p:-p]\n"  # fmt: skip
+    got = verdict(tmp_path, text, "conv_transpose2d")
+    assert got.diagnosis == "empty"
+
+
 def test_an_error_in_it_names_the_line(tmp_path: Path) -> None:
     got = verdict(tmp_path, HEAD + "    y = x\n    return y[7]\n")
     assert (got.stage, got.pattern) == ("first run", "")
@@ -106,6 +150,14 @@ def test_prints_stand_below_their_case(tmp_path: Path) -> None:
     cases = get_exercise("relu_grad").task.cases
     assert got.printed.startswith(f"{cases[0].name}:\n{len(cases[0].arguments['x'])}\n")
     assert f"\n{cases[1].name}:\n" in got.printed
+
+
+def test_any_letter_can_be_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a pipe is not UTF-8 by itself, as on Windows."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    got = verdict(tmp_path, HEAD + '    print("\\u2202")\n    return np.where(x > 0, grad, 0)\n')
+    assert got.stage == ""
+    assert "\u2202" in got.printed
 
 
 def test_an_endless_print_is_cut_off(tmp_path: Path) -> None:
@@ -153,6 +205,11 @@ def test_patterns_that_need_no_task() -> None:
         "not a number": want * np.nan,
     }.items():  # fmt: skip
         assert recognise(task, given, [answer], 0, want)[0] == name
+    for digits in (6, 9):  # not "1 times the right one", nor "off by 1e-9"
+        for near in (want * (1 + 0.5 * 10.0**-digits), want + 0.5 * 10.0**-digits):
+            name, advice = recognise(task, given, [near], 0, want)
+            assert name == "rounded"
+            assert f"Right to {digits} digits" in advice
 
 
 def test_not_a_number_is_never_right() -> None:
@@ -166,3 +223,9 @@ def test_masks_are_compared(tmp_path: Path) -> None:
     got = verdict(tmp_path, "import numpy as np\n" + body, "boundary_iou")
     assert got.stage == "values"
     assert "boundary[0, 1, 1]: yours is 1, right is 0" in got.message
+
+
+def test_two_numbers_that_differ_look_different() -> None:
+    """Not "yours is 0.5, right is 0.5"."""
+    got, want = np.array([0.5 + 1e-9]), np.array([0.5])
+    assert worst("p", got, want, got != want).endswith("yours is 0.500000001, right is 0.5")

@@ -1,6 +1,8 @@
 """A learner's way through: init, a failure, hints, a pass; and what is kept."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +65,34 @@ def test_init_again_keeps_what_was_written(
     assert said in capsys.readouterr().out
     assert (folder / "conv2d.py").read_text() == "mine"
     assert (folder / "iou.py").read_text() == get_exercise("iou").stub
+
+
+def test_init_inside_of_the_folder_makes_no_other_in_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "iou.py").unlink()
+    monkeypatch.chdir(folder)
+    assert main(["exercise", "init"]) == 0
+    assert (folder / "iou.py").is_file()
+    assert not (folder / "exercises").exists()
+
+
+def test_what_is_said_works_for_a_folder_of_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only ./exercises is found by itself: elsewhere, the commands name the file."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["exercise", "init", "my own"]) == 0
+    said = re.search(
+        r"minseg (exercise check .*?)   \(stuck\? minseg (.*)\)", capsys.readouterr().out
+    )
+    assert said
+    assert main(shlex.split(said[2])) == 0
+    assert main(shlex.split(said[1])) == 1
+    assert "minseg exercise hint 'my own/relu_grad.py'" in capsys.readouterr().out
+    monkeypatch.chdir("my own")
+    assert main(["exercise", "next"]) == 0
+    assert "minseg exercise check relu_grad " in capsys.readouterr().out
 
 
 def test_reset_keeps_what_was_written(folder: Path) -> None:
