@@ -76,9 +76,10 @@ def check_sample(sample: Sample, classes: int) -> None:
     """Raise, with the sample's name, if it is not what `Sample` says.
 
     TypeError for integer images and for labels that are not integers; ValueError for a wrong
-    rank, for pixels that are not finite and for labels without a class.
+    rank, instances of another size than the mask, pixels that are not finite and labels without a
+    class.
     """
-    image, mask = sample.image, sample.mask
+    image, mask, instances = sample.image, sample.mask, sample.instances
     where = f"sample {sample.name!r}"
     if image.ndim != 3 or mask.ndim != 2:
         raise ValueError(
@@ -90,6 +91,13 @@ def check_sample(sample: Sample, classes: int) -> None:
             f"{where}: got an image of {image.dtype} and a mask of {mask.dtype}, "
             f"needs float32 in 0..1 and int64"
         )
+    if instances is not None and instances.shape != mask.shape:
+        raise ValueError(
+            f"{where}: got a mask of {mask.shape} and instances of {instances.shape}, "
+            f"needs one size"
+        )
+    if instances is not None and instances.dtype.kind not in "iu":
+        raise TypeError(f"{where}: got instances of {instances.dtype}, needs int32")
     if not np.isfinite(image).all():
         raise ValueError(f"{where}: its image has pixels that are NaN or infinite")
     check_labels(mask, classes, where)

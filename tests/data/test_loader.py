@@ -194,6 +194,8 @@ def blank(**parts):
         (blank(image=np.full((4, 5, 3), np.nan, np.float32)), ValueError, "NaN"),
         (blank(mask=np.full((4, 5), 4)), ValueError, "label 4"),
         (blank(mask=np.full((4, 5), -1)), ValueError, "label -1"),
+        (blank(instances=np.ones((4, 6), int)), ValueError, r"\(4, 5\) and instances of \(4, 6\)"),
+        (blank(instances=np.ones((4, 5))), TypeError, "instances of float64"),
     ],
 )
 def test_samples_that_are_wrong_are_named(sample, error, words):
