@@ -233,7 +233,7 @@ assert by_hand["v1"] > 4 * by_hand["v2"]  # one line's difference
 # %% [markdown]
 # ## Now change this
 #
-# 1. `TILE 32` in a copy of v3 (blocks of 1024 threads): predict bytes and loads, then profile.
+# 1. `TILE 32` in v3, in a copy of kernels/ (blocks of 1024): predict bytes and loads, then profile.
 # 2. M = 1, a vector by a matrix: no tile helps. How many operations a byte are left?
 #
 # **The exercise:** `minseg exercise check tiled_matmul`: v3 by yourself, sizes of any kind.
