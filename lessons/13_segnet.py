@@ -227,7 +227,7 @@ wrong = F.max_unpool2d(v, places, 2).numpy()[:, :, :5, :7]
 assert (wrong != mine).mean() > 0.2  # more than a fifth of the pixels differ
 features, places, bilinear, other_places, other_values = (scores[2] for scores in iou.values())
 print(f"the claim: IoU of wires {places:.2f} with places, {bilinear:.2f} without")
-if not lesson.fast:  # 4 seeds: .81 to .83, .66 to .70, 0 to .18; .08 to .10, .25 to .31
+if not lesson.fast:  # 4 seeds: .81 to .83, .66 to .70, 0 to .19; .08 to .10, .24 to .31
     assert features - 0.05 > places > bilinear + 0.3, iou
     assert places - 0.2 > other_values > other_places + 0.05, iou
 
