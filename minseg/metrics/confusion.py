@@ -195,7 +195,7 @@ class ConfusionMatrix:
 
 def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
     """The names of the classes; of a number of them, "class 0", "class 1", ..."""
-    if not isinstance(classes, int | np.integer | Sequence):
+    if isinstance(classes, str) or not isinstance(classes, int | np.integer | Sequence):
         raise TypeError(f"classes: got a {type(classes).__name__}, needs their number or names")
     if isinstance(classes, int | np.integer):
         classes = [f"class {index}" for index in range(classes)]

@@ -104,6 +104,8 @@ def test_no_classes():
     assert len(ConfusionMatrix(np.int64(3)).iou()) == 3
     with pytest.raises(KeyError, match="IoU: no class 'sky', only class 0, class 1"):
         ConfusionMatrix(2).iou()["sky"]
+    with pytest.raises(TypeError, match="classes: got a str, needs their number or names"):
+        ConfusionMatrix("cell")  # not c, e, l and l
 
 
 @pytest.mark.parametrize("classes", [2, 7, 150])  # 150: more than shared memory holds
