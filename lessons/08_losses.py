@@ -165,7 +165,7 @@ for name, half, best in zip(names, *table.round(2), strict=True):
 # it says: p = 0.3 is right in 3 of 10 cases, and in such noise few spots are likelier than not.
 # Weights turn p into w p / (w p + 1 - p): the same order of pixels, but "yes" begins at a p of
 # 1 / (1 + w), 2 %, and five findings of six are false. Dice and Lovasz see no more; they say "yes"
-# where the overlap gains by it.
+# where the overlap gains by it. (Of 18 nets each, `--seed 0` to `5`, 3 by Lovasz fail, 0 by Dice.)
 #
 # In less noise (`minseg study rare-class`, five seeds of U-Nets) 120 steps of plain cross-entropy
 # bring IoU 0.000, of Dice 0.618: *shown*. After 240, Dice (0.742) is still better in each seed, but
@@ -226,9 +226,9 @@ for s in (0, 1):
     assert (quiet.grad.numpy() > 0).all() == (s > 0)
 print(f"weighted: of its findings, {test_masks[drawn[1] > 0].mean():.2f} are right")
 half, best = table.mean(axis=2)
-print(f"the claim: overlap losses reach {half[4:].min():.2f}, cross-entropies {half[:2].max():.2f}")
-# --seed 0 to 2: 0.35 to 0.41, and 0.08 to 0.21; focal 0.19 to 0.32; best cuts differ by < 0.05.
-assert lesson.fast or half[4:].min() > half[:2].max() + 0.1, table
+print(f"the claim: Dice reaches {half[4]:.2f}, cross-entropies {half[:2].max():.2f}")
+# --seed 0 to 5: 0.36 to 0.41, and 0.03 to 0.21; focal 0.12 to 0.32; best cuts differ by < 0.05.
+assert lesson.fast or half[4] > half[:2].max() + 0.1, table
 assert lesson.fast or best[4] - best[0] < half[4] - half[0], table
 
 # %% [markdown]
