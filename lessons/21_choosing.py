@@ -225,8 +225,8 @@ print(f"the claim: {len(best)} of {len(rows)} are on the front; multiply-adds al
       f"by a factor of {off(one):.1f}, with maps and layers {off(three):.2f}")  # fmt: skip
 assert len(best) < len(rows) / 2
 assert 1.7 * luck < curse < 2 * luck
-if not lesson.fast:  # 6.2 to 7.5, and 1.28 to 1.45
-    assert off(three) < 2 < 4 < off(one), (off(three), off(one))
+if not lesson.fast:  # five runs, quiet and busy: 4.7 to 5.8, and 1.36 to 1.61
+    assert off(three) < 2 < off(one) / off(three), (off(three), off(one))
 
 # %% [markdown]
 # ## Now change this
