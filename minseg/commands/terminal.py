@@ -18,8 +18,10 @@ console = Console(
 
 
 def need_folders(command: str, *files: str | None) -> None:
-    """Raises ValueError, before any work is done, for a file that has no folder to lie in."""
+    """Raises ValueError, before any work is done, for a file without a folder, or that is one."""
     for file in files:
+        if file is not None and Path(file).is_dir():
+            raise ValueError(f"{command}: {file}: a folder is there, where a file is needed")
         if file is not None and not Path(file).absolute().parent.is_dir():
             raise ValueError(f"{command}: {file}: there is no such folder")
 

@@ -81,7 +81,7 @@ def _table(rows: Sequence[Row], widths: dict[str, int], show_header: bool = True
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=show_header)
     for head, width in widths.items():
         left = head in (*FIRST, "worst at", "", "shape")
-        table.add_column(head, no_wrap=True, width=width, justify="left" if left else "right")
+        table.add_column(head, width=width, justify="left" if left else "right", overflow="fold")
     before: list[str] = []
     for row in rows:
         cells = cells_of(row)
@@ -89,6 +89,8 @@ def _table(rows: Sequence[Row], widths: dict[str, int], show_header: bool = True
         same = 0
         while same < len(before) and first[same] == before[same]:
             same += 1
+        if len(row.shape) > (room := widths.get("shape", len(row.shape))):
+            cells["shape"] = row.shape[: room - 3] + "..."  # not one letter, which ASCII lacks
         line = [""] * same + first[same:] + [cells[head] for head in list(widths)[len(first) :]]
         table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in line))
         before = first
