@@ -227,7 +227,7 @@ assert [(last == found).all() for found in stored[:2]] == [True, False]  # count
 least = min(differ["scatter, columns"] + differ["scatter, rows"])
 print(f"the claim: {least:.0%} of sums differ, in the end weights by {apart[scatter][-1]:.0%}")
 assert least > 0.2 > max([*differ["gather, columns"], *differ["gather, rows"], *apart[gather]]) == 0
-assert apart[scatter][-1] > (0 if lesson.fast else 0.02)  # three seeds: 0.18 to 0.3
+assert apart[scatter][-1] > (0 if lesson.fast else 0.02)  # three seeds: 0.11 to 0.3
 assert asked["gather, columns"] < asked["scatter, columns"]
 
 # %% [markdown]
