@@ -250,3 +250,11 @@ def test_a_wrong_path_is_named_without_an_error_number(tmp_path, capsys):
     message = fails(capsys, "exercise", "init", tmp_path / "file")
     needed = "a file is there already, where a folder is needed"
     assert message == f"minseg: error: {tmp_path / 'file'}: {needed}\n"
+
+
+def test_a_terminal_of_ascii_gets_what_it_can_show(tmp_path):
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "minseg", "exercise", "init", str(tmp_path / "\xfcbung")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "?bung" in run.stdout

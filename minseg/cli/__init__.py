@@ -5,6 +5,7 @@ could not be read; 2 for a wrong command line; 130 for a run that Ctrl-C stopped
 """
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -35,6 +36,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own). Returns the exit code."""
     _open_closed_streams()
+    _replace_what_a_terminal_lacks()
     # A photo of 100 million pixels is no attack; above twice pillow's limit, it reads none.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -76,6 +78,13 @@ def _open_closed_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _replace_what_a_terminal_lacks() -> None:
+    """In ASCII, a file's name or the sign of a column that is cut becomes "?", and no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _words(error: Exception) -> str:
