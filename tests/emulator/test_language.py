@@ -157,6 +157,14 @@ def test_wmma():
     assert np.all(np.abs(c - exact) <= 16 * np.finfo(np.float32).eps * size)
 
 
+def test_wmma_elements_of_a_lane():
+    a, b = (rng.integers(-9, 9, (16, 16)).astype(np.float16) for _ in range(2))
+    c, sizes = np.empty((16, 16), np.float32), np.empty(7, np.int32)
+    launch(LANGUAGE + "wmma_elements", a, b, c, sizes)
+    assert sizes.tolist() == [16, 16, 16, 16, 16, 4, 8]  # as CUDA's crt/mma.h has it
+    assert np.array_equal(c, 3 * a.astype(np.float32) @ b.astype(np.float32).T)
+
+
 def test_wmma_sums_in_half():
     a, b = (rng.normal(size=(16, 16)).astype(np.float16) for _ in range(2))
     c = np.empty((16, 16), np.float16)

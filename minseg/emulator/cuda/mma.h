@@ -1,6 +1,7 @@
 // The WMMA matrix API (CUDA C++ Programming Guide, "Warp matrix functions"): a warp holds a matrix in
 // fragments, num_elements of it in each lane. Which element lies where is not specified; here it is
-// element i * 32 + lane in row-major order. A kernel that counts on any order is wrong.
+// element i * 32 + lane in row-major order. A kernel that counts on any order is wrong. Of half, a
+// lane has 16 of A and of B, whatever their shape (CUDA's crt/mma.h): elements are held twice or more.
 #pragma once
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -35,7 +36,9 @@ struct fragment {
     typedef typename Storage<T>::type element_type;
     static constexpr int rows = std::is_same_v<Use, matrix_b> ? K : M;
     static constexpr int columns = std::is_same_v<Use, matrix_a> ? K : N;
-    static constexpr int num_elements = rows * columns / minseg::WARP_SIZE;
+    static constexpr int distinct = rows * columns / minseg::WARP_SIZE;  // the first of x
+    static constexpr bool half_operand = std::is_same_v<T, half> && !std::is_same_v<Use, accumulator>;
+    static constexpr int num_elements = half_operand ? 16 : distinct;
     element_type x[num_elements];
 };
 
@@ -80,11 +83,12 @@ MINSEG_WMMA void load_matrix(minseg::Site site, fragment<Use, M, N, K, T, Layout
     const bool by_rows = std::is_same_v<Layout, row_major> ||
                          (std::is_same_v<Layout, void> && layout == mem_row_major);
     meet(site, p);
-    for (int i = 0; i < F::num_elements; ++i) {
+    for (int i = 0; i < F::distinct; ++i) {
         const Item* element = p + offset_of<F>(i, stride, by_rows);
         MINSEG_SEE_ELEMENT(read, element);
         f.x[i] = *element;
     }
+    for (int i = F::distinct; i < F::num_elements; ++i) f.x[i] = f.x[i % F::distinct];
     minseg::warp_leave(minseg::FULL_WARP);
 }
 template <int M, int N, int K, class T, class Item>
