@@ -15,7 +15,10 @@ from minseg.train import Trainer
 @contextmanager
 def counting(console: Console, title: str, total: int) -> Iterator[Callable[[float], None]]:
     """A bar on a terminal; call what it gives with what was done of the total."""
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    if not console.is_terminal:  # rich below 14.3 would write an empty line for a bar that is off
+        yield lambda count: None
+        return
+    with Progress(console=console, transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)
 

@@ -318,7 +318,7 @@ def test_a_narrow_terminal_gets_two_tables():
         console = Console(width=width, highlight=False, markup=False, file=io.StringIO())
         report.show(console, result, every_row=True)
         report.show(console, result, every_row=False)
-        lines = console.file.getvalue().splitlines()
+        lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
         heads = [line for line in lines if line.startswith("part ")]
         assert len(heads) == tables * len(cases_of("relu"))  # those of the summary begin with op
         assert max(map(len, lines)) <= width
