@@ -66,18 +66,18 @@ def _free_in_groups() -> Iterator[int]:
     if not os.path.exists("/proc/self/cgroup"):
         return
     with open("/proc/self/cgroup") as lines:
-        groups = [line.strip().split(":", 2)[1:] for line in lines]
-    for controllers, path in groups:
+        groups = lines.read().splitlines()  # such as 4:memory:/a/b, or, in version 2, 0::/a/b
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue  # in version 1, it may be in another group for each resource
-        top, (limit, used, cache) = (_GROUPS / "memory", _V1) if controllers else (_GROUPS, _V2)
+        top, (limit, used, idle) = (_GROUPS / "memory", _V1) if controllers else (_GROUPS, _V2)
         names = path.strip("/").split("/")
         for folder in {top.joinpath(*names[:depth]) for depth in range(len(names) + 1)}:
             most = (folder / limit).read_text().strip() if (folder / limit).exists() else "max"
             if most != "max":
-                with open(folder / "memory.stat") as lines:
-                    reclaimable = dict(line.split() for line in lines)[cache]
-                yield int(most) - int((folder / used).read_text()) + int(reclaimable)
+                counts = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                yield int(most) - int((folder / used).read_text()) + int(counts[idle])
 
 
 @cache

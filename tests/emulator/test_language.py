@@ -159,9 +159,11 @@ def test_wmma():
 
 def test_wmma_elements_of_a_lane():
     a, b = (rng.integers(-9, 9, (16, 16)).astype(np.float16) for _ in range(2))
-    c, sizes = np.empty((16, 16), np.float32), np.empty(7, np.int32)
-    launch(LANGUAGE + "wmma_elements", a, b, c, sizes)
+    c, sums = np.empty((16, 16), np.float32), np.empty(32, np.float32)
+    sizes = np.empty(7, np.int32)
+    launch(LANGUAGE + "wmma_elements", a, b, c, sums, sizes)
     assert sizes.tolist() == [16, 16, 16, 16, 16, 4, 8]  # as CUDA's crt/mma.h has it
+    assert sums.sum() == 2 * a.astype(np.float32).sum()  # 32 lanes of 16: each element twice
     assert np.array_equal(c, 3 * a.astype(np.float32) @ b.astype(np.float32).T)
 
 

@@ -1,7 +1,7 @@
 // The WMMA matrix API (CUDA C++ Programming Guide, "Warp matrix functions"): a warp holds a matrix in
 // fragments, num_elements of it in each lane. Which element lies where is not specified; here it is
 // element i * 32 + lane in row-major order. A kernel that counts on any order is wrong. Of half, a
-// lane has 16 of A and of B, whatever their shape (CUDA's crt/mma.h): elements are held twice or more.
+// lane has 16 of A and of B, whatever their shape (CUDA's crt/mma.h): of small ones, some repeatedly.
 #pragma once
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
