@@ -215,7 +215,8 @@ def _grad_cuda(
         dw, db = partial.sum(axis=1)
     average = slope = None
     if not constant:
-        w, m = 1 if weight is None else weight, max(B * K * L, 1)
+        w = 1 if weight is None else weight
+        m = x.dtype.type(max(B * K * L, 1))  # an int above 65535 makes float64 of it in CuPy 13
         average, slope = (w * db).sum(axis=1) / m, (w * dw).sum(axis=1) / m
     dx = xp.empty_like(x)
     how = (*x.shape, eps, *_blocks(B * K * L))

@@ -89,3 +89,16 @@ def test_a_wrong_label_is_named_when_the_loss_is_read():
     with pytest.raises(ValueError, match=r"target has label 7 at \(0, 3, 4\), needs 0 to 1"):
         loss.item()
     assert np.isfinite(F.cross_entropy(image(), Tensor(labels * 0).to("cuda")).item())
+
+
+def test_the_gradient_of_a_norm_over_65536_numbers_stays_float32():
+    """CuPy 13 divides float32 by an int that needs more than 16 bits in float64."""
+    x = np.random.default_rng(0).standard_normal((1, 1, 256, 256)).astype(np.float32)
+    upstream = x[..., ::-1].copy()
+    gradients = []
+    for device in ("cpu", "cuda"):
+        leaf = Tensor(x).to(device).requires_grad_()
+        F.instance_norm(leaf).backward(Tensor(upstream).to(device))
+        assert leaf.grad.dtype == np.float32
+        gradients.append(leaf.grad.numpy())
+    np.testing.assert_allclose(*gradients, atol=1e-6)
