@@ -69,7 +69,7 @@ def ladder(stair: str) -> int:
     table = Table(Column("step", no_wrap=True), *counts, *timed, box=None, pad_edge=False)
     ideas = Table(Column("step", no_wrap=True), "idea", box=None, pad_edge=False)
     for rung in climb(stair, gpu):
-        row = [rung.name, "needs a Hopper GPU", *4 * ["-"]]
+        row = [rung.name, "on Hopper only", *4 * ["-"]]
         if (p := rung.profile) is not None:
             each = p.threads / outputs(stair)
             loads = [each * p.per_thread("load", shared) for shared in (False, True)]
