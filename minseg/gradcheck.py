@@ -35,27 +35,27 @@ def gradcheck(
         x.grad = None
 
     out = function(*inputs)
-    upstream = np.random.default_rng(seed).standard_normal(out.shape)
+    upstream = Tensor(np.random.default_rng(seed).standard_normal(out.shape)).to(out.device)
     out.backward(upstream)
 
     def weighted_sum() -> float:
-        return float((function(*inputs).data * upstream).sum())
+        return float((function(*inputs).data * upstream.data).sum())
 
     for i, x in enumerate(inputs):
         if not x.requires_grad:
             continue
-        claimed = np.zeros(x.shape) if x.grad is None else x.grad.data
+        claimed = np.zeros(x.shape) if x.grad is None else x.grad.numpy()
         numeric = np.empty(x.shape)
-        if not x.data.flags.writeable or x.data.base is not None:
-            x.data = x.data.copy()  # the differences write into it
+        given, x.data = x.data, x.data.copy()  # the differences write into it
         for index in np.ndindex(x.shape):
-            value = x.data[index]
+            value = float(x.data[index])  # of CuPy's, an element is a view
             x.data[index] = value + eps
             above = weighted_sum()
             x.data[index] = value - eps
             below = weighted_sum()
             x.data[index] = value
             numeric[index] = (above - below) / (2 * eps)
+        x.data = given
         excess = np.abs(claimed - numeric) - rtol * np.abs(numeric)
         if not (excess <= atol).all():  # so written, a NaN fails
             worst = np.unravel_index(np.argmax(np.nan_to_num(excess, nan=np.inf)), x.shape)

@@ -1,8 +1,15 @@
-"""Where numbers stand beside index arrays, NumPy and PyTorch differ: this is PyTorch's way."""
+"""Where numbers stand beside index arrays, NumPy and PyTorch differ: this is PyTorch's way.
 
-from typing import Any
+And what CuPy does not check: to it, an index beyond the end counts from the start again.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NoReturn
 
 import numpy as np
+
+from minseg.array import Array, raise_where
 
 
 def is_number(part: Any) -> bool:
@@ -33,3 +40,31 @@ def numbers_first(parts: tuple) -> tuple[tuple, tuple]:
             if not is_number(part):
                 second.append(part if part is Ellipsis else slice(None))
     return tuple(first), tuple(second)
+
+
+def check_range(parts: Sequence[Any], shape: Sequence[int]) -> None:
+    """Raises IndexError for a number that is no integer and for an index array out of range.
+
+    Of an array on a GPU that is raised when something is next read from there.
+    """
+    parts = [np.asarray(part) if isinstance(part, list) else part for part in parts]
+    axes = [_axes_taken(part) for part in parts]
+    axis = 0
+    for part, taken in zip(parts, axes, strict=True):
+        if isinstance(part, float | np.floating):
+            raise IndexError(f"index: {part} is no integer")
+        if hasattr(part, "dtype") and part.dtype.kind in "iu" and axis < len(shape):
+            wrong = (part < -shape[axis]) | (part >= shape[axis])
+            raise_where(wrong, partial(_out_of_range, part, wrong, axis, shape[axis]))
+        axis += len(shape) - sum(axes) if part is Ellipsis else taken
+
+
+def _axes_taken(part: Any) -> int:
+    if part is None or part is Ellipsis or isinstance(part, bool):
+        return 0
+    return part.ndim if hasattr(part, "dtype") and part.dtype.kind == "b" else 1
+
+
+def _out_of_range(index: Array, wrong: Array, axis: int, size: int) -> NoReturn:
+    first = int(index.reshape(-1)[int(wrong.argmax())])
+    raise IndexError(f"index: {first} is out of bounds for dim {axis} with size {size}")

@@ -55,3 +55,6 @@ def split(x: Tensor, sizes: int | Sequence[int], dim: int = 0) -> list[Tensor]:
 def _check_tensors(op: str, tensors: Sequence[Tensor]) -> None:
     if isinstance(tensors, Tensor) or not all(isinstance(t, Tensor) for t in tensors):
         raise TypeError(f"{op}: tensors needs to be a list of Tensors")
+    devices = sorted({t.device for t in tensors})
+    if len(devices) > 1:
+        raise ValueError(f"{op}: the tensors are on {' and '.join(devices)}, needs one device")

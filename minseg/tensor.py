@@ -23,7 +23,7 @@ from minseg.array import (
     to_device,
     unbroadcast,
 )
-from minseg.indexing import is_array, is_number, numbers_first
+from minseg.indexing import check_range, is_array, is_number, numbers_first
 from minseg.ops.matmul import op as matmul
 from minseg.tape import Backward, Node
 
@@ -103,7 +103,7 @@ class Tensor(Node):
 
         `gradient` has this tensor's shape; for a single value it may be left out (it is 1 then).
         The record is released on the way, unless `retain_graph`. Raises RuntimeError for a tensor
-        without a record, ValueError for a gradient that is missing or of another shape.
+        without a record, ValueError for a gradient that is missing, or of another shape or device.
         """
         if not self.requires_grad:
             raise RuntimeError("backward: nothing this tensor was made from requires a gradient")
@@ -112,6 +112,7 @@ class Tensor(Node):
         gradient = np.ones_like(self.data) if gradient is None else as_array(_unwrap(gradient))
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, needs {self.shape}")
+        gradient = _beside("backward", self.data, gradient)
 
         # A leaf is its own result, and is to keep an array of its own.
         gradient = gradient.astype(self.dtype, copy=not self._op)
@@ -178,8 +179,9 @@ class Tensor(Node):
         return record("matmul", matmul.forward(a.data, b.data), (a, b), backward)
 
     def __pow__(self, n: float) -> "Tensor":
-        n = _number("pow", n)
-        self = _floating(self) if isinstance(n, float) else self
+        self, n = _with_numbers("pow", self, n)
+        if n < 0 and self.dtype not in FLOATS:
+            raise ValueError(f"pow: {self.dtype} to the power of {n} is no integer: use {n}.0")
         x = self.data
         # x^0 is 1 everywhere: without its case, the slope at 0 would be 0 * 0^-1 = NaN.
         return record(
@@ -218,15 +220,16 @@ class Tensor(Node):
     abs = _elementwise("abs", np.abs, lambda x, y: np.sign(x))
 
     def clamp(self, min: float | None = None, max: float | None = None) -> "Tensor":
-        low, high = (None if end is None else _number("clamp", end) for end in (min, max))
-        self = _floating(self) if isinstance(low, float) or isinstance(high, float) else self
+        if min is None and max is None:
+            raise ValueError("clamp: got neither min nor max")
+        self, low, high = _with_numbers("clamp", self, min, max)
         y = self.data.clip(low, high)
         return record("clamp", y, (self,), lambda grad: (np.where(y == self.data, grad, 0),))
 
     def where(self, condition: Any, other: Any) -> "Tensor":
         """This tensor's values where `condition` holds, `other`'s elsewhere."""
         a, b = _operands("where", self, other)
-        mask = _unwrap(condition)
+        mask = _beside("where", a.data, _unwrap(condition))
 
         def backward(grad: Array) -> tuple[Array, Array]:
             # Not grad * mask: an infinite slope of what was not chosen would give NaN.
@@ -238,8 +241,10 @@ class Tensor(Node):
     # -- comparison and masks: never on the tape ---------------------------------------------------
     def _compare(function: Callable) -> Callable:  # type: ignore
         def compare(self: "Tensor", other: Any) -> "Tensor":
-            _check_broadcast(function.__name__, self.shape, np.shape(_unwrap(other)))
-            return Tensor(function(self.data, _unwrap(other)))
+            other = _unwrap(other)
+            _check_broadcast(function.__name__, self.shape, np.shape(other))
+            other = _beside(function.__name__, self.data, other) if np.ndim(other) else other
+            return Tensor(function(self.data, other))
 
         return compare
 
@@ -349,6 +354,8 @@ class Tensor(Node):
             first, second = numbers_first(parts)
             return self[first][second]
 
+        if self.device != "cpu":
+            check_range(parts, self.shape)
         y = self.data[parts]
         in_order = all(isinstance(part, slice) and part.step in (None, 1) for part in parts)
         if in_order and y.shape == self.shape:  # all of it is taken
@@ -381,16 +388,35 @@ def _check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...], trailing: 
             raise ValueError(f"{op}: shapes {a} and {b} do not broadcast: {m} is not {n}")
 
 
+def _beside(op: str, a: Array, b: Any) -> Array:
+    """`b` where `a` is: a number is taken there. Raises ValueError for an array that is not."""
+    b = b if hasattr(b, "__cuda_array_interface__") else np.asarray(b)
+    if device_of(a) == device_of(b):
+        return b
+    if b.ndim or device_of(b) != "cpu":
+        raise ValueError(f"{op}: one operand is on {device_of(a)}, the other on {device_of(b)}")
+    return array_module(a).asarray(b)
+
+
 def _floating(x: Tensor) -> Tensor:
     """Itself; integers as float32, in which PyTorch computes what is no integer."""
     return x if x.dtype in FLOATS else x.to(np.float32)
 
 
-def _number(op: str, value: Any) -> float:
-    """A Python number: a NumPy scalar has a dtype, to which it would convert the whole array."""
-    if np.ndim(value) or isinstance(value, Tensor):
-        raise TypeError(f"{op}: got a {type(value).__name__}, needs a number")
-    return value.item() if isinstance(value, np.generic) else value
+def _with_numbers(op: str, x: Tensor, *values: Any) -> tuple[Any, ...]:
+    """x and Python numbers, or None; where one is a float, all are floats, and so is x.
+
+    Not NumPy's scalars: their dtype would become the result's. Nor integers beside floats: CuPy 13
+    takes those above 65535 for more than float32 can hold.
+    """
+    for value in values:
+        if np.ndim(value) or isinstance(value, Tensor):
+            raise TypeError(f"{op}: got a {type(value).__name__}, needs a number")
+    numbers = [value.item() if hasattr(value, "dtype") else value for value in values]
+    x = _floating(x) if any(isinstance(number, float) for number in numbers) else x
+    if x.dtype in FLOATS:
+        numbers = [None if number is None else float(number) for number in numbers]
+    return x, *numbers
 
 
 def _unwrap(value: Any) -> Any:

@@ -100,6 +100,14 @@ def test_a_wrong_gradient_is_found():
         gradcheck(wrong, [randn(2).detach()])
 
 
+def test_gradcheck_leaves_its_inputs_as_they_are():
+    x = randn(2, 3)
+    array, before = x.data, x.data.copy()
+    assert gradcheck(lambda x: x**2, [x])
+    assert x.data is array
+    np.testing.assert_array_equal(array, before)
+
+
 def test_deep_graphs_do_not_recurse():
     x = y = randn(2)
     for _ in range(20_000):
@@ -244,9 +252,10 @@ def test_errors(action, error, message):
 
 def test_a_numpy_scalar_does_not_upcast():
     x = Tensor(np.array([0.0, 1.0, 2.0], np.float32))
-    two = np.float64(2)
-    for y in (x**two, x.clamp(two), x.clamp(max=two), x * two, two * x, x - two, two / (x + 1)):
-        assert y.dtype == np.float32
+    for two in (np.float64(2), np.array(2.0)):
+        for y in (x**two, x.clamp(two), x.clamp(max=two), x * two, x - two, x / two):
+            assert y.dtype == np.float32
+    assert (np.float64(2) * x).dtype == (np.float64(2) / (x + 1)).dtype == np.float32
     assert (Tensor([1, 2]) / Tensor([2, 4])).dtype == np.float32
     assert (x > 0).mean().dtype == np.float32
 
@@ -350,6 +359,8 @@ def test_dimensions_are_numpy_integers_too():
         (lambda x: randn(2, 2, 3) @ randn(3, 3, 1), "matmul: shapes"),
         (lambda x: x**x, "pow: got a Tensor"),
         (lambda x: x.clamp(x), "clamp: got a Tensor"),
+        (lambda x: x.clamp(), "clamp: got neither min nor max"),
+        (lambda x: (x > 0).to(np.int64) ** -1, "pow: int64 to the power of -1 is no integer"),
         (lambda x: x[:0].amax(0), "amax: shape"),
         (lambda x: minseg.cat([x, x], 2), "cat: dim is 2"),
         (lambda x: minseg.split(x, 0), "split: sizes is 0"),
