@@ -31,7 +31,7 @@ def dropout_definition(x: Array, keep: Array, p: float) -> Array:
 
 def _forward(x: Array, keep: Array, p: float) -> Array:
     scale = 1 / (1 - p) if p < 1 else 0.0
-    return x * (array_module(x).asarray(keep) * x.dtype.type(scale))
+    return x * (keep * x.dtype.type(scale))
 
 
 op = Op(  # linear in x: the gradient is the same function
@@ -89,6 +89,7 @@ def _drop(
         raise ValueError(f"{name}: p is {p}, needs 0 to 1")
     if not training or p == 0:
         return input
-    keep = default_generator(generator).random(draws, np.float32) >= p
+    drawn = default_generator(generator).random(draws, np.float32) >= p
+    keep = array_module(input.data).asarray(drawn)  # once, for the gradient, too
     y = op.forward(input.data, keep, p)
     return record(name, y, (input,), lambda grad: (op.grad_input(grad, keep, p),))
