@@ -177,8 +177,8 @@ rare, shares = lesson.study("rare-class"), []
 assert [c.verdict for c in rare.comparisons] == 3 * ["not shown at this size"] + ["shown"]
 assert [round(rare.mean(arm), 3) for arm in ("Dice", "Dice, half the steps")] == [0.742, 0.618]
 for loss in losses:  # an untrained net: p = 1/2 everywhere
-    scores = Tensor(0 * images.repeat(2, axis=1), requires_grad=True)
-    loss(scores, Tensor(masks)).backward()
+    scores = Tensor(0 * images.repeat(2, axis=1)).to(lesson.device).requires_grad_()
+    loss(scores, Tensor(masks).to(lesson.device)).backward()
     pull = np.abs(scores.grad.numpy()[:, 1])
     shares.append(pull[masks == 1].sum() / pull.sum())
 figure = lesson.figure(12, 7.4)

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 import minseg.functional as F
-from minseg import Tensor, manual_seed, models, nn, no_grad, optim, viz
+from minseg import Tensor, manual_seed, models, nn, optim, viz
 from minseg.data import Sample
 from minseg.data.elastic import simard_field
 from minseg.data.transforms import warp
@@ -50,11 +50,12 @@ def scenes(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 def fit_loop(model: nn.Module, images: np.ndarray, masks: np.ndarray, steps: int) -> list[float]:
     order, losses = np.random.default_rng(lesson.seed), []
-    optimizer = optim.AdamW(model.train().parameters(), lr=0.01)
+    optimizer = optim.AdamW(model.to(lesson.device).train().parameters(), lr=0.01)
     schedule = optim.OneCycleLR(optimizer, max_lr=0.01, total_steps=steps)  # up, then down to 0
     for _ in range(steps):
         batch = order.choice(len(images), 4, replace=False)
-        loss = F.cross_entropy(model(Tensor(images[batch])), Tensor(masks[batch]))
+        x, target = (Tensor(part[batch]).to(lesson.device) for part in (images, masks))
+        loss = F.cross_entropy(model(x), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -212,9 +213,8 @@ hits = (lesson.predict(blind, noise[30:]) == coin[30:]).mean()
 print(f"invented: {invented.sum()} pixels. Random masks: loss {loss:.2f}, a guess has "
       f"{np.log(3):.2f}; {hits:.3f} of unseen pixels right")  # fmt: skip
 try:
-    with no_grad():
-        scores = F.interpolate(blind(Tensor(few)), scale_factor=2, mode="bilinear")
-        F.cross_entropy(scores, Tensor(few_masks))
+    scores = F.interpolate(blind.to("cpu")(Tensor(few)), scale_factor=2, mode="bilinear")
+    F.cross_entropy(scores, Tensor(few_masks))
 except ValueError as error:
     print(f"once too often: {error}")
 metric, no_hollow = ConfusionMatrix(CLASSES), np.where(few_masks == 2, 0, few_masks)
