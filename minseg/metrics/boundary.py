@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from minseg.metrics.confusion import PerClass, checked_labels, class_names
-from minseg.tensor import Tensor
+from minseg.array import to_device
+from minseg.metrics.confusion import PerClass, checked_labels, class_names, label_array
 
 _VOID = -1  # no class: what ignored pixels become in both maps
 _OUTSIDE = -2
@@ -111,9 +111,7 @@ def _check_share(metric: str, name: str, share: float) -> None:
 
 def _images(metric: str, prediction: Any, target: Any, count: int, ignore_index: int) -> Any:
     """The pairs of label maps (H, W) of a batch, on the CPU, ignored pixels void in both."""
-    prediction, target = (
-        labels.numpy() if isinstance(labels, Tensor) else labels for labels in (prediction, target)
-    )
+    prediction, target = (to_device(label_array(labels), "cpu") for labels in (prediction, target))
     prediction, target = checked_labels(metric, prediction, target, count, ignore_index)
     if target.ndim not in (2, 3):
         raise ValueError(f"{metric}: target has shape {target.shape}, needs (N, H, W) or (H, W)")

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module, raise_where, to_device
+from minseg.array import Array, array_module, device_of, raise_where, to_device
 from minseg.ops.op import Op, launch
 from minseg.tensor import Tensor
 
@@ -136,8 +136,8 @@ class ConfusionMatrix:
     def update(self, prediction: Any, target: Any) -> None:
         """Count the pixels of two integer label maps of one shape, arrays or Tensors.
 
-        Raises TypeError for labels that are not integers, ValueError for shapes that differ and
-        for a label that is no class; of labels on a GPU that is raised when a score is read.
+        Raises TypeError for labels that are not integers, ValueError for shapes or devices that
+        differ and for a label that is no class; on a GPU that is raised when a score is read.
         """
         name, count = "ConfusionMatrix", len(self.classes)
         prediction, target = checked_labels(name, prediction, target, count, self.ignore_index)
@@ -208,7 +208,7 @@ def checked_labels(
     metric: str, prediction: Any, target: Any, count: int, ignore_index: int
 ) -> tuple[Array, Array]:
     """Both label maps as int64 arrays. Raises what `ConfusionMatrix.update` says."""
-    prediction, target = _as_array(prediction), _as_array(target)
+    prediction, target = label_array(prediction), label_array(target)
     for name, labels in (("prediction", prediction), ("target", target)):
         if labels.dtype.kind not in "iub":
             hint = "; of scores, take the argmax over the classes" if name == "prediction" else ""
@@ -217,6 +217,10 @@ def checked_labels(
         raise ValueError(
             f"{metric}: prediction has shape {prediction.shape}, target {target.shape}; "
             f"they need to be equal"
+        )
+    if device_of(prediction) != device_of(target):
+        raise ValueError(
+            f"{metric}: prediction is on {device_of(prediction)}, target on {device_of(target)}"
         )
     prediction, target = prediction.astype(np.int64), target.astype(np.int64)
     valid = target != ignore_index
@@ -233,7 +237,7 @@ def _no_class(what: str, labels: Array, wrong: Array, needs: str) -> NoReturn:
     raise ValueError(f"{what} has label {labels[wrong][0]}, needs {needs}")
 
 
-def _as_array(labels: Any) -> Array:
+def label_array(labels: Any) -> Array:
     """Labels where they are: on a GPU, or, of whatever NumPy can read, on the CPU."""
     data = labels.data if isinstance(labels, Tensor) else labels
     return data if hasattr(data, "__cuda_array_interface__") else np.asarray(data)

@@ -122,6 +122,8 @@ def check_yes_or_no(
         raise TypeError(f"{op}: target is a {type(target).__name__}, needs a Tensor")
     if target.shape != input.shape:
         raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
+    if target.device != input.device:
+        raise ValueError(f"{op}: target is on {target.device} but the input is on {input.device}")
     yes, valid = target.data == 1, target.data != ignore_index
     wrong = valid & ~yes & (target.data != 0)
 

@@ -109,7 +109,7 @@ def _weighted(
     if op is huber_op:
         return loss.mean()
     total = weight.sum()
-    return loss.sum() / (total if total.item() else math.nan)  # all weights 0: the mean of nothing
+    return loss.sum() / total.where(total != 0, math.nan)  # all weights 0: the mean of nothing
 
 
 def _difference_op(
