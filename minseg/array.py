@@ -6,6 +6,7 @@ library's functions, which NumPy and CuPy name alike. CuPy is imported only once
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -13,6 +14,9 @@ import numpy as np
 
 # What an op computes on: numpy.ndarray or cupy.ndarray. CuPy is optional, hence no union type.
 Array = Any
+
+# What a driver alone lacks: NVRTC, cuBLAS, CUDA's headers.
+TOOLKIT = 'pip install -U "cupy-cuda12x[ctk]" (or cupy-cuda13x) brings it'
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -41,15 +45,17 @@ def to_device(array: Array, device: str) -> Array:
     Raises ValueError for a device with another name than "cpu", "cuda" or "cuda:<number>", and
     RuntimeError where CuPy or the GPU is missing.
     """
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
         raise ValueError(f'device: got {device!r}, needs "cpu", "cuda" or "cuda:<number>"')
     if kind == "cpu":
         if isinstance(array, np.ndarray):
             return array
         _raise_unread()
         return array.get()
-    cupy = _import_cupy()
+    cupy, count = _cupy()
+    if int(number or 0) >= count:
+        raise RuntimeError(f'device: got {device!r}, the last GPU here is "cuda:{count - 1}"')
     cupy.cuda.Device(int(number or 0)).use()
     return cupy.asarray(array)
 
@@ -85,24 +91,33 @@ def _raise_unread() -> None:
 def has_gpu() -> bool:
     """Whether `to_device(array, "cuda")` would work."""
     try:
-        _import_cupy()
+        _cupy()
     except RuntimeError:
         return False
     return True
 
 
-def _import_cupy() -> ModuleType:
+@lru_cache(maxsize=1)
+def _cupy() -> tuple[ModuleType, int]:
+    """CuPy, and the number of GPUs. RuntimeError where something that they need is missing."""
     try:
         import cupy
     except ImportError as error:
+        broken = "" if error.name == "cupy" else f" ({error.__cause__ or error})"
         raise RuntimeError(
-            'device "cuda" needs CuPy: pip install "minseg[cuda12]" or "minseg[cuda13]"'
+            f'device "cuda" needs CuPy: pip install "minseg[cuda12]" or "minseg[cuda13]"{broken}'
         ) from error
     try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:
         raise RuntimeError(f'device "cuda": CuPy finds no usable GPU ({error})') from error
-    return cupy
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError) as error:
+        raise RuntimeError(
+            f'device "cuda": CuPy finds no NVRTC, which compiles kernels; {TOOLKIT} ({error})'
+        ) from error
+    return cupy, count
 
 
 def as_array(data: Any) -> Array:

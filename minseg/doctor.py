@@ -1,6 +1,7 @@
 """What this machine has, and what each missing part would give. Nothing here raises."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -9,6 +10,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
+from minseg.array import to_device
 from minseg.parallel import get_num_threads
 
 Finding = tuple[str, str, str]  # the part; what was found, "" for nothing; what it gives
@@ -67,19 +71,31 @@ def _compiler() -> str:
 
 def _gpu() -> str:
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    return "; ".join(_output(query)) if shutil.which("nvidia-smi") else ""
+    found = _output(query) if shutil.which("nvidia-smi") else []
+    return "; ".join(found or _gpus_of_cupy())  # a container may lack the program
+
+
+def _gpus_of_cupy() -> list[str]:
+    try:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        gpus = [runtime.getDeviceProperties(i) for i in range(runtime.getDeviceCount())]
+    except Exception:  # no CuPy, no driver
+        return []
+    return [f"{gpu['name'].decode()}, {gpu['totalGlobalMem'] >> 20} MiB" for gpu in gpus]
 
 
 def _cupy() -> str:
     try:
+        to_device(np.empty(0), "cuda")
         import cupy
 
         version = cupy.cuda.runtime.runtimeGetVersion()
-        cupy.cuda.runtime.getDeviceCount()
-    except ImportError:
-        return ""
-    except Exception as error:  # CuPy raises errors of its own for a missing driver or library
-        return f"installed, but finds no usable GPU ({error})"
+    except RuntimeError as error:  # which says what is missing
+        found = importlib.util.find_spec("cupy")
+        reason = str(error).removeprefix('device "cuda": ')
+        return f"installed, but not usable: {reason}" if found else ""
     return f"{cupy.__version__}, CUDA {version // 1000}.{version % 1000 // 10}"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.cuda.gpu import runs_here
+from minseg.cuda.gpu import NotCompiled, runs_here
 from minseg.cuda.source import HOPPER
 from minseg.emulator.profile import Profile, profile
 from minseg.kernels import kernel_info, kernels_folder, launch, load
@@ -110,12 +110,11 @@ def _idea(path: Path) -> str:
 def _gpu_seconds(name: str, sizes: tuple[int, ...]) -> float | None:
     """None, and a warning, where a header is missing: <mma.h> comes with CUDA's toolkit."""
     import cupy
-    from cupy.cuda.compiler import CompileException
 
     arguments = _arguments(name, sizes, cupy)
     try:
         launch(name, *arguments)
-    except CompileException as error:
+    except NotCompiled as error:
         warnings.warn(f"{name} does not compile here: {error}", stacklevel=2)
         return None
     return _median_seconds(lambda: launch(name, *arguments))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import minseg
-from minseg.array import has_gpu
+from minseg.array import to_device
 from minseg.compare.cases import Case, cases_of, list_cases
 from minseg.compare.floors import Floor, measure
 from minseg.compare.run import LARGE_BATCH
@@ -125,8 +125,10 @@ def machine(torch: TorchOnGpu | None) -> str:
 
 def report() -> Iterator[str]:
     """The parts of the report, in Markdown. Raises RuntimeError without a GPU."""
-    if not has_gpu():
-        raise RuntimeError("bench cuda: needs a CUDA GPU and CuPy: nothing was measured")
+    try:
+        to_device(np.empty(0), "cuda")
+    except RuntimeError as error:
+        raise RuntimeError(f"bench cuda: nothing was measured: {error}") from error
     torch = TorchOnGpu() if importlib.util.find_spec("torch") else None
     torch = torch if torch is not None and torch.torch.cuda.is_available() else None
     floor = measure("cuda")

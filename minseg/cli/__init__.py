@@ -14,6 +14,7 @@ from importlib import import_module
 
 from minseg.cli import kernels, learning, machine, scoring, training
 from minseg.cli.arguments import Parser
+from minseg.cuda import faults
 from minseg.memory import limit_memory
 
 EPILOG = """\
@@ -62,8 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left: `minseg models | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
-        if os.environ.get("MINSEG_TRACEBACK"):
+    except Exception as error:
+        known = isinstance(error, (ValueError, TypeError, OSError, RuntimeError, MemoryError))
+        if os.environ.get("MINSEG_TRACEBACK") or not (known or faults.words(error)):
             raise
         print(f"minseg: error: {_words(error)}", file=sys.stderr)
         return 1
@@ -96,7 +98,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, MemoryError):
         detail = f": {error}" if str(error) else ""
         return f"not enough memory; smaller images, crops, batches or networks need less{detail}"
-    return str(error) or type(error).__name__
+    return faults.words(error) or str(error) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

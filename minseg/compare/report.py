@@ -48,7 +48,7 @@ def _worst(rows: Iterable[Row]) -> list[Row]:
 
 def explain(row: Row) -> str:
     """One sentence on what is wrong with a row."""
-    what = f"{row.op} {row.part}, {row.dtype}, {row.witness}"
+    what = _what(row)
     if row.problem:
         return f"{what}: {row.problem}"
     cells = cells_of(row)
@@ -58,11 +58,18 @@ def explain(row: Row) -> str:
     )
 
 
+def _what(row: Row) -> str:
+    return f"{row.op} {row.part}, {row.dtype}, {row.witness}"
+
+
 def _failures(console: Console, result: Comparison) -> None:
     if result.failed:
         console.print("\nFailures", style="bold red")
+    before = ""
     for row in result.failed:
-        console.print(f"  {explain(row)}")
+        again = row.problem and row.problem == before  # a compiler's words are many
+        console.print(f"  {_what(row)}: the same" if again else f"  {explain(row)}")
+        before = row.problem
         console.print(f"    {row.shape}", style="dim")
         if row.kernels:
             console.print(f"    kernels: {', '.join(row.kernels)}", style="dim")
@@ -87,10 +94,11 @@ def summary(result: Comparison) -> list[str]:
     """What the numbers mean, what computed them, and what was missing."""
     lines = [", ".join(f"{name} {value}" for name, value in result.machine.items()), FORMULA]
     for device, floor in result.floors.items():
+        name = {"cpu": "CPU", "cuda": "GPU"}[device]
         rates = ", ".join(f"{v / 1e9:.0f} GFLOP/s {k}" for k, v in floor.operations.items())
         lines.append(
-            f"floor of the {device}, measured in this run: {floor.bandwidth / 1e9:.1f} GB/s for a "
-            f"copy in main memory, {rates} for a matrix product; what fits a cache may be quicker"
+            f"floor of the {name}, measured in this run: {floor.bandwidth / 1e9:.1f} GB/s for a "
+            f"copy in its memory, {rates} for a matrix product; what fits a cache may be quicker"
         )
     if any(row.device == "cpu" and row.seconds for row in result.rows):
         lines.append("numpy's and torch's times are a CPU's; what is emulated has no time")

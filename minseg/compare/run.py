@@ -23,6 +23,7 @@ from minseg.compare.witnesses import (
     Witness,
     choose,
 )
+from minseg.cuda import faults
 from minseg.emulator import compiler
 from minseg.emulator.findings import Finding
 from minseg.kernels import kernels_folder
@@ -72,6 +73,8 @@ def compare(
     for witness in witnesses:
         if isinstance(witness, Emulated):
             result.findings += witness.findings
+        elif isinstance(witness, Gpu) and witness.lost:
+            result.notes.append(f"nothing ran on the GPU after {witness.lost}, which failed there")
     return result
 
 
@@ -90,7 +93,7 @@ def _rows(
             try:
                 outcome = witness.compute(case, part, arrays)
             except Exception as error:  # whatever a broken kernel leads to is that row's failure
-                row.fail(str(error) or type(error).__name__)
+                row.fail(faults.words(error) or str(error) or type(error).__name__)
                 yield row
                 continue
             if isinstance(witness, Emulated) and not outcome.kernels:

@@ -23,6 +23,7 @@ from minseg import kernels
 from minseg.array import to_device
 from minseg.compare.cases import Case
 from minseg.compare.floors import Timed, on_cpu, on_gpu
+from minseg.cuda import faults
 from minseg.emulator import compiler
 from minseg.emulator.findings import Finding
 from minseg.emulator.sanitize import sanitize_launch
@@ -87,14 +88,22 @@ class NumPy:
 class Gpu:
     name, device = "gpu", "cuda"
 
+    def __init__(self) -> None:
+        self.lost = ""  # the op and the part with which all work on the GPU ended, if it did
+
     def knows(self, case: Case, part: str) -> bool:
-        return True
+        return not self.lost
 
     def compute(self, case: Case, part: str, arrays: Mapping[str, np.ndarray]) -> Outcome:
         def make(array: np.ndarray) -> Tensor:
             return Tensor(to_device(array, "cuda"))
 
-        return _compute(case, part, arrays, minseg.functional, make, Tensor.numpy, on_gpu)
+        try:
+            return _compute(case, part, arrays, minseg.functional, make, Tensor.numpy, on_gpu)
+        except Exception as error:
+            if faults.loses_gpu(error):
+                self.lost = f"{case.op} {part}"
+            raise
 
 
 class Torch:

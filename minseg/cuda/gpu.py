@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from minseg.kernels import Launch
 
 
+class NotCompiled(RuntimeError):
+    """NVRTC refused a kernel; the text is what it said."""
+
+
 def compile_options(double: bool) -> tuple[str, ...]:
     """What NVRTC gets. (CuPy adds -ftz=true: floats below 1.2e-38 count as 0.)"""
     return ("-std=c++17",) + (("-DMINSEG_DOUBLE",) if double else ())
@@ -41,14 +45,19 @@ def run(launch: Launch) -> None:
     """Run a checked launch on its arrays' GPU, on the current stream, without waiting for it.
 
     Raises RuntimeError for a kernel that this GPU is too old for, before it can do harm: a trap in
-    it would end all work on the GPU, not the launch alone.
+    it would end all work on the GPU, not the launch alone. NotCompiled for a mistake in a kernel.
     """
+    from cupy.cuda.compiler import CompileException
+
     kernel = launch.kernel
     device = next(a for a in launch.arguments if hasattr(a, "__cuda_array_interface__")).device
     with device:
         mangled = "" if kernel.plain_name else launch.instance
         module = _module(kernel.source, mangled, launch.double, device.id)
-        function = module.get_function(launch.instance)
+        try:
+            function = module.get_function(launch.instance)  # which compiles the module
+        except CompileException as error:
+            raise NotCompiled(str(error).strip()) from error
         if launch.shared > 48 * 1024:  # more than every GPU gives unasked
             function.max_dynamic_shared_size_bytes = launch.shared
         arguments = tuple(np.uint64(0) if a is None else a for a in launch.arguments)
@@ -103,7 +112,7 @@ def hopper_binary(text: str, double: bool) -> Path:
         try:
             nvrtc.compileProgram(program, options)
         except nvrtc.NVRTCError as error:
-            raise RuntimeError(nvrtc.getProgramLog(program)) from error
+            raise NotCompiled(nvrtc.getProgramLog(program).strip()) from error
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             written = Path(unfinished) / "cubin"
             written.write_bytes(nvrtc.getCUBIN(program))

@@ -1,11 +1,16 @@
 """Networks train on a GPU as on the CPU, and wait for it only to read the loss."""
 
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import minseg
 import minseg.functional as F
 from minseg import models, nn, optim
+from minseg.kernels import kernels_folder
 from minseg.metrics import ConfusionMatrix
 from minseg.tensor import Tensor
 from tests.gpu import needs_gpu, waits_for_nothing
@@ -114,3 +119,30 @@ def test_the_command_trains_there(tmp_path, capsys):
     assert main(["eval", "--weights", str(tmp_path / "run"), "--device", "cuda"]) == 0
     assert main(["train", "--resume", str(tmp_path / "run"), "--steps", "6"]) == 0
     assert "mean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        ("+ (b ? bias[channel] : scalar(0));", "conv2d.cu"),
+        ("; assert(o < 1);", "a kernel failed on the GPU"),
+        ("; __trap();", "a kernel failed on the GPU"),
+    ],
+)
+def test_a_broken_kernel_ends_in_one_message(tmp_path, edit, said):
+    """In a process of its own: after a fault, CUDA does nothing more for it."""
+    folder = shutil.copytree(kernels_folder(), tmp_path / "kernels")
+    text = (folder / "conv2d.cu").read_text("utf-8")
+    line = "sum[r][c] + (b ? b[channel] : scalar(0));"
+    assert text.count(line) == 1
+    edited = text.replace(line, "sum[r][c] " + edit)
+    (folder / "conv2d.cu").write_text(edited, "utf-8")
+    command = ["train", "--data", "shapes", "--images", "4", "--steps", "1", "--width", "4"]
+    command += ["--device", "cuda", "--kernels", folder, "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "-m", "minseg", *command], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    message = done.stderr[done.stderr.index("minseg: error: ") :]
+    assert said in message
+    assert "Traceback" not in done.stderr
