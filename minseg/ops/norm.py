@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array
+from minseg.array import Array, device_of
 from minseg.ops.activation import relu_op
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast.layer_norm import layer_norm as norm_of_rows
@@ -277,8 +277,12 @@ def _check(
     shape = (input.shape[1],)
     _check_affine(op, input, shape, weight=weight, bias=bias)
     for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        if running is not None and np.shape(_array(running)) != shape:
+        if running is None:
+            continue
+        if np.shape(_array(running)) != shape:
             raise ValueError(f"{op}: {name} has shape {np.shape(_array(running))}, needs {shape}")
+        if (device := device_of(_array(running))) != input.device:
+            raise ValueError(f"{op}: {name} is on {device} but the input is on {input.device}")
     return shape[0]
 
 

@@ -65,6 +65,9 @@ def test_devices_and_dtypes_are_not_mixed():
         F.conv2d(image(), weight)
     with pytest.raises(TypeError, match="conv2d: weight is float64 but the input is float32"):
         F.conv2d(image(), weight.to("cuda").to(np.float64))
+    running = np.zeros(2, np.float32), np.ones(2, np.float32)
+    with pytest.raises(ValueError, match="batch_norm: running_mean is on cpu but the input is on"):
+        F.batch_norm(image(), *running)
     with pytest.raises(ValueError, match="add: one operand is on cuda, the other on cpu"):
         image() + image("cpu")
     with pytest.raises(ValueError, match="all arrays must be on one device"):
