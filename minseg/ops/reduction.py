@@ -8,8 +8,9 @@ from minseg.tensor import Tensor
 
 def check_reduction(op: str, reduction: str) -> None:
     """Raise ValueError unless `reduction` is "mean", "sum" or "none"."""
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'{op}: reduction is {reduction!r}, needs "mean", "sum" or "none"')
+    given = reduction if isinstance(reduction, str) else type(reduction)  # weights, by position
+    if given not in ("mean", "sum", "none"):
+        raise ValueError(f'{op}: reduction is {given!r}, needs "mean", "sum" or "none"')
 
 
 def reduce(loss: Array, reduction: str, denominator: float | Array) -> Array:

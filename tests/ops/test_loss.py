@@ -176,6 +176,8 @@ def test_shapes_and_dtypes_must_agree(name):
         loss(*tensors(np.ones(3), np.ones(3, np.float32)))
     with pytest.raises(ValueError, match=f"^{name}: reduction is 'average'"):
         loss(*tensors(np.ones(3), np.ones(3)), reduction="average")
+    with pytest.raises(ValueError, match=f"^{name}: reduction is <class 'minseg.tensor.Tensor'>"):
+        loss(*tensors(np.ones(3), np.ones(3)), reduction=Tensor(np.ones(3)))
 
 
 def test_errors_name_the_culprit():
