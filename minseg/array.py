@@ -16,7 +16,7 @@ import numpy as np
 Array = Any
 
 # What a driver alone lacks: NVRTC, cuBLAS, CUDA's headers.
-TOOLKIT = 'pip install -U "cupy-cuda12x[ctk]" (or cupy-cuda13x) brings it'
+TOOLKIT = 'pip install "cupy-cuda12x[ctk]>=14" (or cupy-cuda13x) brings it'
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 

@@ -53,3 +53,16 @@ def test_minseg_takes_its_commands(words):
 def test_it_shows_every_tool():
     shown = {words[0] for words in COMMANDS}
     assert {"doctor", "compare", "profile", "ladder", "train"} <= shown
+
+
+def test_what_was_edited_is_not_overwritten():
+    """The cell that tries the edited kernels is run again and again; copying is another cell's."""
+    assert not [text for text in CODE if "copytree" in text and "!minseg" in text]
+
+
+def test_what_trains_on_both_is_the_same_but_for_the_device():
+    """The learning rate's schedule depends on the number of steps: of another, losses differ."""
+    runs = [vars(cli._parser().parse_args(words)) for words in COMMANDS if words[0] == "train"]
+    assert [run.pop("device") for run in runs] == ["cuda", None]
+    assert [run.pop("out") for run in runs] == ["on_gpu", "on_cpu"]
+    assert runs[0] == runs[1]

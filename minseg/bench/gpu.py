@@ -116,7 +116,9 @@ def machine(torch: TorchOnGpu | None) -> str:
 
     runtime = cupy.cuda.runtime
     name = runtime.getDeviceProperties(runtime.getDevice())["name"].decode()
-    versions = [f"CUDA {runtime.runtimeGetVersion()}", f"driver {runtime.driverGetVersion()}"]
+    cuda, driver = runtime.runtimeGetVersion(), runtime.driverGetVersion()  # 12040 is 12.4
+    versions = [f"CUDA {cuda // 1000}.{cuda % 1000 // 10}"]
+    versions += [f"a driver for {driver // 1000}.{driver % 1000 // 10}"]
     versions += [f"CuPy {cupy.__version__}", f"minseg {minseg.__version__}"]
     versions += [f"PyTorch {torch.torch.__version__}"] if torch is not None else []
     today = datetime.date.today().isoformat()

@@ -171,6 +171,7 @@ def _attention(
     # A score is a sum of `size` products; a gradient meets the scores, the weights' own sum and a
     # sum over keys or queries.
     chain = size + keys
+    pairs = 2 * math.prod(lead) * queries * keys
     arrays = {
         "query": draw.normal(*lead, queries, size),
         "key": draw.normal(*lead, keys, size),
@@ -191,6 +192,9 @@ def _attention(
         },
         gradients=tuple(arrays),
         definition=None if large else definition,
-        operations={"forward": 2 * math.prod(lead) * queries * keys * (size + out)},
+        operations={  # with the weights at hand; the kernels compute them once more
+            **dict.fromkeys(("forward", "grad_query", "grad_key"), pairs * (size + out)),
+            "grad_value": pairs * out,
+        },
         large=large,
     )
