@@ -15,7 +15,7 @@ from minseg.commands import kernels as kernel_commands
 from minseg.cuda.gpu import NotCompiled, _module, runs_here
 from minseg.emulator.sanitize import sanitize
 from minseg.kernels import kernels_folder, launch, load
-from minseg.ladder import climb
+from minseg.ladder import Rung, climb
 from minseg.ops.conv2d import op
 from tests.witness import assert_agree
 
@@ -181,3 +181,14 @@ def test_the_command_prints_the_stairs(capsys):
     # v1: 2 K = 128 loads an output; v3: 16 times fewer, the side of a tile, and 128 shared ones
     assert "128.0 + 0.0 shared" in out
     assert "8.0 + 128.0 shared" in out
+
+
+def test_on_a_gpu_it_says_of_which_size_the_times_are(capsys, monkeypatch):
+    """They are of a larger one than the counts; and why there is no share."""
+    rungs = iter([Rung("v1", "one idea", None, 2.5, None)])
+    monkeypatch.setattr("minseg.array.has_gpu", lambda: True)
+    monkeypatch.setattr(ladder, "climb", lambda stair, gpu: rungs)
+    assert main(["ladder", "conv2d"]) == 0
+    out = capsys.readouterr().out
+    assert "for 1 x 16 x 64 x 16 x 32; timed on the GPU, for 8 x 128 x 128 x 128 x 128" in out
+    assert "no share of cuDNN's speed: that needs PyTorch with CUDA" in out

@@ -59,9 +59,9 @@ def profile(targets: list[str], figure: str | None) -> int:
 def ladder(stair: str) -> int:
     """Print what each rung of a stair asks of the memory; on a GPU how fast it is, too."""
     from minseg.array import has_gpu
-    from minseg.ladder import SMALL, climb, outputs
+    from minseg.ladder import LARGE, SMALL, climb, outputs
 
-    gpu = has_gpu()
+    gpu, compared = has_gpu(), False
     sizes = " x ".join(map(str, SMALL[stair]))
     vendor = {"matmul": "cuBLAS", "conv2d": "cuDNN"}[stair]
     timed = ("ms", f"of {vendor}") if gpu else ()
@@ -79,10 +79,14 @@ def ladder(stair: str) -> int:
         if gpu:
             row.append("" if rung.milliseconds is None else f"{rung.milliseconds:.3f}")
             row.append("" if rung.share is None else f"{rung.share:.0%}")
+            compared = compared or rung.share is not None
         table.add_row(*row)
         ideas.add_row(rung.name, rung.idea)
     console.print(ideas)
     console.print()
     console.print(table)
-    console.print(f"counted in the emulator, for {sizes}" + ("" if gpu else "; no GPU: no times"))
+    on_gpu = "timed on the GPU, for " + " x ".join(map(str, LARGE[stair]))
+    console.print(f"counted in the emulator, for {sizes}; {on_gpu if gpu else 'no GPU: no times'}")
+    if gpu and not compared:
+        console.print(f"no share of {vendor}'s speed: that needs PyTorch with CUDA")
     return 0
