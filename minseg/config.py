@@ -170,6 +170,8 @@ def configure(model: str, data: str, options: dict[str, Any] | None = None, **gi
     if chosen.get("size") and chosen.get("crop") and "crop" not in given:
         pairs = zip(chosen["crop"], chosen["size"], strict=True)
         chosen["crop"] = tuple(min(pair) for pair in pairs)  # beyond, all would be void
+    if chosen.get("augment") == "scene" and "size" in chosen:
+        chosen.setdefault("crop", chosen["size"])  # scaled by chance, a batch needs one size again
     if {"epochs", "steps", "minutes"} & set(given):
         chosen["epochs"] = given.get("epochs")
     return Config(model, data, options={**_OPTIONS.get(model, {}), **(options or {})}, **chosen)

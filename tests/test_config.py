@@ -22,6 +22,13 @@ def test_a_number_that_is_none_is_named(name, value):
         configure("unet", "shapes", **{name: value})
 
 
+def test_images_scaled_by_chance_are_cropped_to_one_size():
+    assert configure("unet", "shapes").crop is None
+    assert configure("unet", "shapes", augment="scene").crop == (64, 64)
+    assert configure("unet", "shapes", augment="scene", size=(32, 48)).crop == (32, 48)
+    assert configure("unet", "shapes", augment="scene", crop=(40, 40)).crop == (40, 40)
+
+
 def test_a_crop_that_nobody_asked_for_is_no_larger_than_the_images():
     assert configure("unet", "folder:x").crop == (256, 256)
     assert configure("unet", "folder:x", size=(120, 400)).crop == (120, 256)

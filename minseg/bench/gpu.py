@@ -64,8 +64,10 @@ class TorchOnGpu(Torch):
         return result, start.elapsed_time(end) / 1000
 
 
-def lines(ops: Sequence[str], floor: Floor, torch: TorchOnGpu | None) -> Iterator[Line]:
-    """Every part of the ops' large cases, one after the other."""
+def lines(
+    ops: Sequence[str], floor: Floor, torch: TorchOnGpu | None, say: Callable[[str], object]
+) -> Iterator[Line]:
+    """Every part of the ops' large cases, one after the other; `say` is told which is next."""
     gpu = Gpu()
     for op in ops:
         for case in cases_of(op, LARGE_BATCH["cuda"]):
@@ -73,6 +75,7 @@ def lines(ops: Sequence[str], floor: Floor, torch: TorchOnGpu | None) -> Iterato
                 continue
             arrays = case.in_dtype(np.float32)
             for part in case.parts:
+                say(f"{op} {part}")
                 ours = gpu.compute(case, part, arrays)
                 assert ours.seconds is not None
                 theirs = None
@@ -125,19 +128,25 @@ def machine(torch: TorchOnGpu | None) -> str:
     return f"{name}, {today}: {', '.join(versions)}. `minseg bench cuda`"
 
 
-def report() -> Iterator[str]:
-    """The parts of the report, in Markdown. Raises RuntimeError without a GPU."""
+def report(say: Callable[[str], object]) -> Iterator[str]:
+    """The parts of the report, in Markdown; `say` is told what is being measured.
+
+    Raises RuntimeError without a GPU.
+    """
     try:
         to_device(np.empty(0), "cuda")
     except RuntimeError as error:
         raise RuntimeError(f"bench cuda: nothing was measured: {error}") from error
     torch = TorchOnGpu() if importlib.util.find_spec("torch") else None
     torch = torch if torch is not None and torch.torch.cuda.is_available() else None
+    say("copies and matrix products")
     floor = measure("cuda")
     yield machine(torch)
     yield (
         f"Copies {floor.bandwidth / 1e9:,.0f} GB/s, multiplies matrices of float32 at "
         f"{floor.operations['float32'] / 1e9:,.0f} GFLOP/s."
     )
-    yield as_markdown(list(lines(list_cases(), floor, torch)))
-    yield from map(ladder_as_markdown, STAIRS)
+    yield as_markdown(list(lines(list_cases(), floor, torch, say)))
+    for stair in STAIRS:
+        say(f"the ladder of {stair}")
+        yield ladder_as_markdown(stair)

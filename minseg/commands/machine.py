@@ -1,5 +1,10 @@
 """What this machine has and how fast it is: bench, doctor."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,8 +25,9 @@ def bench(
     from minseg.bench import gpu, report, run
 
     if device == "cuda":
-        for part in gpu.report():
-            print(part + "\n")
+        with _beside_the_report() as say:
+            for part in gpu.report(say):
+                print(part + "\n")
         return 0
     if explain is not None:
         return _explain(explain)
@@ -58,6 +64,23 @@ def bench(
     if json is not None:
         write_atomically(json, report.as_json(machine, imports, timings).encode())
     return 0
+
+
+@contextmanager
+def _beside_the_report() -> Iterator[Callable[[str], object]]:
+    """Shows on a terminal what is under way; call what it gives with that.
+
+    The report itself is what is printed, and often goes to a file: then this goes to stderr.
+    """
+    shown = console if console.is_terminal else Console(stderr=True)
+    if not shown.is_terminal:
+        yield lambda what: None
+        return
+    columns = SpinnerColumn(), TextColumn("{task.description}")
+    ours = shown is console  # else rich would take the report to stderr, too
+    with Progress(*columns, console=shown, transient=True, redirect_stdout=ours) as bar:
+        task = bar.add_task("")
+        yield lambda what: bar.update(task, description=what)
 
 
 def _explain(name: str) -> int:
