@@ -404,10 +404,10 @@ def _floating(x: Tensor) -> Tensor:
 
 
 def _with_numbers(op: str, x: Tensor, *values: Any) -> tuple[Any, ...]:
-    """x and Python numbers, or None; where one is a float, all are floats, and so is x.
+    """x and Python numbers, or None; where one is a float, so is x.
 
-    Not NumPy's scalars: their dtype would become the result's. Nor integers beside floats: CuPy 13
-    takes those above 65535 for more than float32 can hold.
+    Not NumPy's scalars: their dtype would become the result's. Nor integers of more than 16 bits
+    beside floats, from which CuPy 13 makes float64; smaller ones stay, as x ** 2 is quicker so.
     """
     for value in values:
         if np.ndim(value) or isinstance(value, Tensor):
@@ -415,7 +415,7 @@ def _with_numbers(op: str, x: Tensor, *values: Any) -> tuple[Any, ...]:
     numbers = [value.item() if hasattr(value, "dtype") else value for value in values]
     x = _floating(x) if any(isinstance(number, float) for number in numbers) else x
     if x.dtype in FLOATS:
-        numbers = [None if number is None else float(number) for number in numbers]
+        numbers = [n if n is None or abs(n) < 2**15 else float(n) for n in numbers]
     return x, *numbers
 
 
