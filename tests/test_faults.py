@@ -85,14 +85,16 @@ def test_doctor_finds_the_gpus_without_nvidia_smi(cupy, monkeypatch):
 
 
 def test_words():
-    assert faults.words(ValueError("a shape")) is None
-    assert faults.words(ImportError("No module named 'jupytext'")) is None
-    assert "[ctk]" in str(faults.words(ImportError("libcublas.so.12: cannot open shared object")))
+    for other in (ValueError("a shape"), ImportError("No module named 'jupytext'")):
+        assert not faults.of_cuda(other)
+        assert faults.words(other) == str(other)
+    assert faults.words(RuntimeError()) == "RuntimeError"
+    assert "[ctk]" in faults.words(ImportError("libcublas.so.12: cannot open shared object"))
     refused = of_cupy("CompileException", Exception)
     assert faults.words(refused("conv2d.cu(9): error: no bias\n")) == "conv2d.cu(9): error: no bias"
     header = faults.words(refused('catastrophic error: cannot open source file "cuda_fp16.h"'))
-    assert "[ctk]" in str(header)
-    assert "minseg sanitize" in str(faults.words(ILLEGAL))
+    assert "[ctk]" in header
+    assert "minseg sanitize" in faults.words(ILLEGAL)
     full = of_cupy("CUDARuntimeError", status=2)("cudaErrorMemoryAllocation: out of memory")
     assert faults.words(full) == "cudaErrorMemoryAllocation: out of memory"
     assert [faults.loses_gpu(e) for e in (ILLEGAL, full, ValueError())] == [True, False, False]
@@ -136,7 +138,7 @@ def test_the_words_of_a_compiler_are_printed_once(capsys):
     from minseg.compare.run import Comparison
 
     rows = [Row("relu", part, "3", "float32", "gpu", "cuda", False, 1) for part in ("a", "b", "c")]
-    for row, problem in zip(rows, ["no bias\n", "no bias\n", "no x"], strict=True):
+    for row, problem in zip(rows, ["no bias", "no bias", "no x"], strict=True):
         row.fail(problem)
     report._failures(Console(width=200), Comparison(rows=rows))
     out = capsys.readouterr().out

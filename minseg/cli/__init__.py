@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         known = isinstance(error, (ValueError, TypeError, OSError, RuntimeError, MemoryError))
-        if os.environ.get("MINSEG_TRACEBACK") or not (known or faults.words(error)):
+        if os.environ.get("MINSEG_TRACEBACK") or not (known or faults.of_cuda(error)):
             raise
         print(f"minseg: error: {_words(error)}", file=sys.stderr)
         return 1
@@ -98,7 +98,7 @@ def _words(error: Exception) -> str:
     if isinstance(error, MemoryError):
         detail = f": {error}" if str(error) else ""
         return f"not enough memory; smaller images, crops, batches or networks need less{detail}"
-    return faults.words(error) or str(error) or type(error).__name__
+    return faults.words(error)
 
 
 def _parser() -> argparse.ArgumentParser:

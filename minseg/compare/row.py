@@ -54,7 +54,7 @@ class Row:
         return self.verdict == "FAIL"
 
     def fail(self, problem: str) -> None:
-        self.verdict, self.problem = "FAIL", problem.strip()
+        self.verdict, self.problem = "FAIL", problem
         self.error = self.ratio = math.inf
 
     def judge(self, got: np.ndarray, expected: np.ndarray, dtype: np.dtype) -> None:

@@ -1,4 +1,4 @@
-"""What CuPy raises, in words that say what to do."""
+"""Errors of CuPy and CUDA, in words that say what to do."""
 
 import re
 
@@ -10,28 +10,31 @@ from minseg.array import TOOLKIT
 FATAL = (700, 702, 710, 714, 715, 716, 717, 718, 719)
 
 
+def of_cuda(error: Exception) -> bool:
+    """Whether CuPy raised it, or could not load one of CUDA's libraries."""
+    return type(error).__module__.startswith("cupy") or _lacks_library(error)
+
+
 def loses_gpu(error: Exception) -> bool:
     """Whether this process can do nothing more on the GPU after it."""
-    return _of_cupy(error) and getattr(error, "status", 0) in FATAL
+    return of_cuda(error) and getattr(error, "status", 0) in FATAL
 
 
-def words(error: Exception) -> str | None:
-    """What to tell a user of an error of CuPy's; None for any other."""
-    text = str(error).strip()
-    if isinstance(error, ImportError) and re.search(r"\blib\w+\.so|\.dll", text):
+def words(error: Exception) -> str:
+    """What to tell a user: of any error but CUDA's, its own text, or its name where it has none."""
+    text = str(error).strip() or type(error).__name__
+    if _lacks_library(error):
         return f"a library of CUDA's is missing; {TOOLKIT} ({text})"
-    if not _of_cupy(error):
-        return None
     if loses_gpu(error):
         return (
             f"a kernel failed on the GPU ({text}), this one or one launched before: CUDA tells it "
             "late. `minseg sanitize` looks for the fault, on the CPU; with CUDA_LAUNCH_BLOCKING=1 "
             "in the environment, the launch itself raises"
         )
-    if type(error).__name__ == "CompileException" and re.search(r"cannot open source file", text):
+    if of_cuda(error) and "cannot open source file" in text:
         return f"a header of CUDA's is missing; {TOOLKIT}:\n{text}"
-    return text or type(error).__name__
+    return text
 
 
-def _of_cupy(error: Exception) -> bool:
-    return type(error).__module__.startswith("cupy")
+def _lacks_library(error: Exception) -> bool:
+    return isinstance(error, ImportError) and bool(re.search(r"\blib\w+\.so|\.dll", str(error)))
