@@ -152,6 +152,8 @@ def unbroadcast(grad: Array, shape: tuple[int, ...]) -> Array:
 
 def axes_of(op: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """`dim` as a tuple of axes, none negative; None means all. Raises for others."""
+    if type(dim) is int and -ndim <= dim < ndim:
+        return (dim % ndim,)  # the most common by far
     dims = range(ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
     if not all(isinstance(d, int | np.integer) for d in dims):
         raise TypeError(f"{op}: dim is {dim!r}, needs an int or several")

@@ -31,6 +31,7 @@ from minseg.array import Array
 BLOCK = 1 << 18
 SMALL = 1 << 17  # elements: not worth a second thread, which takes 0.1 ms to wake up
 WORTH_A_THREAD = 1 << 24  # multiplications of matrix products: of fewer, the same holds
+PASS = 32  # of these in the time of reading an element, along whole rows, and writing it
 
 # NumPy collects rows that do not lie end to end in a buffer, as many as it holds, and computes
 # there: with its usual 8192 elements, two to three times as slow as on the rows where they lie.

@@ -310,8 +310,8 @@ class Tensor(Node):
         axes = axes_of("permute", dims if len(dims) != 1 else dims[0], self.ndim)
         if len(axes) != self.ndim:
             raise ValueError(f"permute: dims are {dims}, needs each of {self.ndim} once")
-        back, y = np.argsort(axes), self.data.transpose(axes)
-        return record("permute", y, (self,), lambda grad: (grad.transpose(*back),))
+        y = self.data.transpose(axes)
+        return record("permute", y, (self,), lambda grad: (grad.transpose(*np.argsort(axes)),))
 
     def transpose(self, dim0: int, dim1: int) -> "Tensor":
         for dim in (dim0, dim1):

@@ -8,8 +8,8 @@ of output positions at a time, in a buffer small enough to stay in the processor
 import math
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,8 +50,7 @@ def set_workspace_limit(limit: int) -> None:
     _workspace_limit = limit
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """How a kernel moves: output o reads the inputs o * stride - padding + k * dilation."""
 
     kernel: Pair
@@ -78,8 +77,7 @@ class Window:
         )
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A block of output positions: a range of images, of rows and of columns."""
 
     images: slice

@@ -43,7 +43,7 @@ from minseg.ops.interpolate_taps import (
     turned_round,
 )
 from minseg.ops.op import Op, launch
-from minseg.parallel import parallel_for
+from minseg.parallel import PASS, parallel_for
 from minseg.tensor import Tensor, record
 
 Sizes = tuple[int, ...]
@@ -126,7 +126,7 @@ def _apply(x: Array, axes: list[Taps]) -> Array:
             part = _apply_to_axis(part, axes[axis], axis + 1)
         results[block] = part
 
-    parallel_for(one_block, -(-len(planes) // step))
+    parallel_for(one_block, -(-len(planes) // step), PASS * (x.size + y.size))
     return y
 
 

@@ -14,6 +14,7 @@ Source: LeCun et al., 1998 (subsampling); Zeiler & Fergus, "Visualizing and Unde
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -227,6 +228,7 @@ def max_pool2d(
     return (pooled, Tensor(indices)) if return_indices else pooled
 
 
+@lru_cache
 def _check_no_window_is_empty(window: Window, size: Pair, ceil_mode: bool) -> None:
     """A dilated window can step over a small image: both its taps in the padding."""
     counts = number_of_windows(window, size, ceil_mode)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.parallel import SMALL, get_num_threads, parallel_for
+from minseg.parallel import PASS, WORTH_A_THREAD, get_num_threads, parallel_for
 
 
 def concatenate(arrays: Sequence[Array], axis: int) -> Array:
@@ -14,7 +14,7 @@ def concatenate(arrays: Sequence[Array], axis: int) -> Array:
     axis %= ndim
     shape[axis] = sum(a.shape[axis] for a in arrays)
     others = [i for i in range(ndim) if i != axis and shape[i] > 1]
-    large = sum(a.size for a in arrays) > SMALL
+    large = PASS * sum(a.size for a in arrays) > WORTH_A_THREAD
     if not (large and others and isinstance(arrays[0], np.ndarray)):
         return array_module(arrays[0]).concatenate(arrays, axis=axis)
     joined = np.empty(shape, arrays[0].dtype)

@@ -9,7 +9,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.ops.columns import Window
 from minseg.ops.pool import Tap, as_planes, number_of_windows, plane_blocks, reads
-from minseg.parallel import parallel_for
+from minseg.parallel import PASS, parallel_for
 
 
 def window_maxima(x: Array, window: Window, ceil_mode: bool) -> Array:
@@ -26,7 +26,7 @@ def window_maxima(x: Array, window: Window, ceil_mode: bool) -> Array:
         _largest(inside, rows, of_columns)
         _largest(of_columns.swapaxes(1, 2), cols, best.swapaxes(1, 2))
 
-    parallel_for(one_block, len(blocks))
+    parallel_for(one_block, len(blocks), PASS * (planes.size + y.size))
     return y.reshape(*x.shape[:2], height, width)
 
 
