@@ -227,7 +227,7 @@ assert off > 0.1
 print(f"padded: off by {off:.1f}; pooled: {pooled[0, 0].size} answers of {each[0, 0].size}")
 gain = iou[name] - iou["9x9"]
 print(f"the claim: windows take {slid / once:.0f} times as long; {name}, brings {gain:.2f}")
-assert slid > 4 * once  # of 12 times the work
+assert work[0] > 9 * work[1]  # the times are this machine's, as busy as it is
 # Over three seeds: IoU 0.58 to 0.59 with 9x9 (bound: 0.8), 0.97 to 0.98 with 32x32.
 assert lesson.fast or (gain > 0.25 and iou["9x9"] < bound), iou
 
