@@ -131,6 +131,8 @@ class Tensor(Node):
             )
         if self.dtype == target:
             return self
+        if np.dtype(target) not in FLOATS:  # steps, whose slope is 0: a gradient ends here
+            return Tensor(self.data.astype(target))
         return record(
             "to", self.data.astype(target), (self,), lambda grad: (grad.astype(self.dtype),)
         )
@@ -193,12 +195,16 @@ class Tensor(Node):
 
     def __sub__(self, other: Any) -> "Tensor":
         a, b = _operands("sub", self, other)
-        return a + -b
+
+        def backward(grad: Array) -> tuple[Array, Array]:
+            return unbroadcast(grad, a.shape), unbroadcast(-grad, b.shape)
+
+        return record("sub", a.data - b.data, (a, b), backward)
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __rsub__(self, other: Any) -> "Tensor":
-        return -self + other
+        return _operands("sub", self, other)[1] - self
 
     def __rtruediv__(self, other: Any) -> "Tensor":
         return _operands("div", self, other)[1] / self
@@ -260,40 +266,50 @@ class Tensor(Node):
         axes_of("argmax", dim, self.ndim)
         return Tensor(self.data.argmax(axis=dim, keepdims=keepdim))
 
-    # -- reductions --------------------------------------------------------------------------------
+    # -- reductions, over all dimensions where none is named ---------------------------------------
     def sum(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
-        axes = axes_of("sum", dim, self.ndim)
+        axes = self._reduced("sum", dim)
 
         def backward(grad: Array) -> tuple[Array]:
             grad = grad if keepdim else np.expand_dims(grad, axes)
             return (np.broadcast_to(grad, self.shape),)
 
-        return record("sum", self.data.sum(axis=axes, keepdims=keepdim), (self,), backward)
+        # Of uint8 NumPy would make uint64, and of that beside int64 a float.
+        dtype = np.int64 if self.dtype.kind == "u" else None
+        total = self.data.sum(axis=axes, dtype=dtype, keepdims=keepdim)
+        return record("sum", total, (self,), backward)
 
     def mean(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
-        count = math.prod(self.shape[axis] for axis in axes_of("mean", dim, self.ndim))
+        count = math.prod(self.shape[axis] for axis in self._reduced("mean", dim))
         return self.sum(dim, keepdim) / (count or math.nan)  # the mean of nothing is NaN
 
     def var(self, dim: Dim = None, keepdim: bool = False, correction: int = 1) -> "Tensor":
-        count = math.prod(self.shape[axis] for axis in axes_of("var", dim, self.ndim))
+        count = math.prod(self.shape[axis] for axis in self._reduced("var", dim))
         deviation = self - self.mean(dim, keepdim=True)
         return (deviation * deviation).sum(dim, keepdim) / (max(count - correction, 0) or math.nan)
 
     def amax(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
         """The largest value; where several are equal, they share the gradient."""
-        axes = axes_of("amax", dim, self.ndim)
-        if not math.prod(self.shape[axis] for axis in axes):
-            raise ValueError(f"amax: shape {self.shape} has nothing along dim {dim}")
-        top = self.data.max(axis=axes, keepdims=True)
-
-        def backward(grad: Array) -> tuple[Array]:
-            share = (self.data == top).astype(self.dtype)
-            return (grad.reshape(top.shape) * (share / share.sum(axis=axes, keepdims=True)),)
-
-        return record("amax", top if keepdim else top.squeeze(axes), (self,), backward)
+        return self._extreme("amax", np.max, dim, keepdim)
 
     def amin(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
-        return -(-self).amax(dim, keepdim)
+        """The smallest value; where several are equal, they share the gradient."""
+        return self._extreme("amin", np.min, dim, keepdim)
+
+    def _extreme(self, op: str, function: Callable, dim: Dim, keepdim: bool) -> "Tensor":
+        axes = self._reduced(op, dim)
+        if not math.prod(self.shape[axis] for axis in axes):
+            raise ValueError(f"{op}: shape {self.shape} has nothing along dim {dim}")
+        best = function(self.data, axis=axes, keepdims=True)
+
+        def backward(grad: Array) -> tuple[Array]:
+            share = (self.data == best).astype(self.dtype)
+            return (grad.reshape(best.shape) * (share / share.sum(axis=axes, keepdims=True)),)
+
+        return record(op, best if keepdim else best.squeeze(axes), (self,), backward)
+
+    def _reduced(self, op: str, dim: Dim) -> tuple[int, ...]:
+        return axes_of(op, dim, self.ndim) or tuple(range(self.ndim))
 
     def max(self) -> "Tensor":
         return self.amax()

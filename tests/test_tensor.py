@@ -362,6 +362,7 @@ def test_dimensions_are_numpy_integers_too():
         (lambda x: x.clamp(), "clamp: got neither min nor max"),
         (lambda x: (x > 0).to(np.int64) ** -1, "pow: int64 to the power of -1 is no integer"),
         (lambda x: x[:0].amax(0), "amax: shape"),
+        (lambda x: x[:0].amin(0), "amin: shape"),
         (lambda x: minseg.cat([x, x], 2), "cat: dim is 2"),
         (lambda x: minseg.split(x, 0), "split: sizes is 0"),
         (lambda x: minseg.split(x, [3, -1]), "split: sizes are .3, -1., needs at least 0"),
@@ -391,6 +392,36 @@ def test_dimensions_are_numpy_integers_too():
 def test_wrong_arguments_are_named(wrong, message):
     with pytest.raises((ValueError, TypeError), match=message):
         wrong(randn(2, 3))
+
+
+def test_small_integers_are_subtracted_compared_and_summed_as_numbers():
+    """As uint8, the negative of 1 is 255."""
+    pixels, classes = Tensor(np.array([0, 1, 7], np.uint8)), Tensor(np.array([0, 3, 3]))
+    np.testing.assert_array_equal((classes - pixels).data, [0, 2, -4])
+    np.testing.assert_array_equal((2.5 - pixels).data, [2.5, 1.5, -4.5])
+    np.testing.assert_array_equal((np.array([1.0, 1.0, 1.0]) - pixels).data, [1, 0, -6])
+    assert pixels.min().item() == 0
+    assert pixels.amin(0, keepdim=True).data.tolist() == [0]
+    assert (pixels > 0).min().item() is False
+    assert pixels.sum().dtype == np.int64
+    assert (pixels.sum(0, keepdim=True) - classes).data.tolist() == [8, 5, 5]
+
+
+@pytest.mark.parametrize("dim", [(), []])
+def test_a_reduction_over_no_dimensions_is_over_all_as_in_pytorch(dim):
+    x = randn(2, 3)
+    expected = {"sum": x.data.sum(), "mean": x.data.mean(), "var": x.data.var(ddof=1)}
+    expected |= {"amax": x.data.max(), "amin": x.data.min()}
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(x, name)(dim).data, value, rtol=1e-14, strict=True)
+        assert getattr(x, name)(dim, keepdim=True).shape == (1, 1)
+
+
+def test_no_gradient_goes_through_integers():
+    x = Tensor([0.5, 1.5], requires_grad=True)
+    assert not x.to(np.int64).requires_grad
+    (x * x.to(np.int64).to(np.float32)).sum().backward()
+    np.testing.assert_array_equal(x.grad.data, [0, 1])
 
 
 def test_masks_are_combined_as_in_pytorch():
