@@ -93,8 +93,8 @@ def of_output(op: Op, input: Tensor) -> Tensor:
 # -- piecewise linear, and elu ---------------------------------------------------------------------
 # Cases are told apart by factors of 0 and 1. `where` would branch at each element, and a processor
 # that guesses the sign of an activation wrong half of the time takes ten times as long. But a
-# factor of 0 makes NaN of an infinite gradient, which relu, the most used, is to stop, as PyTorch's
-# does; for float32, fast/activation.py does so without a branch.
+# factor of 0 makes NaN of an infinite gradient. Where PyTorch stops that, so do relu, relu6 and the
+# hard ones; for float32, fast/activation.py does so without a branch.
 def _positive(x: Array) -> Array:
     """1 where x > 0, else 0."""
     return (x > 0).astype(x.dtype)
@@ -173,7 +173,8 @@ relu6_op = elementwise_op(
     "relu6",
     lambda x: min(max(x, 0.0), 6.0),
     lambda x: x.clip(0, 6),
-    lambda grad, y: grad * ~((y <= 0) | (y >= 6)),
+    lambda grad, y: array_module(y).where((y <= 0) | (y >= 6), 0, grad),
+    fast_grad_input=fast.relu6_grad,
 )
 
 
@@ -187,7 +188,8 @@ hardsigmoid_op = elementwise_op(
     "hardsigmoid",
     lambda x: min(max(x + 3, 0.0), 6.0) / 6,
     lambda x: (x + 3).clip(0, 6) / 6,
-    lambda grad, x: grad / 6 * ~((x <= -3) | (x >= 3)),
+    lambda grad, x: array_module(x).where((x <= -3) | (x >= 3), 0, grad / 6),
+    fast_grad_input=fast.hardsigmoid_grad,
 )
 
 
@@ -199,7 +201,8 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 def _hardswish_grad_input(grad: Array, x: Array) -> Array:
     between = ~((x <= -3) | (x >= 3))
-    return grad * (between * (x.clip(-3, 3) / 3 + 0.5) + (x >= 3))
+    slope = between * (x.clip(-3, 3) / 3 + 0.5) + (x >= 3)
+    return array_module(x).where(x <= -3, 0, grad * slope)
 
 
 hardswish_op = elementwise_op(

@@ -120,6 +120,27 @@ def test_relu_stops_any_gradient_where_it_is_0(dtype):
     np.testing.assert_array_equal(x.grad.data, [3, 3, 0, 0, np.nan, -np.inf, 0])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("name", "flat"),
+    [
+        ("relu6", [-np.inf, -1, 0, 6, 7, np.inf]),
+        ("hardsigmoid", [-np.inf, -4, -3, 3, 4, np.inf]),
+        ("hardswish", [-np.inf, -4, -3]),
+    ],
+)
+def test_what_is_flat_stops_any_gradient(name, flat, dtype):
+    """PyTorch 2.13: 0 for an infinite gradient and for NaN, where a product with 0 would be NaN."""
+    x = Tensor(np.array([*flat, *flat, *flat, 1, 1], dtype), requires_grad=True)
+    count = len(flat)
+    grad = np.repeat(np.array([np.inf, -np.inf, np.nan, np.inf, -1], dtype), [count] * 3 + [1, 1])
+    with np.errstate(invalid="ignore"):  # hardswish's value at -inf is -inf * 0
+        getattr(F, name)(x).backward(grad)
+    np.testing.assert_array_equal(x.grad.data[: 3 * count], 0)
+    assert x.grad.data[-2] == np.inf
+    assert -1 <= x.grad.data[-1] < 0
+
+
 @pytest.mark.parametrize(("name", "arguments", "kinks"), CASES)
 def test_a_nan_stays_a_nan(name, arguments, kinks):
     assert np.isnan(getattr(F, name)(Tensor(np.array([np.nan])), *arguments).data).all()

@@ -25,6 +25,11 @@ PLAIN = {
     ),
     ("tanh", ()): (np.tanh, lambda g, x: g * (1 - np.tanh(x) ** 2)),
     ("silu", ()): (lambda x: x * activation.sigmoid_of(x), activation._silu_grad_input),
+    ("relu6", ()): (lambda x: x.clip(0, 6), lambda g, x: g * ~((x <= 0) | (x >= 6))),
+    ("hardsigmoid", ()): (
+        lambda x: (x + 3).clip(0, 6) / 6,
+        lambda g, x: g / 6 * ~((x <= -3) | (x >= 3)),
+    ),
     ("hardswish", ()): (
         lambda x: x * ((x + 3).clip(0, 6) / 6),
         activation._hardswish_grad_input,

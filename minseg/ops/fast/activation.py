@@ -69,6 +69,24 @@ def leaky_relu_grad(out: Array, grad: Array, x: Array, negative_slope: float) ->
     out *= grad
 
 
+def _all_but(zero: Array, out: Array, grad: Array) -> None:
+    """grad's bits, or none of them where `zero`, a bool array that is overwritten."""
+    mask = zero.view(np.int8)
+    mask -= 1  # True: no bit, False: every bit
+    bits = out.view(np.int32)
+    bits[:] = mask
+    bits &= grad.view(np.int32)
+
+
+def relu6_grad(out: Array, grad: Array, y: Array) -> None:
+    _all_but((y <= 0) | (y >= 6), out, grad)
+
+
+def hardsigmoid_grad(out: Array, grad: Array, x: Array) -> None:
+    _all_but((x <= -3) | (x >= 3), out, grad)
+    out /= 6
+
+
 def elu(out: Array, x: Array, alpha: float, slope: Array | None = None) -> None:
     """e^x - 1 = 2 t / (1 - t) with t = tanh(x / 2), also close to 0."""
     t = np.fmin(x, _zeros(x))  # 0 for a NaN: its slope is 1, PyTorch's choice
@@ -151,6 +169,8 @@ def hardswish_grad(out: Array, grad: Array, x: Array) -> None:
     out += ends
     out += 0.5
     out *= grad
+    if np.isnan(out).any():  # rare: an infinite gradient times 0, to be 0 on the left
+        np.copyto(out, 0, where=x <= -3)
 
 
 # Phi(x) = 1 / (1 + e^(x p(x^2))): p, of 1, s, s^2, ... The odd polynomial fitted to
