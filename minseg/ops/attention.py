@@ -344,7 +344,7 @@ def _on_the_tape(
         mask = Tensor(array_module(query.data).tri(*scores.shape[-2:], dtype=bool))
     if mask is not None:
         scores = scores.where(mask, -math.inf) if mask.dtype == bool else scores + mask
-    sees = (scores.data > -math.inf).any(axis=-1, keepdims=True)  # of no key: 0, and no NaN
+    sees = (scores.data != -math.inf).any(axis=-1, keepdims=True)  # of no key: 0, and no NaN
     weights = softmax(scores.where(sees, 0.0), -1).where(sees, 0.0)
     return dropout(weights, dropout_p, generator=generator) @ value
 

@@ -161,6 +161,21 @@ def test_many_heads_and_windows_fit_a_gpus_grid():
     assert check("attention_grad_mask", *[one] * 8, *how).grid[0] == N
 
 
+@pytest.mark.parametrize("dropout_p", [0, 1e-9])
+def test_a_query_that_is_nan_shows_and_one_that_sees_no_key_gives_0(dropout_p):
+    """As PyTorch 2.13 computes it step by step (its fused way gives 0 for the former, too)."""
+    q, k, v = case()
+    q[..., 1, :] = np.nan
+    looks = np.ones((q.shape[-2], k.shape[-2]), bool)
+    looks[2] = False
+    y = F.scaled_dot_product_attention(
+        Tensor(q), Tensor(k), Tensor(v), Tensor(looks), dropout_p=dropout_p
+    ).data
+    assert np.isnan(y[..., 1, :]).all()
+    assert (y[..., 2, :] == 0).all()
+    assert np.isfinite(y[..., [0, 3], :]).all()
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (1, 1, 4, 5), (2, 1, 4, 5), (2, 2, 4, 5), (2, 2, 1, 5)])
 @pytest.mark.parametrize("where", ["numpy", "emulator"])
 def test_a_mask_gets_the_gradient_that_the_tape_finds(shape, where):
