@@ -146,8 +146,8 @@ def pad(
     """Pad the last len(pad) / 2 dimensions; `pad` is (left, right, top, bottom, ...), last first.
 
     Raises ValueError for an odd number of widths, an unknown mode, a width that "reflect" (at most
-    size - 1) or "circular" (at most the size that negative widths leave) cannot fill, or a negative
-    size of the result; TypeError for what are no integers.
+    size - 1) or "circular" (at most the size that negative widths leave) cannot fill, a negative
+    size of the result, or with "constant" of what is left; TypeError for what are no integers.
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"pad: input is a {type(input).__name__}, needs a Tensor")
@@ -167,10 +167,11 @@ def pad(
     widths = tuple((pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2))
     most = {"reflect": -1, "circular": 0}
     for size, width in zip(input.shape[input.ndim - len(widths) :], widths, strict=True):
-        if size + sum(width) < 0 or (mode != "constant" and size == 0 and max(width) > 0):
+        left = size + sum(min(n, 0) for n in width)  # of negative widths
+        least = left if mode == "constant" else size + sum(width)
+        if least < 0 or (mode != "constant" and size == 0 and max(width) > 0):
             raise ValueError(f"pad: widths {width} do not fit a dimension of size {size}")
-        if mode == "circular":  # goes round what negative widths leave
-            size += sum(min(n, 0) for n in width)
+        size = left if mode == "circular" else size
         if mode in most and max(width) > size + most[mode]:
             raise ValueError(
                 f"pad: width {max(width)} is more than mode {mode!r} can fill from {size} elements"

@@ -153,6 +153,16 @@ def test_empty_batch(name):
     np.testing.assert_array_equal((mean, var), (np.ones(4), np.full(4, 2.0)))
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_an_empty_batch_are_zero(name, monkeypatch):
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, 7, dtype))
+    function, affine, _, _ = LAYERS[name]
+    leaves = [Tensor(a, requires_grad=True) for a in (X[:0], *affine)]
+    function(*leaves).sum().backward()
+    for leaf in leaves:
+        np.testing.assert_array_equal(leaf.grad.data, np.zeros(leaf.shape))
+
+
 def test_two_dimensions_and_a_constant_channel():
     x = np.stack([np.full(6, 7.0), np.arange(6.0)], axis=1)  # (N, C)
     y = F.batch_norm(Tensor(x), training=True).data

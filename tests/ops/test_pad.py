@@ -62,6 +62,8 @@ def test_by_hand():
         (((-4, 1), "circular"), ValueError, "width 1 is more than mode 'circular' can fill from 0"),
         (((-3, 2), "circular"), ValueError, "width 2 is more than mode 'circular' can fill from 1"),
         (((-3, -2),), ValueError, "do not fit a dimension of size 4"),
+        (((-5, 7),), ValueError, r"widths \(-5, 7\) do not fit a dimension of size 4"),
+        (((7, -5),), ValueError, r"widths \(7, -5\) do not fit a dimension of size 4"),
         (((1, 1), "replicate", 2.0), ValueError, 'value 2.0 is for mode "constant"'),
     ],
 )

@@ -78,7 +78,7 @@ def normalize_grad(
     """The gradients to x, weight and bias. y: the result, if a ReLU made it; None: no ReLU."""
     B, G, K, L = x.shape
     dx, m = np.empty(x.shape, x.dtype), B * K * L
-    dw, db = np.empty((2, G, K), x.dtype)
+    dw, db = np.zeros((2, G, K), x.dtype)  # they stay so for a batch of none
     r = inverse_deviation(var, eps)
     near, rest = two_parts(mean, x.dtype)
     all_rows, upstream, results = (a.reshape(B, G * K, L) for a in (x, grad, dx))
