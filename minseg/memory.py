@@ -13,17 +13,19 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
+
+from minseg import cgroups
 
 # malloc.h of the GNU C library
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
-# Where Linux shows the limits of control groups, which containers are made of: the files of a limit
-# and of what is used, and what of the latter is a cache that can be dropped
-_GROUPS = Path("/sys/fs/cgroup")
-_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
-_V2 = "memory.max", "memory.current", "inactive_file"
+# Of control groups, version 1 and 2: the files of a limit and of what is used, and what of the
+# latter is a cache that can be dropped
+_GROUP_FILES = (
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ("memory.max", "memory.current", "inactive_file"),
+)
 
 
 def keep_freed_memory() -> bool:
@@ -59,21 +61,9 @@ def limit_memory() -> bool:
 
 
 def _free_in_groups() -> Iterator[int]:
-    """Of each control group that this process is in, and that has a limit: what is left, in bytes.
-
-    From within a container, its own group may be the only one to be seen, in the topmost place.
-    """
-    if not os.path.exists("/proc/self/cgroup"):
-        return
-    with open("/proc/self/cgroup") as lines:
-        groups = lines.read().splitlines()  # such as 4:memory:/a/b, or, in version 2, 0::/a/b
-    for group in groups:
-        _, controllers, path = group.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue  # in version 1, it may be in another group for each resource
-        top, (limit, used, idle) = (_GROUPS / "memory", _V1) if controllers else (_GROUPS, _V2)
-        names = path.strip("/").split("/")
-        for folder in {top.joinpath(*names[:depth]) for depth in range(len(names) + 1)}:
+    """Of each control group of this process that has a limit: what is left, in bytes."""
+    for folder in cgroups.folders("memory"):
+        for limit, used, idle in _GROUP_FILES:
             most = (folder / limit).read_text().strip() if (folder / limit).exists() else "max"
             if most != "max":
                 counts = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.affinity import keep_off_this_core
+from minseg.affinity import cores_to_use, keep_off_this_core
 from minseg.array import Array
 
 # Elements of a block: 1 MiB of float32. Smaller ones spend their time on calling NumPy and on
@@ -38,15 +38,18 @@ PASS = 32  # of these in the time of reading an element, along whole rows, and w
 # Rows longer than the buffer stay where they are. Casts, which need it, are as fast with this one.
 UFUNC_BUFFER = 512
 
-_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+_num_threads = cores_to_use()
 _inside = threading.local()  # a block that calls parallel_for again runs its blocks in place
 _one_at_a_time = threading.Lock()  # there is one set of helpers
 _blas_limit = threading.Lock()  # the limit belongs to the process, whichever threads want it
 
 
 def get_num_threads() -> int:
-    """The number of threads that ops use; at first the number of cores of this process."""
-    return _num_threads or 1
+    """The number of threads that ops use; at first the number of cores that this process may use.
+
+    Of a container's share of all cores' time, it is that many cores, rounded up.
+    """
+    return _num_threads
 
 
 def set_num_threads(number: int) -> None:

@@ -93,12 +93,11 @@ def test_a_container_leaves_less_than_the_machine_has(membership, group, files, 
     (folder / "memory.stat").write_text(f"anon 7\n{cache} 100000000\n")
     if group:
         (tmp_path / "groups" / limit).write_text("max\n")
+    (tmp_path / "own").write_text(membership)
     script = (
-        "import builtins, io, pathlib, resource\n"
-        "from minseg import memory\n"
-        "memory._GROUPS = pathlib.Path('groups')\n"
-        "memory.open = lambda file: "
-        f"io.StringIO({membership!r}) if 'self/cgroup' in str(file) else builtins.open(file)\n"
+        "import pathlib, resource\n"
+        "from minseg import cgroups, memory\n"
+        "cgroups.ROOT, cgroups.OWN = pathlib.Path('groups'), 'own'\n"
         "held = memory._listed('/proc/self/status', 'VmData')\n"
         "assert memory.limit_memory()\n"
         "print(resource.getrlimit(resource.RLIMIT_DATA)[0] - held)\n"
