@@ -17,9 +17,9 @@
 // partner with its warp's rows, and then sums two columns of the result over all partners. What is longer
 // than 32 (E, D) or wider than 64 is taken in pieces, so any size does. The blocks of all n stand side by
 // side in x: a batch of many heads or windows may have more than the 65535 that y and z can count.
-// A block reads both operands of its scores once a tile, 4 elements a thread and piece, and the partners'
-// rows; a thread writes 4 x 2 elements. Expected bottleneck: shared memory, which gives one element for
-// at most four multiply-adds.
+// A block reads both operands of its scores once a tile, 4 elements of each a thread and piece, and the
+// partners' rows; a thread writes 4 x 2 elements. Expected bottleneck: shared memory, which gives one
+// element for at most four multiply-adds.
 #include "common.cuh"
 
 #define WARPS 8

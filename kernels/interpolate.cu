@@ -5,7 +5,7 @@
 //                                                                              col_index[t, q]]
 //
 // A table's row t holds every output's t-th tap, (taps, size). Nearest has one tap, linear two, cubic
-// four, area the length of a window; minseg/ops/interpolate.py makes them. The gradient is the same
+// four, area the length of a window; minseg/ops/interpolate_taps.py makes them. The gradient is the same
 // kernel on the tables turned round, which list the outputs that an input reached: a gather, no atomics.
 //
 // A thread computes one output pixel, a block 256 neighbours along the rows. It reads row_taps *

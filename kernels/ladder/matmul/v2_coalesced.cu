@@ -1,10 +1,11 @@
 // sm_70
 // Step 2: neighbouring threads take neighbouring columns. Nothing else differs from v1.
 //
-// Now the 32 elements of B that a warp loads, and those of C that it stores, lie side by side: 4
-// sectors instead of 32, every byte used. All threads of a warp in one row read the *same* element of
-// A, which is one sector, handed to all. A thread still makes 2 K loads for K multiply-adds, and every
-// element of A is loaded L times, of B M times. Expected bottleneck: the number of loads.
+// A warp is now 2 rows by 16 columns. The 16 elements of B that it loads lie side by side, in 2 sectors
+// of which every byte is used, and so do those of C that it stores, in 2 sectors a row. All threads of a
+// row read the *same* element of A, one sector handed to all: 4 sectors for a step along K, where v1
+// asked for 17. A thread still makes 2 K loads for K multiply-adds, and every element of A is loaded L
+// times, of B M times. Expected bottleneck: the number of loads.
 #include "../../common.cuh"
 
 #define BLOCK 16

@@ -10,7 +10,7 @@
 
 #define TILE 128  // of C, rows and columns a block
 #define DEPTH 8   // of the tiles, along K
-#define SIDE 16  // threads along either side of the block
+#define SIDE 16   // threads along either side of the block
 #define HALF 64   // from a thread's first group of 4 rows or columns to its second
 
 __device__ __forceinline__ float4 four(const float* p, int row, int col, int rows, int cols) {
