@@ -31,6 +31,7 @@ from minseg.crf.permutohedral import Permutohedral
 EXACT_PIXELS = 2**12  # up to so many, the exact sums of ten iterations take about a second
 ITERATIONS = 10
 LEAST = 1e-5  # the probability that a class keeps, so that its energy is finite
+TOLERANCE = 1e-3  # beyond 0..1: what resampling may add
 FURTHEST = 1e5  # deviations from pixel to pixel: of larger squares, rounding would not be small
 
 METHODS: dict[str, Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
@@ -126,6 +127,12 @@ def _check(probabilities: np.ndarray, image: np.ndarray) -> None:
     for name, array in (("probabilities", probabilities), ("image", image)):
         if not np.isfinite(array).all():
             raise ValueError(f"dense_crf: {name} has values that are NaN or infinite")
+    low, high = image.min(), image.max()
+    if image.dtype != np.uint8 and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
+        raise ValueError(
+            f"dense_crf: image has values from {low:g} to {high:g}, needs floats in 0..1 or uint8; "
+            "divide levels of 0..255 by 255, and undo what normalised the image for the network"
+        )
 
 
 def _check_kernels(

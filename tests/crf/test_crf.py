@@ -212,6 +212,10 @@ def test_wrong_arguments_are_named():
         dense_crf(p.astype(np.int64), image)
     with pytest.raises(ValueError, match="image has values that are NaN"):
         dense_crf(p, image + np.nan)
+    with pytest.raises(ValueError, match=r"from 0 to 255, needs floats in 0..1 or uint8; divide"):
+        dense_crf(p, np.linspace(0, 255, 60, dtype=np.float32).reshape(4, 5, 3))
+    with pytest.raises(ValueError, match=r"from -2 to 0, needs floats in 0..1 .* normalised"):
+        dense_crf(p, np.linspace(-2, 0, 60).reshape(4, 5, 3))
 
 
 @pytest.mark.parametrize("method", ["exact", "lattice"])
