@@ -31,7 +31,7 @@ from minseg.crf.permutohedral import Permutohedral
 EXACT_PIXELS = 2**12  # up to so many, the exact sums of ten iterations take about a second
 ITERATIONS = 10
 LEAST = 1e-5  # the probability that a class keeps, so that its energy is finite
-TOLERANCE = 1e-3  # beyond 0..1: what resampling may add
+NOISE = 1.0  # how far beyond 0..1 it may take a colour
 FURTHEST = 1e5  # deviations from pixel to pixel: of larger squares, rounding would not be small
 
 METHODS: dict[str, Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
@@ -57,7 +57,7 @@ def dense_crf(
 
     Args:
         probabilities: (K, H, W), float32 or float64; the unary energy is -log of them.
-        image: (H, W, C): floats in 0..1, or uint8.
+        image: (H, W, C): floats in 0..1 (noise may go beyond, by 1 at most), or uint8.
         bi_w, bi_xy, bi_rgb: w1, alpha (pixels) and beta (colour levels, 0..255) of the bilateral
             kernel.
         pos_w, pos_xy: w2 and gamma (pixels) of the position kernel.
@@ -128,7 +128,7 @@ def _check(probabilities: np.ndarray, image: np.ndarray) -> None:
         if not np.isfinite(array).all():
             raise ValueError(f"dense_crf: {name} has values that are NaN or infinite")
     low, high = image.min(), image.max()
-    if image.dtype != np.uint8 and not -TOLERANCE <= low <= high <= 1 + TOLERANCE:
+    if image.dtype != np.uint8 and not -NOISE <= low <= high <= 1 + NOISE:
         raise ValueError(
             f"dense_crf: image has values from {low:g} to {high:g}, needs floats in 0..1 or uint8; "
             "divide levels of 0..255 by 255, and undo what normalised the image for the network"

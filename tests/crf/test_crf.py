@@ -216,6 +216,7 @@ def test_wrong_arguments_are_named():
         dense_crf(p, np.linspace(0, 255, 60, dtype=np.float32).reshape(4, 5, 3))
     with pytest.raises(ValueError, match=r"from -2 to 0, needs floats in 0..1 .* normalised"):
         dense_crf(p, np.linspace(-2, 0, 60).reshape(4, 5, 3))
+    dense_crf(p, np.linspace(-0.9, 1.9, 60).reshape(4, 5, 3), iterations=0)  # a noisy image
 
 
 @pytest.mark.parametrize("method", ["exact", "lattice"])
