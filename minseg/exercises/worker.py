@@ -24,7 +24,7 @@ READY_MADE = (
 
 
 class Told(io.TextIOBase):
-    """Standard output, where what a call prints stands below the name of its case.
+    """Standard output and error, where what a call prints stands below the name of its case.
 
     Written at once: the call may be an endless loop, which is ended from outside.
     """
@@ -84,7 +84,7 @@ def main(path: str, name: str, request: str, replies: str, tape: str = "") -> No
     sys.meta_path.insert(0, Refuse())  # type: ignore[arg-type]
     warnings.simplefilter("ignore")
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # a pipe's may be ASCII
-    sys.stdout = told = Told(sys.stdout)
+    sys.stdout = sys.stderr = told = Told(sys.stdout)  # one stream, so that the order is kept
     with open(request, "rb") as file:
         calls = pickle.load(file)
     with open(replies, "wb", buffering=0) as file:

@@ -152,6 +152,12 @@ def test_prints_stand_below_their_case(tmp_path: Path) -> None:
     assert f"\n{cases[1].name}:\n" in got.printed
 
 
+def test_what_goes_to_standard_error_is_kept_in_its_place(tmp_path: Path) -> None:
+    text = HEAD + '    print("one")\n    print("two", file=sys.stderr)\n    print("three")\n'
+    got = verdict(tmp_path, "import sys\n" + text + "    return np.where(x > 0, grad, 0)\n")
+    assert "\none\ntwo\nthree\n" in got.printed
+
+
 def test_any_letter_can_be_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a pipe is not UTF-8 by itself, as on Windows."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
