@@ -16,6 +16,7 @@ from minseg.array import to_device
 from minseg.parallel import get_num_threads
 
 Finding = tuple[str, str, str]  # the part; what was found, "" for nothing; what it gives
+UNUSABLE = "installed, but not usable: "  # so begins what was found, and is of no use as it is
 
 
 def findings() -> Iterator[Finding]:
@@ -95,7 +96,7 @@ def _cupy() -> str:
     except RuntimeError as error:  # which says what is missing
         found = importlib.util.find_spec("cupy")
         reason = str(error).removeprefix('device "cuda": ')
-        return f"installed, but not usable: {reason}" if found else ""
+        return UNUSABLE + reason if found else ""
     return f"{cupy.__version__}, CUDA {version // 1000}.{version % 1000 // 10}"
 
 

@@ -56,12 +56,15 @@ def test_a_gpu_that_is_not_there_is_named(cupy):
 
 
 @pytest.mark.parametrize("error", [ImportError, RuntimeError, of_cupy("NVRTCError")])
-def test_a_driver_without_nvrtc_is_no_gpu(cupy, error):
+def test_a_driver_without_nvrtc_is_no_gpu(cupy, error, capsys):
     cupy.cuda.nvrtc.getVersion = failing(error("libnvrtc.so.12: no such file"))
     assert not array.has_gpu()
     with pytest.raises(RuntimeError, match=r"NVRTC.*cupy-cuda12x\[ctk\].*libnvrtc.so.12"):
         array.to_device(np.ones(1), "cuda")
     assert doctor._cupy().startswith("installed, but not usable: CuPy finds no NVRTC")
+    assert main(["doctor"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if "CuPy" in line)
+    assert row.startswith("broken")
 
 
 def test_a_cupy_that_is_broken_says_why(monkeypatch):

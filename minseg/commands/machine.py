@@ -94,11 +94,12 @@ def _explain(name: str) -> int:
 
 def doctor() -> int:
     """Print what this machine has."""
-    from minseg.doctor import findings
+    from minseg.doctor import UNUSABLE, findings
 
     table = Table("", "part", "found", "what it gives", box=None, pad_edge=False)
     for part, found, gives in findings():
         mark = Text("yes", "green") if found else Text("no", "yellow")
+        mark = Text("broken", "red") if found.startswith(UNUSABLE) else mark
         table.add_row(mark, part, found or "-", gives)
     console.print(table)
     return 0
