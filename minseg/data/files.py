@@ -50,7 +50,7 @@ def read_labels(
     A grey map that was saved as RGB or with an alpha channel is read as grey; but with `colours`
     (label of each (red, green, blue)), an RGB file stores those.
     Raises OSError for a broken file, ValueError for a colour that has no label, for values that are
-    no whole numbers, and for a format that smears labels.
+    no whole numbers, for 16 bits a colour and for a format that smears labels.
     """
     image = _open(path, page)
     if image.format in _LOSSY:
@@ -64,6 +64,11 @@ def read_labels(
         return _sixteen_bit(image, path).astype(np.int64)
     if image.mode in ("1", "L", "P"):
         return np.asarray(image).astype(np.int64)
+    if _has_sixteen_bit_colours(path, page):
+        raise ValueError(
+            f"{path}: stores 16 bits a colour, of which only the upper 8 can be read; save labels "
+            "as grey PNG (8 or 16 bits), or in a palette"
+        )
     if image.mode in ("LA", "PA"):
         return np.asarray(image.getchannel(0)).astype(np.int64)
     pixels = np.asarray(image.convert("RGB")).astype(np.int64)
@@ -112,6 +117,13 @@ def _open(path: PathLike, page: int = 0) -> Image.Image:
         raise IsADirectoryError(f"{path}: a folder; name the image in it, {path}/...") from None
     except Exception as error:  # a damaged file makes pillow raise nearly anything
         raise _broken(path, error) from error
+
+
+def _has_sixteen_bit_colours(path: PathLike, page: int) -> bool:
+    """Which pillow reads as 8 bits; only what it says of a file's layout beforehand tells."""
+    with Image.open(path) as image:
+        image.seek(page)
+        return any(";16" in str(how) for _, _, _, how in image.tile)
 
 
 def _broken(path: PathLike, error: Exception) -> OSError:

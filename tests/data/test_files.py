@@ -1,7 +1,9 @@
 """Reading image and label files of every kind, and saying which one is broken."""
 
+import struct
 import subprocess
 import sys
+import zlib
 from functools import partial
 
 import numpy as np
@@ -112,6 +114,27 @@ def test_labels_that_a_format_smears_are_refused(tmp_path):
     for suffix in ("jpg", "webp"):
         with pytest.raises(ValueError, match=rf"a\.{suffix}: .*save labels as PNG"):
             read_labels(save(tmp_path / f"a.{suffix}", GREY))
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_labels_of_16_bits_a_colour_are_refused(kind, channels, tmp_path):
+    """By the PNG specification: RGB, grey and alpha, RGBA. Their low bytes hold the indices."""
+    path, labels = tmp_path / "labels.png", np.arange(12).reshape(3, 4, 1)
+    rows = labels.repeat(channels, axis=2).astype(">u2").reshape(3, -1)
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 3, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
+        (b"IEND", b""),
+    ]
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for name, data in parts:
+            file.write(struct.pack(">I", len(data)) + name + data)
+            file.write(struct.pack(">I", zlib.crc32(name + data)))
+    for colours in (None, {(0, 0, 0): 0}):
+        with pytest.raises(ValueError, match=r"labels.png: stores 16 bits a colour.*grey PNG"):
+            read_labels(path, colours=colours)
+    assert read_image(path).shape == (3, 4, 3)
 
 
 def test_labels_in_floating_point(tmp_path):
