@@ -142,7 +142,8 @@ def _pass_on(node: Node, gradient: Array, gradients: dict[int, Gradient]) -> Non
 def _is_shared(array: Array, others: list[Array]) -> bool:
     shares = array_module(array).may_share_memory
     others = [other for other in others if type(other) is type(array)]  # on another device: no
-    return not array.flags.c_contiguous or any(shares(array, other) for other in others)
+    repeats = not array.flags.c_contiguous or not getattr(array.flags, "writeable", True)
+    return repeats or any(shares(array, other) for other in others)
 
 
 def _checked(gradient: Gradient, op: str, parent: Node) -> Array:

@@ -7,6 +7,7 @@ import pytest
 
 import minseg
 from minseg import Tensor, gradcheck, tensor
+from minseg.optim import clip_grad_value_
 
 
 def randn(*shape, seed=0, dtype=np.float64):
@@ -415,6 +416,15 @@ def test_a_reduction_over_no_dimensions_is_over_all_as_in_pytorch(dim):
     for name, value in expected.items():
         np.testing.assert_allclose(getattr(x, name)(dim).data, value, rtol=1e-14, strict=True)
         assert getattr(x, name)(dim, keepdim=True).shape == (1, 1)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize("reduce", [Tensor.mean, Tensor.sum, lambda x: x.sum() * 3])
+def test_the_gradient_of_a_single_weight_can_be_clipped(shape, reduce):
+    weight = Tensor(np.ones(shape), requires_grad=True)
+    reduce(weight).backward()
+    clip_grad_value_([weight], 0.25)
+    assert weight.grad.item() == 0.25
 
 
 def test_no_gradient_goes_through_integers():
