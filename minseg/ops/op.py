@@ -120,14 +120,17 @@ def launch(kernel: str, *arguments: Any) -> None:
 
 @contextmanager
 def override(op: str, **parts: Callable[..., Any]) -> Iterator[None]:
-    """Put functions **on arrays** in the place of an op's parts, everywhere, models included.
+    """Put functions **on arrays** in the place of an op's parts, inside of models, too.
 
     with minseg.override("conv2d", forward=my_conv2d):
         model(x)
 
+    It holds for what this thread computes inside, and its helpers for it; as with `no_grad`, other
+    threads notice nothing. A gradient is computed by `backward()`, which has to be inside as well.
+
     Each function takes the arguments of the part it replaces (`get_op(op).numpy[part]` shows them).
     A gradient that is not given stays the library's, and a warning says so. Raises ValueError for
-    an op or a part that does not exist. As with `no_grad`, other threads notice nothing.
+    an op or a part that does not exist.
     """
     target = get_op(op)
     unknown = sorted(set(parts) - set(target.numpy))
