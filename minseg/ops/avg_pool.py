@@ -20,14 +20,19 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window, overlap
+from minseg.ops.columns import Window
 from minseg.ops.op import Op, launch
-from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
+from minseg.ops.pool import (
+    Tap,
+    as_planes,
+    check_window,
+    number_of_windows,
+    plane_blocks,
+    reads,
+    starts,
+)
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
-
-# For each element of the kernel along one axis: the inputs it reads, the outputs that sum them.
-Terms = list[tuple[slice, slice]]
 
 
 def avg_pool2d_definition(
@@ -67,7 +72,8 @@ def _forward_numpy(
     how = (kernel, stride, padding)
     size = _size(x.shape, *how, ceil_mode)
     divisor = _divisor(x.shape, size, *how, count_include_pad, divisor_override)
-    return _sums(x, size, *_terms(x.shape, size, *how)) / divisor.astype(x.dtype)
+    rows, cols = reads(Window(*how, dilation=(1, 1)), (x.shape[2], x.shape[3]), size)
+    return _sums(x, size, rows, cols) / divisor.astype(x.dtype)
 
 
 def _grad_input_numpy(
@@ -81,7 +87,8 @@ def _grad_input_numpy(
 ) -> Array:
     size, how = grad.shape[2:], (kernel, stride, padding)
     divisor = _divisor(x_shape, size, *how, count_include_pad, divisor_override)
-    return _shares(grad / divisor.astype(grad.dtype), x_shape, *_terms(x_shape, size, *how))
+    rows, cols = reads(Window(*how, dilation=(1, 1)), (x_shape[2], x_shape[3]), size)
+    return _shares(grad / divisor.astype(grad.dtype), x_shape, rows, cols)
 
 
 def _size(
@@ -89,16 +96,6 @@ def _size(
 ) -> Pair:
     window = Window(kernel, stride, padding, (1, 1))
     return number_of_windows(window, (x_shape[2], x_shape[3]), ceil_mode)
-
-
-def _terms(
-    x_shape: tuple[int, ...], size: Pair, kernel: Pair, stride: Pair, padding: Pair
-) -> tuple[Terms, Terms]:
-    rows, cols = (
-        [overlap(slice(0, count), i - p, s, n) for i in range(k)]
-        for n, count, k, s, p in zip(x_shape[2:], size, kernel, stride, padding, strict=True)
-    )
-    return rows, cols
 
 
 def _divisor(
@@ -120,7 +117,7 @@ def _divisor(
     return np.multiply.outer(*lengths)  # (H', W')
 
 
-def _sums(x: Array, size: Pair, rows: Terms, cols: Terms) -> Array:
+def _sums(x: Array, size: Pair, rows: list[Tap], cols: list[Tap]) -> Array:
     """Add up rows of `x`, then columns: (N, C, H, W) -> (N, C, H', W) -> (N, C, H', W')."""
     planes = as_planes(x)[:, 0]
     y = np.zeros((planes.shape[0], *size), x.dtype)
@@ -138,7 +135,7 @@ def _sums(x: Array, size: Pair, rows: Terms, cols: Terms) -> Array:
     return y.reshape(*x.shape[:2], *size)
 
 
-def _shares(grad: Array, x_shape: tuple[int, ...], rows: Terms, cols: Terms) -> Array:
+def _shares(grad: Array, x_shape: tuple[int, ...], rows: list[Tap], cols: list[Tap]) -> Array:
     """The adjoint of `_sums`: the same additions backwards, columns first."""
     planes = as_planes(grad)[:, 0]
     dx = np.zeros((planes.shape[0], *x_shape[2:]), grad.dtype)

@@ -30,7 +30,7 @@ from minseg.ops.checks import Pair
 from minseg.ops.columns import Window, overlap
 from minseg.ops.fast import channels_last, kernel_columns
 from minseg.ops.op import launch
-from minseg.ops.pool import as_planes, plane_blocks
+from minseg.ops.pool import as_planes, plane_blocks, reads
 from minseg.parallel import parallel_for
 
 
@@ -174,12 +174,7 @@ def grad_weight_numpy(
         total = kernel_columns.grad_weight(grad, x, w_shape, window)
         if np.isfinite(total).all():
             return total
-    rows, cols = (
-        [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]
-        for n, count, k, s, p, d in zip(
-            x.shape[2:], grad.shape[2:], w_shape[2:], stride, padding, dilation, strict=True
-        )
-    )
+    rows, cols = reads(window, (x.shape[2], x.shape[3]), (grad.shape[2], grad.shape[3]))
     planes, grads = as_planes(x)[:, 0], as_planes(grad)[:, 0]
     dw = np.empty((len(planes), *w_shape[2:]), x.dtype)  # of each image
     blocks = plane_blocks(planes)
