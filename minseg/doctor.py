@@ -44,12 +44,11 @@ def _version(package: str) -> str:
 
 
 def _blas() -> str:
-    import numpy  # which loads the library that is looked for
     from threadpoolctl import threadpool_info
 
     pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
     if not pools:  # one that threadpoolctl does not know: macOS's Accelerate
-        configuration: Any = numpy.show_config(mode="dicts")
+        configuration: Any = np.show_config(mode="dicts")
         blas = configuration.get("Build Dependencies", {}).get("blas", {})
         return blas.get("name", "") if blas.get("found") else ""
     return ", ".join(

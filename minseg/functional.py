@@ -2,7 +2,8 @@
 
 PyTorch's losses have two arguments that it has given up (size_average, reduce) between others.
 These are left out, and what stands behind them is given by name. `inplace` may only be False.
-bias_activation and the losses made for segmentation (focal, Dice, Lovasz, ...) are minseg's own.
+bias_activation, WeightedSum and the losses made for segmentation (focal, Dice, Lovasz, ...) are
+minseg's own.
 
 import minseg.functional as F
 """

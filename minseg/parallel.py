@@ -31,7 +31,7 @@ from minseg.array import Array
 BLOCK = 1 << 18
 SMALL = 1 << 17  # elements: not worth a second thread, which takes 0.1 ms to wake up
 WORTH_A_THREAD = 1 << 24  # multiplications of matrix products: of fewer, the same holds
-PASS = 32  # of these in the time of reading an element, along whole rows, and writing it
+PASS = 32  # multiplications in the time of reading an element, along whole rows, and writing it
 
 # NumPy collects rows that do not lie end to end in a buffer, as many as it holds, and computes
 # there: with its usual 8192 elements, two to three times as slow as on the rows where they lie.
@@ -70,9 +70,10 @@ def parallel_for(
 ) -> None:
     """Call body(0), ..., body(count - 1), in any order, on all threads; return when all are done.
 
-    A single block runs in place, as do the blocks of a block, and blocks of matrix products that
-    are few `multiplications` in all. BLAS is held to one thread. An exception in a block is raised
-    here, after the others have ended. What holds here (np.errstate, no_grad) holds in all blocks.
+    A single block runs in place, as do the blocks of a block, and blocks that take no longer than
+    a few `multiplications` of a matrix product do in all (PASS for each element that is read and
+    written). BLAS is held to one thread. An exception in a block is raised here, after the others
+    have ended. What holds here (np.errstate, no_grad) holds in all blocks.
     """
     if getattr(_inside, "block", False):
         for i in range(count):

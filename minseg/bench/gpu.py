@@ -20,7 +20,7 @@ from minseg.array import to_device
 from minseg.compare.cases import Case, cases_of, list_cases
 from minseg.compare.floors import Floor, measure
 from minseg.compare.run import LARGE_BATCH
-from minseg.compare.witnesses import Gpu, Outcome, Torch, _compute
+from minseg.compare.witnesses import Gpu, Outcome, Torch, run_part
 from minseg.ladder import LARGE, STAIRS, climb
 
 
@@ -53,7 +53,7 @@ class TorchOnGpu(Torch):
         def read(tensor: Any) -> np.ndarray:
             return tensor.detach().cpu().numpy()
 
-        return _compute(case, part, arrays, self.torch.nn.functional, make, read, self._timed)
+        return run_part(case, part, arrays, self.torch.nn.functional, make, read, self._timed)
 
     def _timed(self, action: Callable[[], Any]) -> tuple[Any, float]:
         start, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"got {value!r}{hint}, needs one of {known}")
 
 
-def add_command(commands: Commands, name: str, summary: str, examples: str):
+def add_command(commands: Commands, name: str, summary: str, examples: str) -> Parser:
     return commands.add_parser(
         name,
         help=summary,

@@ -1,5 +1,7 @@
 """To learn by: lesson, study, exercise."""
 
+from typing import Any
+
 from minseg.cli.arguments import Commands, add_command, add_device, positive
 
 
@@ -27,7 +29,7 @@ def lesson(commands: Commands) -> None:
         "function or a CUDA kernel; what you do not give, a gradient for one, stays minseg's.\n"
         "The exit code is the lesson's: 0 if what it claims held.\n",
     )
-    which = {"metavar": "LESSON", "help": "number or name: 7, 14, unet"}
+    which: Any = {"metavar": "LESSON", "help": "number or name: 7, 14, unet"}
     running.add_argument("lesson", **which)
     running.add_argument("--fast", action="store_true", help="small sizes: a check in seconds")
     running.add_argument("--out", default="out", metavar="DIR",

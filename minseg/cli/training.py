@@ -41,7 +41,6 @@ def train(commands: Commands) -> None:
     add("--width", type=positive(int), metavar="N", help="channels of the network's first stage")
     add("--depth", type=positive(int), metavar="N", help="how deep: see `minseg models`")
     add("--norm", choices=("batch", "none"), help="normalisation after the convolutions")
-
     add("--option", action="append", metavar="NAME=VALUE", help="another option of the network")
     add("--init", metavar="RUN",
         help="start from this run's weights: the same network, or fcn32s for fcn16s")  # fmt: skip

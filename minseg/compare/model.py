@@ -25,9 +25,8 @@ from minseg.random import manual_seed
 from minseg.tensor import Tensor, record
 
 CLASSES, SIZE = 3, (20, 24)
-IMAGES = (
-    4  # fewer make batch norm of pooled images ill-conditioned: of two values only a sign is left
-)
+# Of fewer images, batch norm of what was pooled is ill-conditioned: of two, only a sign is left.
+IMAGES = 4
 RUNS = 4  # by NumPy and by the kernels, in float32 and in float64
 SMALL: dict[str, dict[str, Any]] = {
     "unet": {"width": 4, "depth": 2, "norm": "batch"},

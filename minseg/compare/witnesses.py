@@ -69,7 +69,7 @@ class NumPy:
         return True
 
     def compute(self, case: Case, part: str, arrays: Mapping[str, np.ndarray]) -> Outcome:
-        return _compute(case, part, arrays, minseg.functional, Tensor, Tensor.numpy, on_cpu)
+        return run_part(case, part, arrays, minseg.functional, Tensor, Tensor.numpy, on_cpu)
 
     def all_parts(self, case: Case, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Every output and gradient, from one forward and one backward pass."""
@@ -99,7 +99,7 @@ class Gpu:
             return Tensor(to_device(array, "cuda"))
 
         try:
-            return _compute(case, part, arrays, minseg.functional, make, Tensor.numpy, on_gpu)
+            return run_part(case, part, arrays, minseg.functional, make, Tensor.numpy, on_gpu)
         except Exception as error:
             if faults.loses_gpu(error):
                 self.lost = f"{case.op} {part}"
@@ -125,7 +125,7 @@ class Torch:
         def read(tensor: Any) -> np.ndarray:
             return tensor.detach().numpy()
 
-        return _compute(case, part, arrays, self.torch.nn.functional, make, read, on_cpu)
+        return run_part(case, part, arrays, self.torch.nn.functional, make, read, on_cpu)
 
 
 class Emulated:
@@ -142,7 +142,7 @@ class Emulated:
 
     def compute(self, case: Case, part: str, arrays: Mapping[str, np.ndarray]) -> Outcome:
         with self.emulating() as launched:
-            array = _compute(
+            array = run_part(
                 case, part, arrays, minseg.functional, Tensor, Tensor.numpy, on_cpu, 1,
                 launched.clear,
             ).array  # fmt: skip
@@ -171,7 +171,7 @@ class Emulated:
 Witness = Definition | NumPy | Emulated | Gpu | Torch
 
 
-def _compute(
+def run_part(
     case: Case, part: str, arrays: Mapping[str, np.ndarray], library: Any,
     make: Callable[[np.ndarray], Any], read: Callable[[Any], np.ndarray], timed: Timed,
     runs: int = AT_LEAST, begin: Callable[[], object] = lambda: None,

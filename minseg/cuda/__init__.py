@@ -1,1 +1,1 @@
-"""Reading CUDA C: the kernels of a file, their signatures, and their launch lines."""
+"""CUDA C on its way to a GPU: read from its file, compiled, launched, and what goes wrong there."""

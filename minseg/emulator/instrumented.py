@@ -33,7 +33,7 @@ _KINDS = {"in": 2, "out": 3, "inout": 4}
 class Outcome:
     """What the program reported, and the arrays as the kernel left them (None: unfinished)."""
 
-    records: list[dict[str, Any]]  # of "finding", "region", "profile", each under "what"
+    records: list[dict[str, Any]]  # of "finding", "region", ..., "end", each under "what"
     arrays: dict[str, np.ndarray] | None
     message: str  # why it ended early
     executable: Path

@@ -15,9 +15,8 @@ from minseg.parallel import get_num_threads
 if TYPE_CHECKING:
     from minseg.kernels import Launch
 
-SECONDS = (
-    60  # a block takes thousandths of one; if none begins for so long, those running are stuck
-)
+# A block takes thousandths of one: if none begins for so long, those running are stuck.
+SECONDS = 60
 _RUNTIME = ("block.cpp", "copy.cpp", "fast.cpp")
 
 

@@ -134,8 +134,8 @@ def build(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> 
     differ from those of the paper's.
     `backbone="monai"` makes of attention_unet what MONAI calls so.
 
-    Raises ValueError for an unknown name and TypeError for an unknown option; both
-    list what exists.
+    Raises ValueError for an unknown name and TypeError for an unknown option; both list what
+    exists.
     """
     if name not in MODELS:
         hint = suggest(name, MODELS)

@@ -5,8 +5,6 @@ from functools import cache
 from itertools import count
 from typing import Any
 
-import numpy as np
-
 import minseg.functional as F
 from minseg import nn, optim, recipe
 from minseg.data import (
@@ -114,7 +112,3 @@ def centres(dataset: Dataset, side: int, most: int | None = None) -> Held:
         top, left = ((length - side) // 2 for length in sample.mask.shape)
         samples.append(crop(sample, top, left, (side, side)))
     return Held(samples, dataset)
-
-
-def number_of_weights(model: nn.Module) -> int:
-    return int(np.sum([parameter.numel() for parameter in model.parameters()]))

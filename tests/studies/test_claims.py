@@ -5,14 +5,17 @@ import os
 import numpy as np
 import pytest
 
-from minseg import get_num_threads, manual_seed, set_num_threads
+from minseg import get_num_threads, manual_seed, nn, set_num_threads
 from minseg.models import DeepLabV2, SegNet
 from minseg.studies import study
 from minseg.studies.claims import aspp, atrous, concat_or_add, image_pooling, noisy_masks, unpooling
 from minseg.studies.claims.skips import JoinedUNet
 from minseg.studies.scenes import Signs, Specks, Wires
-from minseg.studies.training import number_of_weights
 from minseg.summary import summary
+
+
+def number_of_weights(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_arms_have_the_same_number_of_weights():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minseg.compare.cases.case import Case, Draw, cases
-from minseg.ops.norm import normalization_definition
+from minseg.ops.normalization import normalization_definition
 
 EPS = 1e-5
 

@@ -42,7 +42,6 @@ struct Region {
     size_t sizes[3] = {0, 0, 0};
     size_t unit = 1;  // bytes a cell
     const void* key = nullptr;
-    bool dynamic = false, const_pointer = false;
     std::vector<Cell> cells;
 
     Region(std::string name, size_t bytes, size_t item, Role role);
@@ -75,7 +74,7 @@ struct Side {
     int32_t code = 0;               // 0: `site` says where
     Site site = {nullptr, 0};
     Kind kind = Kind::READ;         // of an access
-    const char* does = "";          // "reads", "writes", "adds atomically", "waits", "has ended"
+    const char* does = "";          // "reads", "writes", "waits", "has ended", ...
 };
 // Findings of one kind at the same place are one finding that counts.
 void report(const char* kind, const char* detail, const Region* region, long long offset,
