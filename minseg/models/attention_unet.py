@@ -21,7 +21,7 @@ import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.joining import cat
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.models.unet import double_conv, levels
 from minseg.tensor import Tensor
 

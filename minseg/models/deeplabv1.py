@@ -18,7 +18,7 @@ Source: Chen, Papandreou, Kokkinos, Murphy, Yuille 2015, "Semantic Image Segment
 from minseg import nn
 from minseg.backbones.initial import he, zero_bias
 from minseg.backbones.vgg import VGGFeatures
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 

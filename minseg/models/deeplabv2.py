@@ -18,7 +18,7 @@ import minseg.functional as F
 from minseg import nn
 from minseg.backbones.resnet import ResNet
 from minseg.models.deeplabv1 import scores
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 

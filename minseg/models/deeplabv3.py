@@ -15,7 +15,8 @@ from minseg import nn
 from minseg.backbones.initial import he
 from minseg.backbones.resnet import STAGES, ResNet
 from minseg.joining import cat
-from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter, resize
+from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 

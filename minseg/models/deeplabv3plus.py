@@ -19,7 +19,7 @@ from minseg.backbones.resnet import ResNet, depth_of
 from minseg.backbones.xception import Xception
 from minseg.joining import cat
 from minseg.models.deeplabv3 import ASPP, ConvBNReLU, SeparableConvBNReLU, aspp_rates, atrous_resnet
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 Backbone = ResNet | Xception | MobileNetV2

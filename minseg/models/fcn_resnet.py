@@ -11,10 +11,10 @@ Source: Long et al. 2015, arXiv:1411.4038; the head and the auxiliary loss: Zhao
         "Pyramid Scene Parsing Network", arXiv:1612.01105, section 4, figure 4.
 """
 
-import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he
 from minseg.backbones.resnet import ResNet
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 
@@ -39,13 +39,6 @@ class ResNetSegmenter(nn.Module):
         if self.aux_classifier is not None:
             scores["aux"] = self.aux_classifier(third)
         return {name: resize(score, x) for name, score in scores.items()}  # (N, K, H, W)
-
-
-def resize(x: Tensor, like: Tensor, align_corners: bool = False) -> Tensor:
-    """(N, C, h, w) -> (N, C, H, W), bilinearly, to the height and width of `like`."""
-    if x.shape[2:] == like.shape[2:]:
-        return x
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=align_corners)
 
 
 class FCNHead(nn.Sequential):

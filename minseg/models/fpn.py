@@ -21,7 +21,7 @@ import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he, zero_bias
 from minseg.backbones.resnet import ResNet, depth_of
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 

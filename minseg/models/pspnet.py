@@ -18,7 +18,8 @@ from minseg.backbones.initial import he
 from minseg.backbones.resnet import ResNet, depth_of
 from minseg.joining import cat
 from minseg.models.deeplabv3 import ConvBNReLU
-from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter, resize
+from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 BINS = (1, 2, 3, 6)  # regions a side (section 3.2)

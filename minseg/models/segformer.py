@@ -19,7 +19,7 @@ from minseg import nn
 from minseg.backbones.initial import he
 from minseg.backbones.mit import MiT, as_map, as_tokens, init_linear
 from minseg.joining import cat
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
 # C, in units of the first stage's channels: 256 for B0 and B1, 768 for the others (table 6).

@@ -8,7 +8,7 @@ import minseg.functional as F
 from minseg import Tensor, nn
 from minseg.data import Dataset
 from minseg.models import DeepLabV2
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.studies.study import Study
 from minseg.studies.training import camvid, fit, score
 

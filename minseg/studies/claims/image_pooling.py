@@ -5,7 +5,7 @@ from functools import partial
 from minseg import Tensor, nn
 from minseg.data import Cached
 from minseg.models.deeplabv3 import ASPP, ConvBNReLU
-from minseg.models.fcn_resnet import resize
+from minseg.models.resize import resize
 from minseg.studies.scenes import Signs
 from minseg.studies.study import Study
 from minseg.studies.training import GREYS, fit, score
