@@ -307,8 +307,10 @@ def _check_geometry(
 ) -> None:
     threads = block[0] * block[1] * block[2]
     most = compute(kernel.max_threads) if kernel.max_threads else MAX_THREADS
-    if not 1 <= threads <= min(most, MAX_THREADS) or block[2] > 64:
+    if not 1 <= threads <= min(most, MAX_THREADS):
         raise ValueError(f"{kernel}: block {block} has {threads} threads, needs 1 to {most}")
+    if block[2] > 64:
+        raise ValueError(f"{kernel}: block {block} is larger than a GPU takes (1024, 1024, 64)")
     if grid[0] >= 2**31 or grid[1] >= 2**16 or grid[2] >= 2**16:
         raise ValueError(f"{kernel}: grid {grid} is larger than a GPU takes (2^31, 65535, 65535)")
     if not 0 <= shared <= MAX_SHARED:

@@ -113,11 +113,15 @@ def test_launch_bounds_and_block_limits(tmp_path):
         "__global__ void __launch_bounds__(128) k(float* y, int n) {}\n"
         "// launch: grid=(1) block=(n)  shared=(n * 1024)  out: y\n"
         "__global__ void m(float* y, int n) {}\n"
+        "// launch: grid=(1) block=(1, 1, n)  out: y\n"
+        "__global__ void deep(float* y, int n) {}\n"
     )
     with pytest.raises(ValueError, match=r"block \(129, 1, 1\) has 129 threads, needs 1 to 128"):
         check(f"{file}:k", X, 129)
     with pytest.raises(ValueError, match=r"has 1025 threads, needs 1 to 1024"):
         check(f"{file}:m", X, 1025)
+    with pytest.raises(ValueError, match=r"\(1, 1, 65\) is larger than a GPU takes .*64\)"):
+        check(f"{file}:deep", X, 65)
     with pytest.raises(ValueError, match=r"bytes of shared memory"):
         check(f"{file}:m", X, 512)
 

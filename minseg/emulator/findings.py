@@ -110,6 +110,14 @@ def explain(
         "bounds": f"{does} {name}[{flat}] in {space}, {_how_far(flat, size)}",
         "misaligned": f"{does} {record['bytes']} bytes at {element} in {space}: "
         f"its address is no multiple of {record['bytes']} bytes",
+        "copy_size": f"an asynchronous copy of {record['bytes']} bytes to {element}: "
+        "it takes 4, 8 or 16",
+        "copy_target": f"an asynchronous copy to {element} in global memory: "
+        "it goes from global to shared memory",
+        "matrix": f"a matrix that starts at {element} in {space}: its address has to be a multiple "
+        "of 32 bytes",
+        "stride": f"a matrix in {name} with {record['bytes']} bytes between its rows (or columns), "
+        "which have to be a multiple of 16",
         "input": f"{does} {element}, which the launch line declares `in:`",
         "read": f"{does} {element} in {space} before anything was written there",
         "unwritten": f"{record['bytes'] // item} of {size} elements of the output {name} are never "
@@ -126,6 +134,8 @@ def _race(now: Actor, before: Actor) -> str:
 
 
 def _how_far(flat: int, size: int) -> str:
+    if 2**31 <= flat < 2**32:
+        return f"far past the end of {size} elements: {flat - 2**32} as an unsigned number"
     past = flat - size + 1 if flat >= size else -flat
     return f"{past} past the end of {size} elements" if flat >= size else f"{past} before its start"
 
@@ -144,6 +154,8 @@ def _explain_without_memory(
         "absent": f"line {line}: needs the value of a lane that takes no part",
         "division": "an integer division by zero, which a GPU answers with any number",
         "mask": f"line {line}: the mask leaves out the lane that gives it",
+        "width": f"line {line}: a shuffle of width {record.get('offset')}, which is no power of "
+        "two up to 32",
         "lane": f"line {line}: the mask names lanes that have ended and never arrive",
         "stuck": f"threads wait for ever at line {line}"
         + (f", others at line {other}" if before else " for lanes that do not come"),

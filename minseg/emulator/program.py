@@ -1,8 +1,10 @@
 """From a `.cu` file to C++ that a host compiler takes: the shim, the file itself, entry points.
 
 The file stays as it is but for one thing. `__shared__ float tile[16][16];` becomes
-`auto& tile = minseg::shared<float[16][16], id>("tile", line);`, on the same line: so the
-emulator can give each block its own memory, and the sanitizer knows its name and bounds.
+`struct Shared_tile; auto& tile = minseg::shared<float[16][16], Shared_tile>("tile", line);`, on the
+same line: so the emulator can give each block its own memory, and the sanitizer knows its name and
+bounds. The struct only tells declarations apart: a local type of a template function is another one
+in each instance, as the memory is.
 """
 
 from __future__ import annotations
@@ -71,10 +73,12 @@ def _declare(declaration: str, dynamic: bool) -> str:
         parts = _parts(text)
         ctype, name = " ".join(parts["type"].split()), parts["name"]
         if dynamic:
-            out.append(f'auto& {name} = minseg::shared_dynamic<{ctype}>("{name}", __LINE__);')
+            row = parts["sizes"].partition("]")[2]  # `extern __shared__ float tile[][32];`
+            out.append(f'auto& {name} = minseg::shared_dynamic<{ctype}{row}>("{name}", __LINE__);')
         else:
             ctype += parts["sizes"]
-            out.append(f'auto& {name} = minseg::shared<{ctype}, __COUNTER__>("{name}", __LINE__);')
+            out.append(f'struct Shared_{name}; auto& {name} = '
+                       f'minseg::shared<{ctype}, Shared_{name}>("{name}", __LINE__);')  # fmt: skip
     return " ".join(out)
 
 

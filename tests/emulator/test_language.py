@@ -105,6 +105,47 @@ def test_warp_functions_as_documented():
         assert np.array_equal(y[:, k].view(np.uint32), np.array(column).astype(np.uint32)), k
 
 
+def test_match_all_when_lanes_end_behind_it():
+    y = np.empty((32, 4), np.int32)
+    launch(LANGUAGE + "matches_all", y)
+    assert y.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]] * 16
+
+
+def test_integer_intrinsics():
+    """Against the CUDA Math API's descriptions, in Python's own integers."""
+    extremes = [0, 1, -1, 2**31 - 1, -(2**31), 0x7F80FF01, -0x7F80FF02]
+    pairs = [(a, b) for a in extremes for b in extremes]
+    a, b = np.array(pairs + rng.integers(-(2**31), 2**31, (100, 2)).tolist(), np.int32).T.copy()
+    y = np.empty((a.size, 10), np.uint32)
+    launch(LANGUAGE + "integers", a, b, y, a.size)
+    for p, q, got in zip(a.tolist(), b.tolist(), y.tolist(), strict=True):
+        up, uq = p % 2**32, q % 2**32
+        low = up.to_bytes(4, "little") + uq.to_bytes(4, "little")
+        signs = [v - 256 * (v > 127) for v in low]
+        bits = f"{uq:032b}{up:032b}"[::-1]
+        expected = [
+            int.from_bytes([low[1], low[4], 255 * (low[2] > 127), low[7]], "little"),
+            5 + sum(signs[i] * signs[4 + i] for i in range(4)),
+            5 + sum(low[i] * low[4 + i] for i in range(4)),
+            abs(p - q) + 5,
+            abs(up - uq) + 5,
+            (p + q) // 2,
+            (p + q + 1) // 2,
+            (up + uq) // 2,
+            (up + uq + 1) // 2,
+            int(bits[:32], 2) ^ p * q % 2**32,
+        ]
+        assert got == [v % 2**32 for v in expected], (p, q)
+
+
+def test_atomics_that_cuda_lacks_do_not_compile(tmp_path):
+    file = tmp_path / "max.cu"
+    file.write_text("// launch: grid=(1) block=(1)  inout: y\n"
+                    "__global__ void k(float* y) {\n    atomicMax(y, 1.0f);\n}\n")  # fmt: skip
+    with pytest.raises(CompileError, match=r"max.cu:3:(.|\n)*CUDA has no atomicMax of this type"):
+        launch(f"{file}:k", np.zeros(1, np.float32))
+
+
 def test_atomics():
     i = np.array([0, 0, 0, 0, 0, 0, -1, 0], np.int32)
     u, f = np.zeros(3, np.uint32), np.zeros(2, np.float32)

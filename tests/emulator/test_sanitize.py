@@ -81,6 +81,12 @@ def test_sound_kernels_compute_what_they_say():
     run("some_ended", x[:50].copy(), y[:50], 50)
     large = x[:50] + x[:50][t[:50] // 32 * 32] > 9
     assert y[:50].tolist() == [large[:32].sum()] * 32 + [large[32:].sum()] * 18
+    run("two_instances", x[:64].copy(), y[:64])
+    assert (y[:64] == 11 * x[63 - t]).all()
+    run("two_syncwarps", x[:32].copy(), y[:32])
+    assert (y[:32] == np.where(t[:32] < 16, 2, 1) * x[31 - t[:32]]).all()
+    run("dynamic_rows", x[:32].copy(), y[:32])
+    assert (y[:32] == x[31 - t[:32]] + 2 * x[:32]).all()
     places, count = np.zeros(32, np.int32), np.zeros(1, np.int32)
     run("aggregated", x[:32].copy(), count, places)
     assert places.tolist() == np.where(x[:32] < 4, 0, np.cumsum(x[:32] >= 4)).tolist()

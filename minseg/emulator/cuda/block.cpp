@@ -270,7 +270,13 @@ unsigned converged_lanes(Site site) {
     block.wait(State::CONVERGING, site);
     return block.current().mask;
 }
-unsigned present_lanes() { return running_block->warp().present; }
+
+void wrong_width(Site site, int width) {
+    on_wrong_width(*running_block, site, width);
+    fail("%s:%d: block (%u,%u,%u), thread (%u,%u,%u): a shuffle of width %d, which is no power of "
+         "two up to 32", site.file, site.line, here.block.x, here.block.y, here.block.z,
+         here.thread.x, here.thread.y, here.thread.z, width);
+}
 
 void* const* warp_meet(Site site, unsigned mask, const void* mine) {
     Block& block = fibers_of(site);

@@ -30,6 +30,12 @@ void forget_copies() {
 }
 
 void copy_async(void* to, const void* from, size_t bytes, size_t zeros) {
+    if (bytes != 4 && bytes != 8 && bytes != 16) {  // the switch in CUDA's header has no other case
+#ifdef MINSEG_WATCH
+        watch_wrong_copy(to, bytes, __builtin_return_address(0));
+#endif
+        fail("an asynchronous copy of %zu bytes: it takes 4, 8 or 16", bytes);
+    }
     Queue& queue = my_queue();
     queue.pending.push_back({(char*)to, (const char*)from, bytes, zeros, queue.committed,
                              __builtin_return_address(0)});

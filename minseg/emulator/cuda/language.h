@@ -41,8 +41,8 @@ constexpr int warpSize = minseg::WARP_SIZE;
 
 // --- Shared memory -----------------------------------------------------------------------------
 namespace minseg {
-// One object for each declaration (`id`) and CPU worker: a block runs on one worker from start to end.
-template <class T, int id>
+// One object for each Declaration and CPU worker: a block runs on one worker from start to end.
+template <class T, class Declaration>
 T& shared(const char* name, int line) {
     using Item = std::remove_all_extents_t<T>;
 #ifdef MINSEG_WATCH
@@ -57,8 +57,9 @@ T& shared(const char* name, int line) {
 }
 // `extern __shared__ float values[];`: the size comes with the launch.
 template <class T>
-T (&shared_dynamic(const char* name, int line))[1 << 20] {
-    return *(T(*)[1 << 20]) dynamic_shared(name, line, sizeof(T));
+auto& shared_dynamic(const char* name, int line) {
+    using Item = std::remove_all_extents_t<T>;
+    return *(T(*)[1 << 20]) dynamic_shared(name, line, sizeof(Item));
 }
 }  // namespace minseg
 

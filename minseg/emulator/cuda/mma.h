@@ -1,7 +1,8 @@
 // The WMMA matrix API (CUDA C++ Programming Guide, "Warp matrix functions"): a warp holds a matrix in
-// fragments, num_elements of it in each lane. Which element lies where is not specified; here it is
-// element i * 32 + lane in row-major order. A kernel that counts on any order is wrong. Of half, a
-// lane has 16 of A and of B, whatever their shape (CUDA's crt/mma.h): of small ones, some repeatedly.
+// fragments, num_elements of it in each lane. Which element lies where is not specified, and a kernel
+// that counts on any order is wrong; so the order here (element_of) is none that it would think of.
+// Of half, a lane has 16 of A and of B, whatever their shape (CUDA's crt/mma.h): of small ones, some
+// repeatedly.
 #pragma once
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -47,10 +48,16 @@ void fill_fragment(F& fragment, typename F::element_type value) {
     for (auto& element : fragment.x) element = value;
 }
 
+// The lane that holds the element at a row-major place. Were it place % 32, a kernel that stores a
+// matrix and reads it with no __syncwarp between would mostly read in each lane what that lane stored.
+inline int lane_of(int place) { return place % minseg::WARP_SIZE ^ 21; }
+// And the place of element i of this lane.
+inline int element_of(int i) { return i * minseg::WARP_SIZE + (minseg::lane() ^ 21); }
+
 // Where element i of this lane lies in memory: `stride` elements between rows (or columns).
 template <class F>
 size_t offset_of(int i, unsigned stride, bool by_rows) {
-    const int place = i * minseg::WARP_SIZE + minseg::lane();
+    const int place = element_of(i);
     const size_t row = place / F::columns, column = place % F::columns;
     return by_rows ? row * stride + column : column * stride + row;
 }
@@ -60,8 +67,11 @@ size_t offset_of(int i, unsigned stride, bool by_rows) {
 #define MINSEG_WMMA MINSEG_UNSEEN
 #define MINSEG_SEE_ELEMENT(kind, p) \
     minseg::watch_##kind(p, sizeof *(p), __builtin_return_address(0))
+#define MINSEG_SEE_MATRIX(p, stride) \
+    minseg::watch_matrix(p, (stride) * sizeof *(p), __builtin_return_address(0))
 #else
 #define MINSEG_WMMA inline
+#define MINSEG_SEE_MATRIX(p, stride) ((void)0)
 #define MINSEG_SEE_ELEMENT(kind, p) ((void)0)
 #endif
 #define load_matrix_sync(...) load_matrix(MINSEG_HERE, __VA_ARGS__)
@@ -83,6 +93,7 @@ MINSEG_WMMA void load_matrix(minseg::Site site, fragment<Use, M, N, K, T, Layout
     const bool by_rows = std::is_same_v<Layout, row_major> ||
                          (std::is_same_v<Layout, void> && layout == mem_row_major);
     meet(site, p);
+    MINSEG_SEE_MATRIX(p, stride);
     for (int i = 0; i < F::distinct; ++i) {
         const Item* element = p + offset_of<F>(i, stride, by_rows);
         MINSEG_SEE_ELEMENT(read, element);
@@ -96,6 +107,7 @@ MINSEG_WMMA void store_matrix(minseg::Site site, Item* p, const fragment<accumul
                               unsigned stride, layout_t layout) {
     typedef fragment<accumulator, M, N, K, T> F;
     meet(site, p);
+    MINSEG_SEE_MATRIX(p, stride);
     for (int i = 0; i < F::num_elements; ++i) {
         Item* element = p + offset_of<F>(i, stride, layout == mem_row_major);
         MINSEG_SEE_ELEMENT(write, element);
@@ -124,15 +136,17 @@ void multiply(minseg::Site site, fragment<accumulator, M, N, K, D>& d,
     void* const* lanes = meet(site, &mine);
     fragment<accumulator, M, N, K, D> result;
     for (int i = 0; i < result.num_elements; ++i) {
-        const int place = i * minseg::WARP_SIZE + minseg::lane();
+        const int place = element_of(i);
         const int row = place / N, column = place % N;
         auto sum = operand<T>(typename A::element_type(0));
         for (int k = 0; k < K; ++k) {
             const int in_a = row * K + k, in_b = k * N + column;
             typedef std::pair<const A*, const B*> Lane;
-            if (!lanes[in_a % 32] || !lanes[in_b % 32]) continue;  // a lane that is not there
-            sum += operand<T>(((const Lane*)lanes[in_a % 32])->first->x[in_a / 32]) *
-                   operand<T>(((const Lane*)lanes[in_b % 32])->second->x[in_b / 32]);
+            const Lane* from_a = (const Lane*)lanes[lane_of(in_a)];
+            const Lane* from_b = (const Lane*)lanes[lane_of(in_b)];
+            if (!from_a || !from_b) continue;  // a lane that is not there
+            sum += operand<T>(from_a->first->x[in_a / 32]) *
+                   operand<T>(from_b->second->x[in_b / 32]);
         }
         result.x[i] = D(decltype(sum)(c.x[i]) + sum);  // C may be half: added before it is rounded
     }

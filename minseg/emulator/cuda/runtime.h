@@ -36,10 +36,10 @@ void block_barrier(Site);                        // __syncthreads()
 int block_vote(Site, Vote, int predicate);       // __syncthreads_count(), _and(), _or()
 void warp_barrier(Site, unsigned mask);          // __syncwarp(): also orders memory
 unsigned converged_lanes(Site);                  // __activemask(): those that come here together
-unsigned present_lanes();                        // of this warp: those that have not ended
 void fence();                                    // __threadfence()
 void fence_block();                              // __threadfence_block()
 void missing_lane(Site, int lane);               // one that a shuffle reads from takes no part
+[[noreturn]] void wrong_width(Site, int width);  // of a shuffle: no power of two up to 32
 
 // Shuffles, votes and warp matrices: every lane of `mask` publishes a pointer to its own value and
 // waits for the others; then it reads what it wants of the 32 pointers (null: that lane is not
@@ -71,6 +71,8 @@ void watch_atomic(const void* p, size_t bytes, void* code);
 void watch_swap(const void* p, size_t bytes, void* code);     // atomicCAS
 void watch_copy(const void* p, size_t bytes, void* code);     // to here, asynchronously, from now on
 void watch_landing(const void* p, size_t bytes, void* code);  // until now
+void watch_matrix(const void* p, size_t stride, void* code);  // of WMMA; `stride` in bytes
+void watch_wrong_copy(const void* p, size_t bytes, void* code);  // asynchronous, of such a size
 // Not inlined and without side effects: the instrumented code must not see `here` itself.
 __attribute__((const)) uint3 thread_index();
 __attribute__((const)) uint3 block_index();

@@ -54,7 +54,8 @@ void on_warp_barrier(Block& block, int warp, unsigned mask) {
     const int base = warp * WARP_SIZE;
     int first = 0;
     while (!(mask >> first & 1) || block.fibers[base + first].state != State::AT_WARP) ++first;
-    bool orders = true;
+    bool orders = true;  // are all at a __syncwarp()? From sm_70 on, not all need be at the same one
+    int other = first;    // a lane that waits elsewhere
     for (int lane = 0; lane < WARP_SIZE && base + lane < block.threads; ++lane) {
         if (!(mask >> lane & 1)) continue;
         const Fiber& fiber = block.fibers[base + lane];
@@ -66,12 +67,13 @@ void on_warp_barrier(Block& block, int warp, unsigned mask) {
                        ended(base + lane), none);
             continue;
         }
-        if (!same(fiber.site, block.fibers[base + first].site))
-            report("synccheck", "lines", nullptr, 0, 0, waiting(block, base + lane),
-                   waiting(block, base + first), none);
+        if (!same(fiber.site, block.fibers[base + first].site)) other = lane;
         orders = orders && fiber.orders_memory;
     }
     if (orders) pass_warp_barrier(warp, mask);
+    else if (other != first)
+        report("synccheck", "lines", nullptr, 0, 0, waiting(block, base + other),
+               waiting(block, base + first), none);
 }
 
 void missing_lane(Site site, int lane) {
@@ -87,6 +89,13 @@ void missing_lane(Site site, int lane) {
 
 void on_wrong_mask(Block& block) {
     report("synccheck", "mask", nullptr, 0, 0, waiting(block, block.running), Side(), {nullptr, 0});
+}
+
+void on_wrong_width(Block& block, Site site, int width) {
+    Side side = waiting(block, block.running);
+    side.site = site;
+    side.does = "shuffles";
+    report("synccheck", "width", nullptr, width, 0, side, Side(), {nullptr, 0});
 }
 
 void on_deadlock(Block& block) {

@@ -33,6 +33,7 @@ T value_of(Site site, unsigned mask, void* const* lanes, int source) {
 enum class Shuffle { INDEX, UP, DOWN, XOR };
 template <class T>
 T shuffle(Site site, Shuffle kind, unsigned mask, T value, int operand, int width = WARP_SIZE) {
+    if (width < 1 || width > WARP_SIZE || (width & (width - 1))) wrong_width(site, width);
     const int me = lane(), first = me / width * width, end = first + width;
     int source = me;
     if (kind == Shuffle::INDEX) source = first + (operand & (width - 1));
@@ -82,7 +83,12 @@ unsigned match_any(Site site, unsigned mask, T value) {
 }
 template <class T>
 unsigned match_all(Site site, unsigned mask, T value, int* all_equal) {
-    *all_equal = match_any(site, mask, value) == (mask & present_lanes());
+    void* const* lanes = warp_meet(site, mask, &value);
+    *all_equal = 1;
+    for (int i = 0; i < WARP_SIZE; ++i)
+        if (lanes[i] && (mask >> i & 1) && memcmp(lanes[i], &value, sizeof value) != 0)
+            *all_equal = 0;
+    warp_leave(mask);
     return *all_equal ? mask : 0;
 }
 }  // namespace minseg

@@ -204,8 +204,17 @@ static void remember(Cell& cell, const Access& now, Kind kind) {
     cell.read = now;
 }
 
+// An unsigned index that was counted down past zero leads 2^32 elements past its array.
+static Region* wrapped_region(const char* p) {
+    for (Region* region : regions)
+        if (region->near(p - ((size_t)region->item << 32))) return region;
+    return nullptr;
+}
+
 static void stray(const char* detail, const char* p, size_t bytes, const Side& side) {
-    report("memcheck", detail, nullptr, (long long)(uintptr_t)p, bytes, side, Side(), {nullptr, 0});
+    const Region* region = wrapped_region(p);
+    if (region) report("memcheck", "bounds", region, p - region->base, bytes, side, Side(), {nullptr, 0});
+    else report("memcheck", detail, nullptr, (long long)(uintptr_t)p, bytes, side, Side(), {nullptr, 0});
     fail("an access outside of all memory");  // it would end the process
 }
 
@@ -273,6 +282,14 @@ static Side running_side(Site site, const char* does) {
     return side;
 }
 
+static void report_at(const char* detail, const Region& region, const void* p, size_t bytes,
+                      const void* code) {
+    Side side = running_side({nullptr, 0}, "starts at");
+    side.code = code_offset(code);
+    report("memcheck", detail, &region, (const char*)p - region.base, bytes, side, Side(),
+           {nullptr, 0});
+}
+
 void report_index(Site site, const char* type, long long index) {
     if (!running_block) return;
     const Side side = running_side(site, "uses the index");
@@ -304,7 +321,21 @@ void watch_read(const void* p, size_t n, void* code) { see(p, n, Kind::READ, cod
 void watch_write(const void* p, size_t n, void* code) { see(p, n, Kind::WRITE, code, true); }
 void watch_atomic(const void* p, size_t n, void* code) { see(p, n, Kind::ATOMIC, code, true); }
 void watch_swap(const void* p, size_t n, void* code) { see(p, n, Kind::SWAP, code, true); }
-void watch_copy(const void* p, size_t n, void* code) { see(p, n, Kind::COPY, code, true); }
+void watch_copy(const void* p, size_t n, void* code) {
+    const Region* region = region_of((const char*)p);
+    if (region && region->role != Role::SHARED) report_at("copy_target", *region, p, n, code);
+    see(p, n, Kind::COPY, code, true);
+}
+void watch_wrong_copy(const void* p, size_t bytes, void* code) {
+    const Region* region = region_of((const char*)p);
+    if (region) report_at("copy_size", *region, p, bytes, code);
+}
+// What the programming guide asks of load_matrix_sync and store_matrix_sync.
+void watch_matrix(const void* p, size_t stride, void* code) {
+    const Region* region = region_of((const char*)p);
+    if (region && (uintptr_t)p % 32) report_at("matrix", *region, p, 32, code);
+    if (region && stride % 16) report_at("stride", *region, p, stride, code);
+}
 void watch_landing(const void* p, size_t n, void* code) {
     Region* region = region_of((const char*)p);
     if (region && region->holds((const char*)p, n))
