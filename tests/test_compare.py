@@ -16,13 +16,22 @@ from rich.console import Console
 
 from minseg import kernels
 from minseg.cli import main
-from minseg.compare import compare, report, witnesses
+from minseg.compare import compare, floors, report, witnesses
 from minseg.compare.cases import cases_of, list_cases, without_cases
 from minseg.compare.model import compare_model
 from minseg.compare.row import Row
 from minseg.kernels import kernels_folder
 
 FLOAT32 = np.dtype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _no_time_to_lose(monkeypatch):
+    """No test judges how long something takes: once is enough, and a small floor."""
+    monkeypatch.setattr(witnesses, "SECONDS", 0.0)
+    monkeypatch.setattr(floors, "COPY_BYTES", {"cpu": 2**20})
+    monkeypatch.setattr(floors, "MATMUL_SIDE", {"cpu": 64})
+    monkeypatch.setattr(floors.best, "__defaults__", (0.0,))
 
 
 def row(length=100, dtype="float32"):
