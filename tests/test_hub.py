@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from minseg.hub import LEGACY_MAGIC, adapt, load_weights, safe_pickle
+from minseg.hub import adapt, load_weights, safe_pickle
+from minseg.hub.weights import LEGACY_MAGIC
 from minseg.models import build
 
 

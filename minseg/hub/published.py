@@ -22,6 +22,9 @@ from minseg.data.cityscapes import Cityscapes
 from minseg.data.dataset import voc_palette
 from minseg.data.voc import VOC
 from minseg.hub.ade20k import ADE20K
+from minseg.hub.names import adapt
+from minseg.hub.weights import load_weights
+from minseg.models import build
 from minseg.suggest import suggest
 
 TORCHVISION = "https://download.pytorch.org/models"
@@ -89,9 +92,6 @@ def load(name: str) -> nn.Module:
     Raises ValueError for another name, and for a file that is not what was published; OSError,
     which says where to put a file fetched by other means, where there is no network.
     """
-    from minseg.hub import adapt, load_weights
-    from minseg.models import build
-
     path = fetch(name)
     known = PUBLISHED[name]
     classes, _ = CLASSES[known.data]
