@@ -24,6 +24,7 @@ from minseg.array import (
     unbroadcast,
 )
 from minseg.indexing import check_range, is_array, is_number, numbers_first
+from minseg.operands import as_operand, beside, check_broadcast, common_dtype
 from minseg.ops.matmul import op as matmul
 from minseg.tape import Backward, Node
 
@@ -112,7 +113,7 @@ class Tensor(Node):
         gradient = np.ones_like(self.data) if gradient is None else as_array(_unwrap(gradient))
         if gradient.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {gradient.shape}, needs {self.shape}")
-        gradient = _beside("backward", self.data, gradient)
+        gradient = beside("backward", self.data, gradient)
 
         # A leaf is its own result, and is to keep an array of its own.
         gradient = gradient.astype(self.dtype, copy=not self._op)
@@ -235,7 +236,7 @@ class Tensor(Node):
     def where(self, condition: Any, other: Any) -> "Tensor":
         """This tensor's values where `condition` holds, `other`'s elsewhere."""
         a, b = _operands("where", self, other)
-        mask = _beside("where", a.data, _unwrap(condition))
+        mask = beside("where", a.data, _unwrap(condition))
 
         def backward(grad: Array) -> tuple[Array, Array]:
             # Not grad * mask: an infinite slope of what was not chosen would give NaN.
@@ -248,8 +249,8 @@ class Tensor(Node):
     def _compare(function: Callable) -> Callable:  # type: ignore
         def compare(self: "Tensor", other: Any) -> "Tensor":
             other = _unwrap(other)
-            _check_broadcast(function.__name__, self.shape, np.shape(other))
-            other = _beside(function.__name__, self.data, other) if np.ndim(other) else other
+            check_broadcast(function.__name__, self.shape, np.shape(other))
+            other = beside(function.__name__, self.data, other) if np.ndim(other) else other
             return Tensor(function(self.data, other))
 
         return compare
@@ -397,23 +398,6 @@ def record(op: str, data: Array, parents: tuple[Tensor | None, ...], backward: B
     return out
 
 
-def _check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...], trailing: int = 0) -> None:
-    """Raises ValueError if the shapes, without so many trailing axes, do not broadcast."""
-    for m, n in zip(a[::-1][trailing:], b[::-1][trailing:], strict=False):
-        if m != n and m != 1 and n != 1:
-            raise ValueError(f"{op}: shapes {a} and {b} do not broadcast: {m} is not {n}")
-
-
-def _beside(op: str, a: Array, b: Any) -> Array:
-    """`b` where `a` is: a number is taken there. Raises ValueError for an array that is not."""
-    b = b if hasattr(b, "__cuda_array_interface__") else np.asarray(b)
-    if device_of(a) == device_of(b):
-        return b
-    if b.ndim or device_of(b) != "cpu":
-        raise ValueError(f"{op}: one operand is on {device_of(a)}, the other on {device_of(b)}")
-    return array_module(a).asarray(b)
-
-
 def _floating(x: Tensor) -> Tensor:
     """Itself; integers as float32, in which PyTorch computes what is no integer."""
     return x if x.dtype in FLOATS else x.to(np.float32)
@@ -440,31 +424,11 @@ def _unwrap(value: Any) -> Any:
 
 
 def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
-    """Both operands as tensors of one dtype and device.
-
-    A single number, or an integer array beside floats, takes the other's dtype, as in PyTorch: if
-    that can hold it, as integers cannot hold 2.5, nor bools 2.
-    """
-    xp = array_module(a.data)
-    if not isinstance(other, Tensor):
-        single = np.ndim(other) == 0
-        if single and not hasattr(other, "__float__"):  # NumPy takes None for NaN, "2" for 2
-            raise TypeError(f"{op}: got a {type(other).__name__}, needs a Tensor or numbers")
-        whole = a.dtype.kind in "iu" and not isinstance(other, float | np.floating)
-        dtype = a.dtype if a.dtype in FLOATS or whole else None  # None: the number's own
-        other = Tensor(xp.full((), other, dtype or as_array(other).dtype) if single else other)
-    if a.device != other.device:
-        raise ValueError(f"{op}: one operand is on {a.device}, the other on {other.device}")
-    if a.shape != other.shape:
-        _check_broadcast(op, a.shape, other.shape, trailing=2 if op == "matmul" else 0)
-    if a.dtype != other.dtype and a.dtype in FLOATS and other.dtype in FLOATS:
-        if other.ndim and a.ndim:
-            raise TypeError(f"{op}: {a.dtype} and {other.dtype}: convert one with .to(dtype)")
-        # Of two single numbers, neither gives way: digits would be lost.
-        dtype = np.float64 if a.ndim == other.ndim else (a if a.ndim else other).dtype
-        return a.to(dtype), other.to(dtype)
-    if op == "div" and a.dtype not in FLOATS and other.dtype not in FLOATS:
-        return a.to(np.float32), other.to(np.float32)  # a quotient of integers is none
-    if other.dtype in FLOATS and a.dtype not in FLOATS:
-        return a.to(other.dtype), other
-    return (a, other.to(a.dtype)) if a.dtype in FLOATS else (a, other)
+    """Both operands as tensors of one dtype, on one device, of shapes that broadcast."""
+    b = other if isinstance(other, Tensor) else Tensor(as_operand(op, a.data, other))
+    if a.device != b.device:
+        raise ValueError(f"{op}: one operand is on {a.device}, the other on {b.device}")
+    if a.shape != b.shape:
+        check_broadcast(op, a.shape, b.shape, trailing=2 if op == "matmul" else 0)
+    dtype = common_dtype(op, a.data, b.data)
+    return a.to(dtype), b.to(dtype)
