@@ -85,7 +85,18 @@ class Tensor(Node):
     def __iter__(self) -> Iterator["Tensor"]:
         return (self[i] for i in range(len(self)))
 
-    __float__ = __int__ = __bool__ = lambda self: self.item()
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item() if spec else repr(self), spec)  # f"{loss:.3f}"
+
     __hash__ = object.__hash__  # == compares values, so sets and dicts go by identity
 
     # -- the tape ----------------------------------------------------------------------------------
@@ -258,7 +269,8 @@ class Tensor(Node):
     __eq__, __ne__ = _compare(np.equal), _compare(np.not_equal)  # type: ignore[assignment]
     __lt__, __le__ = _compare(np.less), _compare(np.less_equal)
     __gt__, __ge__ = _compare(np.greater), _compare(np.greater_equal)
-    __and__, __or__ = _compare(np.bitwise_and), _compare(np.bitwise_or)
+    __and__ = __rand__ = _compare(np.bitwise_and)
+    __or__ = __ror__ = _compare(np.bitwise_or)
 
     def __invert__(self) -> "Tensor":
         return Tensor(~self.data)

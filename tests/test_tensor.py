@@ -427,6 +427,15 @@ def test_the_gradient_of_a_single_weight_can_be_clipped(shape, reduce):
     assert weight.grad.item() == 0.25
 
 
+def test_a_single_value_of_any_dtype_is_a_number():
+    for values in ([2.5], [[3]], True, np.uint8(7)):
+        x, number = Tensor(values), np.asarray(values).item()
+        assert (float(x), int(x), bool(x)) == (float(number), int(number), True)
+        assert f"{x:.2f}" == f"{number:.2f}"
+    assert not Tensor(0.0)
+    assert f"{Tensor([1, 2])}" == "Tensor([1, 2], shape=(2,), int64)"
+
+
 def test_no_gradient_goes_through_integers():
     x = Tensor([0.5, 1.5], requires_grad=True)
     assert not x.to(np.int64).requires_grad
@@ -439,6 +448,8 @@ def test_masks_are_combined_as_in_pytorch():
     np.testing.assert_array_equal((~mask).data, [False, False, True])
     np.testing.assert_array_equal((mask & other).data, [True, False, False])
     np.testing.assert_array_equal((mask | other).data, [True, True, False])
+    np.testing.assert_array_equal((mask.data & other).data, [True, False, False])
+    np.testing.assert_array_equal((False | other).data, [True, False, False])
     with pytest.raises(TypeError):
         ~Tensor([1.0])
 
