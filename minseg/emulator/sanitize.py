@@ -11,7 +11,7 @@
 What it does not see: local variables that nobody wrote, and wrong pointers into local arrays; an
 overflow from one part of carved-up dynamic memory into the next, unless it is a race; a number that
 overflows, until it is an index. Threads take turns at barriers only, so that a wait in a loop for
-what another thread writes never ends. A fence is taken to order all that its block wrote before it.
+what another thread writes never ends. An atomic is taken to acquire for its whole block.
 """
 
 from __future__ import annotations

@@ -73,6 +73,10 @@ def test_sound_kernels_compute_what_they_say():
     total = np.zeros(2, np.int32)
     run("locked", x[:80].copy(), total[:1], total[1:])
     assert total.tolist() == [0, x[:80].sum()]
+    many, partial = rng.integers(0, 9, 192).astype(np.int32), np.zeros(192, np.int32)
+    for name in ("one_fence_for_a_block", "one_fence_for_a_warp"):
+        run(name, many, partial, np.zeros(1, np.uint32), y[:1])
+        assert y[0] == many.sum()
     f, largest = rng.normal(size=80).astype(np.float32), np.zeros(1, np.float32)
     run("maximum", f, largest)
     assert largest[0] == f.max()

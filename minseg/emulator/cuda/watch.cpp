@@ -101,21 +101,29 @@ void* dynamic_shared(const char* name, int line, size_t item) {
 // --- Order: which accesses happen before others ------------------------------------------------------------
 // `time_now` counts barriers. An access of another thread of this block is over if a barrier of the
 // block came after it; one of this warp, if a __syncwarp of both lanes did. Where there is no barrier,
-// fences and atomics order: if its thread fenced after it, and this one did an atomic since; of another
-// block any thread, since a barrier hands on what a fence is for.
+// fences and atomics order: if its thread fenced after it, and this one did an atomic since. Blocks are
+// ordered by such a release alone: by an atomic that came after a __threadfence of the access's own
+// thread, or after one that a barrier put behind the access; and by any atomic of this block since.
 static uint32_t barrier_time;                          // of the running block's last barrier
 static Site barrier_site;
 static uint32_t synced[MAX_THREADS][WARP_SIZE];        // [thread][lane]: their last __syncwarp
-static std::vector<uint32_t> fence_time;               // [block]: its last __threadfence
+static std::vector<std::vector<uint32_t>> released;    // [block][thread]: its accesses up to when
 static bool acquired;                                  // has the running block done an atomic?
 static uint32_t fenced[MAX_THREADS], atomic_time[MAX_THREADS];  // of the running block: their last
+static uint32_t device_fenced[MAX_THREADS];            // the same, of __threadfence alone
+static uint32_t covered;                               // the last barrier before any of these
+static bool to_release;                                // has one come since the last atomic?
 static uint32_t write_time[MAX_THREADS];
+
+static int running_thread() { return running_block->running; }
 
 void start_block(Block&) {
     ++time_now;
     barrier_time = 0;
     barrier_site = {nullptr, 0};
-    acquired = false;
+    acquired = to_release = false;
+    covered = 0;
+    memset(device_fenced, 0, sizeof device_fenced);
     memset(synced, 0, sizeof synced);
     memset(fenced, 0, sizeof fenced);
     memset(atomic_time, 0, sizeof atomic_time);
@@ -125,22 +133,43 @@ void start_block(Block&) {
 }
 
 void fence() {
-    if (fence_time.size() <= block_number) fence_time.resize(block_number + 1);
     fence_block();
-    fence_time[block_number] = time_now;
+    device_fenced[running_thread()] = time_now;
+    covered = barrier_time;
+    to_release = true;
 }
 void fence_block() {
     if (running_block) fenced[running_block->running] = ++time_now;
 }
 
+// An atomic of the running thread publishes what fences stand before it.
+static void release() {
+    if (!to_release) return;
+    to_release = false;
+    if (released.size() <= block_number) released.resize(block_number + 1);
+    std::vector<uint32_t>& times = released[block_number];
+    times.resize(running_block->threads);
+    const int me = running_thread(), first = me / WARP_SIZE * WARP_SIZE;
+    for (size_t i = 0; i < times.size(); ++i)
+        times[i] = std::max({times[i], device_fenced[i], covered});
+    // And what a __syncwarp had shown to this thread when it fenced.
+    for (int i = 0; i < WARP_SIZE && first + i < (int)times.size(); ++i)
+        times[first + i] = std::max(times[first + i], std::min(synced[me][i], device_fenced[me]));
+}
+
 static bool over(const Access& before, int thread) {
     if (before.block != block_number)
-        return acquired && before.block < fence_time.size() &&
-               before.time < fence_time[before.block];
+        return acquired && before.block < released.size() &&
+               before.thread < released[before.block].size() &&
+               before.time < released[before.block][before.thread];
     if (before.thread == thread || before.time < barrier_time) return true;
     if (before.time < fenced[before.thread] && fenced[before.thread] <= atomic_time[thread]) return true;
+    const int lane = before.thread % WARP_SIZE, first = before.thread - lane;
+    for (int i = first; i < first + WARP_SIZE; ++i)  // a fence of a lane that a __syncwarp put behind it
+        if (before.time < std::min(synced[i][lane], fenced[i]) && fenced[i] <= atomic_time[thread])
+            return true;
     return before.thread / WARP_SIZE == thread / WARP_SIZE &&
-           before.time < synced[thread][before.thread % WARP_SIZE];
+           before.time < synced[thread][lane];
 }
 
 void pass_barrier(Site site) {
@@ -165,8 +194,6 @@ void pass_warp_barrier(int warp, unsigned mask) {
 }
 
 // --- The checks -----------------------------------------------------------------------------------------------
-static int running_thread() { return running_block->running; }
-
 static Kind kind_of(const Access& access, bool wrote) {
     return access.atomic ? Kind::ATOMIC : wrote ? Kind::WRITE : Kind::READ;
 }
@@ -232,6 +259,7 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     now.atomic = kind == Kind::ATOMIC || kind == Kind::SWAP;
     if (now.atomic) {
         acquired = true;
+        release();
         atomic_time[now.thread] = time_now;
     }
     if (kind != Kind::READ) write_time[now.thread] = time_now;
