@@ -126,6 +126,8 @@ def segment(
             )
             # Of a photo, K planes are a good part of the memory: no more of them than must be.
             total = probabilities if total is None else np.add(total, probabilities, out=total)
+            del probabilities, seen
+        del copy
     if total is None:
         raise ValueError("segment: scales: got none, needs at least one")
     total /= len(scales) * (1 + flip)

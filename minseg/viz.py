@@ -26,6 +26,7 @@ OKABE_ITO = np.array(
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _VOID_COLOUR = (255, 255, 255)
 _WRONG = OKABE_ITO[6]
+_MOST_SHOWN = 2**21  # pixels of a picture in a figure: of a photo, matplotlib makes many copies
 _TALLEST = 4.0  # height over width that a picture gets in a figure: strips would make it a tower
 
 
@@ -57,11 +58,17 @@ def overlay(
 
     Void stays untinted. Returns (H, W, 3) uint8.
     """
-    base = rgb(image).astype(np.float32)
-    tinted = base + np.float32(opacity) * (colourise(mask, palette) - base)
-    tinted = np.where((mask < len(palette))[:, :, None], tinted, base)
-    tinted[outlines(mask)] = 255
-    return (tinted + 0.5).astype(np.uint8)
+    base = rgb(image)
+    tinted = colourise(mask, palette).astype(np.float32)  # base + opacity (colour - base), in place
+    tinted -= base
+    tinted *= np.float32(opacity)
+    tinted += base
+    tinted += 0.5
+    shown = tinted.astype(np.uint8)
+    void = mask >= len(palette)
+    shown[void] = base[void]
+    shown[outlines(mask)] = 255
+    return shown
 
 
 def error_map(
@@ -178,6 +185,8 @@ def prediction_figure(
     """Image, overlay and confidence (H, W, the winner's probability) with a legend."""
     height, width = mask.shape
     shares = np.bincount(mask.ravel(), minlength=len(classes)) / mask.size
+    step = math.ceil(math.sqrt(mask.size / _MOST_SHOWN))
+    image, mask, confidence = (a[::step, ::step] for a in (image, mask, confidence))
     entries = [
         (f"{name} ({share:.1%})", colour)
         for name, share, colour in zip(classes, shares, palette, strict=True)

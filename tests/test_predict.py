@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,6 +155,16 @@ def test_flip_and_scales_average_probabilities():
     assert not np.allclose(plain[:, 0], plain[:, -1])
     _, scaled = segment(net, image, scales=(0.5, 1, 2))
     assert scaled.shape == (8, 10)
+
+
+def test_of_the_probabilities_of_all_classes_there_are_two_sets_at_most():
+    """The sum, and those that come next: 8 bytes a pixel and class; the rest is less than 4."""
+    image = picture(256, 384)
+    tracemalloc.start()
+    segment(network(nn.Conv2d(3, CLASSES := 16, 1)), image, (1.0, 1.0), flip=True, window=64)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < (8 + 4) * CLASSES * image[..., 0].size
 
 
 def test_a_picture_is_seen_at_the_scale_of_the_training():

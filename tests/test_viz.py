@@ -95,6 +95,17 @@ def test_curves_start_with_a_single_point(tmp_path):
     assert all(tick == round(tick) for axis in one.axes for tick in axis.get_xticks())
 
 
+def test_the_figure_of_a_large_photo_holds_small_pictures_but_counts_every_pixel():
+    mask = np.zeros((1500, 3000), np.uint8)
+    mask[1, 1::2] = 1  # between the pixels that are shown
+    figure = viz.prediction_figure(
+        np.zeros((*mask.shape, 1), np.float32), mask, np.ones(mask.shape), ["a", "b"], PALETTE[:2]
+    )
+    shown = [axis.images[0].get_array().shape[:2] for axis in figure.axes[:3]]
+    assert shown == [(750, 1500)] * 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a (100.0%)", "b (0.0%)"]
+
+
 def test_prediction_figure_lists_the_classes_it_found(tmp_path):
     mask = np.zeros((6, 8), int)
     mask[:, 6:] = 2
