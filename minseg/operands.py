@@ -36,7 +36,8 @@ def as_operand(op: str, a: Array, value: Any) -> Array:
         return as_array(value)
     if not hasattr(value, "__float__"):  # NumPy takes None for NaN, "2" for 2
         raise TypeError(f"{op}: got a {type(value).__name__}, needs a Tensor or numbers")
-    whole = a.dtype.kind in "iu" and not isinstance(value, float | np.floating)
+    value = value.item() if isinstance(value, np.generic) else value  # else its dtype would count
+    whole = a.dtype.kind in "iu" and not isinstance(value, float)
     dtype = a.dtype if a.dtype in FLOATS or whole else as_array(value).dtype
     return array_module(a).full((), value, dtype)
 

@@ -259,6 +259,10 @@ def test_a_numpy_scalar_does_not_upcast():
     assert (np.float64(2) * x).dtype == (np.float64(2) / (x + 1)).dtype == np.float32
     assert (Tensor([1, 2]) / Tensor([2, 4])).dtype == np.float32
     assert (x > 0).mean().dtype == np.float32
+    half = np.float64(0.5)
+    for whole in (Tensor([1, 2]), Tensor([True, False])):
+        for y in (whole * half, half - whole, whole / half, whole.where(whole > 0, half)):
+            assert y.dtype == np.float32
 
 
 def test_a_bool_times_two_is_two():
