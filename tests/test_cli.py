@@ -148,8 +148,8 @@ def test_a_missing_folder_is_noticed_before_the_work(words, capsys, tmp_path, mo
         raise AssertionError("has begun")
 
     monkeypatch.setattr("minseg.bench.run.machine", work)
-    monkeypatch.setattr("minseg.emulator.sanitize.run_cli", work)
-    monkeypatch.setattr("minseg.emulator.profile.run_cli", work)
+    monkeypatch.setattr("minseg.emulator.sanitize.sanitize", work)
+    monkeypatch.setattr("minseg.emulator.profile.profile", work)
     message = fails(capsys, *words.split(), tmp_path / "nowhere" / "file")
     assert "there is no such folder" in message
 

@@ -1,12 +1,17 @@
 """The kernels without a GPU: compare, sanitize, profile, ladder."""
 
 import sys
+from json import dumps
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from minseg.checkpoint import write_atomically
 from minseg.commands.terminal import console, need_folders
+
+_NO_SAMPLE = (
+    "it has no `// sample:` line, such as `// sample: n=1000 x=(n)`: see minseg sanitize --help"
+)
 
 
 def compare(
@@ -41,19 +46,60 @@ def compare(
 
 
 def sanitize(targets: list[str], json: str | None) -> int:
-    """Print the sanitizer's findings; 1 if there are any, 2 if a kernel could not be checked."""
-    from minseg.emulator.sanitize import run_cli
+    """Print findings of kernels (names or `.cu` files; none: all), each run on its sample lines.
+
+    1 if there are any, 2 if a kernel has no sample line or nothing was run.
+    """
+    from minseg import kernels
+    from minseg.emulator.samples import samples
+    from minseg.emulator.sanitize import sanitize as findings_of
 
     need_folders("sanitize", json)
-    return run_cli(targets, json)
+    chosen = [k for target in targets or kernels.list_kernels() for k in kernels.find(target)]
+    checked = [kernel for kernel in chosen if kernel.samples]
+    findings = []
+    for kernel in checked:
+        for name, arguments in samples(kernel):
+            findings += findings_of(name, *arguments)
+    for finding in findings:
+        print(finding, end="\n\n")
+    for kernel in chosen:
+        if not kernel.samples:
+            print(f"{kernel}: not checked, {_NO_SAMPLE}", file=sys.stderr)
+    print(f"{_count(len(checked), 'kernel')} checked, {_count(len(findings), 'finding')}")
+    if json is not None:
+        text = dumps([finding.to_json() for finding in findings], indent=1)
+        write_atomically(json, f"{text}\n".encode())
+    return 1 if findings else 2 if len(checked) < len(chosen) or not chosen else 0
 
 
 def profile(targets: list[str], figure: str | None) -> int:
-    """Print profiles, and maybe draw one; 2 if a kernel has no sample line."""
-    from minseg.emulator.profile import run_cli
+    """Print profiles of kernels (names or `.cu` files), each run on its first sample line.
+
+    `figure` is a file for the picture of a single kernel's addresses. 2 if a kernel has no sample
+    line. Raises ValueError for a figure of several kernels.
+    """
+    from minseg import kernels
+    from minseg.emulator.figure import draw_warp
+    from minseg.emulator.profile import profile as profile_of
+    from minseg.emulator.samples import samples
 
     need_folders("profile", figure)
-    return run_cli(targets, figure)
+    chosen = [k for target in targets for k in kernels.find(target)]
+    if figure is not None and len(chosen) != 1:
+        names = ", ".join(k.name for k in chosen)
+        raise ValueError(f"profile: --figure draws one kernel; choose one of {names}")
+    for kernel in chosen:
+        if not kernel.samples:
+            print(f"{kernel}: {_NO_SAMPLE}", file=sys.stderr)
+            continue
+        name, arguments = samples(kernel)[0]
+        result = profile_of(name, *arguments)
+        print(result, end="\n\n")
+        if figure is not None:
+            draw_warp(result).savefig(figure)
+            print(f"figure: {figure}")
+    return 0 if all(kernel.samples for kernel in chosen) else 2
 
 
 def ladder(stair: str) -> int:
@@ -90,3 +136,7 @@ def ladder(stair: str) -> int:
     if gpu and not compared:
         console.print(f"no share of {vendor}'s speed: that needs PyTorch with CUDA")
     return 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

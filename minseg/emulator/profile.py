@@ -8,14 +8,12 @@ one bank.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from minseg import kernels
 from minseg.emulator import instrumented
-from minseg.emulator.samples import samples
 
 SECTOR = 32
 
@@ -143,37 +141,6 @@ def profile(kernel: str, *arguments: Any, operations: int = 0, seconds: int = 60
         bytes_least=totals["bytes_read"] + totals["bytes_written"],
         operations=operations,
     )
-
-
-def run_cli(targets: Sequence[str], figure: str | None = None) -> int:
-    """Print the profile of kernels (names, or `.cu` files) on their first sample line.
-
-    `figure` is a file for the picture of a single kernel's addresses. Returns 0, or 2 if a kernel
-    has no sample line. ValueError for a figure of several kernels.
-    """
-    status = 0
-    chosen = [k for target in targets for k in kernels.find(target)]
-    if figure is not None and len(chosen) != 1:
-        names = ", ".join(k.name for k in chosen)
-        raise ValueError(f"profile: --figure draws one kernel; choose one of {names}")
-    for kernel in chosen:
-        if not kernel.samples:
-            print(
-                f"{kernel}: it has no `// sample:` line, such as `// sample: n=1000 x=(n)`: "
-                "see minseg sanitize --help",
-                file=sys.stderr,
-            )
-            status = 2
-            continue
-        name, arguments = samples(kernel)[0]
-        result = profile(name, *arguments)
-        print(result, end="\n\n")
-        if figure is not None:
-            from minseg.emulator.figure import draw_warp
-
-            draw_warp(result).savefig(figure)
-            print(f"figure: {figure}")
-    return status
 
 
 def _by_line(

@@ -16,12 +16,9 @@ what another thread writes never ends. An atomic is taken to acquire for its who
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +26,6 @@ import numpy as np
 from minseg import kernels
 from minseg.emulator import instrumented, program
 from minseg.emulator.findings import Actor, Finding, Triple, explain
-from minseg.emulator.samples import samples
 
 
 def sanitize(kernel: str, *arguments: Any, seconds: int = 20) -> list[Finding]:
@@ -181,35 +177,3 @@ def sanitized() -> Iterator[list[Finding]]:
         yield findings
     finally:
         kernels.observers.remove(observe)
-
-
-def run_cli(targets: Sequence[str], json_file: str | None = None) -> int:
-    """Sanitize kernels (names or `.cu` files; none: all) on their sample lines; print the findings.
-
-    0 without findings, 1 with, 2 if a kernel has no sample line or nothing was run.
-    """
-    chosen = [k for target in targets or kernels.list_kernels() for k in kernels.find(target)]
-    findings, unchecked = [], []
-    for kernel in chosen:
-        cases = samples(kernel)
-        if not cases:
-            unchecked.append(str(kernel))
-        for name, arguments in cases:
-            findings += sanitize(name, *arguments)
-    for finding in findings:
-        print(finding, end="\n\n")
-    for name in unchecked:
-        print(
-            f"{name}: not checked, it has no `// sample:` line, such as "
-            "`// sample: n=1000 x=(n)`: see minseg sanitize --help",
-            file=sys.stderr,
-        )
-    checked = len(chosen) - len(unchecked)
-    print(f"{_count(checked, 'kernel')} checked, {_count(len(findings), 'finding')}")
-    if json_file:
-        Path(json_file).write_text(json.dumps([f.to_json() for f in findings], indent=1) + "\n")
-    return 1 if findings else 2 if unchecked or not chosen else 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from minseg import kernels
+from minseg.commands import kernels as commands
 from minseg.emulator.samples import samples
-from minseg.emulator.sanitize import run_cli, sanitize, sanitized
+from minseg.emulator.sanitize import sanitize, sanitized
 
 HERE = Path(__file__).parent
 BASIC, LANGUAGE = HERE / "fixtures" / "basic.cu", HERE / "fixtures" / "language.cu"
@@ -162,7 +163,7 @@ def test_a_sample_line_that_cannot_be_read_says_why(ctype, size, message, tmp_pa
         f"__global__ void k({ctype}* x) {{}}\n"
     )
     with pytest.raises(ValueError, match=rf"k \(sample.cu:4\): .*{message}"):
-        run_cli([str(file)])
+        commands.sanitize([str(file)], None)
 
 
 def without_barrier(text, number):
@@ -309,10 +310,10 @@ def test_launches_are_sanitized_within_a_context():
 def test_cli(tmp_path, capsys):
     museum = HERE / "museum"
     report = tmp_path / "findings.json"
-    assert run_cli([str(museum / "missing_guard.cu")], str(report)) == 1
+    assert commands.sanitize([str(museum / "missing_guard.cu")], str(report)) == 1
     assert "memcheck: missing_guard.cu:9: broken: writes y[100]" in capsys.readouterr().out
     assert json.loads(report.read_text())[0]["kind"] == "memcheck"
-    assert run_cli([f"{museum / 'missing_guard.cu'}:fixed"], str(report)) == 0
+    assert commands.sanitize([f"{museum / 'missing_guard.cu'}:fixed"], str(report)) == 0
     assert json.loads(report.read_text()) == []
-    assert run_cli([str(BASIC)]) == 2  # it has no sample lines
+    assert commands.sanitize([str(BASIC)], None) == 2  # it has no sample lines
     assert "not checked" in capsys.readouterr().err
