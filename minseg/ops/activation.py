@@ -67,6 +67,8 @@ def of_input(op: Op, input: Tensor, *arguments: float | str) -> Tensor:
     """An activation whose gradient is a function of its input."""
     check_tensor(op.name, "input", input, ndim=None)
     x = input.data
+    # NumPy's numbers as Python's: np.float64(2) would make float64 of float32.
+    arguments = tuple(a.item() if hasattr(a, "item") else a for a in arguments)
 
     def quiet(part: str, array: Array, *others: Any) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):  # an infinity times 0 is NaN: it shows

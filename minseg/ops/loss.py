@@ -184,7 +184,7 @@ def smooth_l1_loss(
     check_pair("smooth_l1_loss", input, target, reduction)
     if beta < 0:
         raise ValueError(f"smooth_l1_loss: beta is {beta}, needs at least 0")
-    return pointwise_loss(smooth_l1_op, input, target, (beta,), reduction)
+    return pointwise_loss(smooth_l1_op, input, target, (float(beta),), reduction)
 
 
 def huber_loss(
@@ -197,4 +197,4 @@ def huber_loss(
     """A parabola within `delta`, straight outside, with slope delta. ValueError for delta <= 0."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta is {delta}, needs to be above 0")
-    return _weighted(huber_op, input, target, (delta,), reduction, weight)
+    return _weighted(huber_op, input, target, (float(delta),), reduction, weight)

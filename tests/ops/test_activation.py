@@ -179,3 +179,16 @@ def test_nothing_is_done_in_place():
         np.testing.assert_array_equal(function(x, inplace=False).data, function(x).data)
         with pytest.raises(ValueError, match=f"^{name}: inplace is True"):
             function(x, inplace=True)
+
+
+@pytest.mark.parametrize("number", [np.float64, np.int64, np.array])
+@pytest.mark.parametrize("name", ["leaky_relu", "elu", "softplus"])
+def test_numpys_numbers_change_no_dtype(name, number):
+    results = []
+    for two in (2, number(2)):
+        x = Tensor(np.array([-1.5, 0.25, 3], np.float32), requires_grad=True)
+        y = getattr(F, name)(x, two)
+        y.sum().backward()
+        results.append((y.data, x.grad.data))
+    for got, expected in zip(results[1], results[0], strict=True):
+        np.testing.assert_array_equal(got, expected, strict=True)

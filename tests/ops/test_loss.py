@@ -196,3 +196,16 @@ def test_errors_name_the_culprit():
         F.binary_cross_entropy_with_logits(one, two, pos_weight=Tensor(np.ones(2)))
     with pytest.raises(ValueError, match=r"nll_loss: target has label 3 at \(1,\)"):
         F.nll_loss(one, Tensor(np.array([0, 3])))
+
+
+@pytest.mark.parametrize("number", [np.float64, np.int64, np.array])
+@pytest.mark.parametrize(("name", "how"), [("smooth_l1_loss", "beta"), ("huber_loss", "delta")])
+def test_numpys_numbers_change_no_dtype(name, how, number):
+    target, results = Tensor(np.zeros(3, np.float32)), []
+    for two in (2, number(2)):
+        x = Tensor(np.array([-1.5, 0.25, 3], np.float32), requires_grad=True)
+        loss = getattr(F, name)(x, target, **{how: two})
+        loss.backward()
+        results.append((loss.data, x.grad.data))
+    for got, expected in zip(results[1], results[0], strict=True):
+        np.testing.assert_array_equal(got, expected, strict=True)

@@ -359,3 +359,12 @@ def test_kernels_are_sound(loss):
     with minseg.use_kernels("emulator"), sanitized() as findings:
         loss(Tensor(x, requires_grad=True), Tensor(t), ignore_index=IGNORED).backward()
     assert not findings
+
+
+@pytest.mark.parametrize("number", [np.float64, np.int64])
+def test_a_gamma_of_numpys_changes_no_dtype(number):
+    x, t = case()
+    scores = Tensor(x.astype(np.float32), requires_grad=True)
+    plain, given = (F.focal_loss(scores, Tensor(t), None, two, IGNORED) for two in (2, number(2)))
+    assert given.dtype == np.float32
+    assert given.item() == plain.item()
