@@ -18,7 +18,7 @@ from minseg.array import Array, array_module, raise_where
 from minseg.ops.activation import elementwise_definition, of_input, softplus
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import cross_entropy
-from minseg.ops.labels import check_classes, check_weight
+from minseg.ops.labels import check_classes, check_ignore_index, check_weight
 from minseg.ops.op import Op, launch
 from minseg.ops.reduction import at_least_one, check_reduction
 from minseg.tensor import Tensor
@@ -120,6 +120,7 @@ def check_yes_or_no(
     """Where the target is 1, and where it counts. Raises for other values and another shape."""
     if not isinstance(target, Tensor):
         raise TypeError(f"{op}: target is a {type(target).__name__}, needs a Tensor")
+    check_ignore_index(op, ignore_index)
     if target.shape != input.shape:
         raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
     if target.device != input.device:

@@ -18,6 +18,7 @@ def check_labels(op: str, input: Tensor, target: Tensor, ignore_index: int | Non
     """
     if not isinstance(target, Tensor):
         raise TypeError(f"{op}: target is a {type(target).__name__}, needs a Tensor")
+    check_ignore_index(op, ignore_index)
     classes, shape = classes_and_shape(input)
     if target.dtype.kind not in "iu":
         raise TypeError(
@@ -48,6 +49,12 @@ def check_labels(op: str, input: Tensor, target: Tensor, ignore_index: int | Non
     if isinstance(labels, np.ndarray):
         return labels
     return array_module(labels).where(wrong, 0 if ignore_index is None else ignore_index, labels)
+
+
+def check_ignore_index(op: str, ignore_index: int | None) -> None:
+    """Raise TypeError for what equals no label, and so would ignore none without a word."""
+    if not isinstance(ignore_index, int | np.integer | None):
+        raise TypeError(f"{op}: ignore_index is {ignore_index!r}, needs an int")
 
 
 def sum_of_weights(w: Array, labels: Array, ignore_index: int) -> Array:

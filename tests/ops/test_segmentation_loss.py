@@ -281,6 +281,14 @@ def test_errors_name_the_culprit(loss):
         loss(Tensor(x[:, :1]), Tensor(t * 0))
 
 
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss, *OF_CLASSES, *OF_YES_OR_NO])
+@pytest.mark.parametrize("several", [(254, IGNORED), [IGNORED], "void", 255.0])
+def test_an_ignore_index_that_is_no_label_is_refused(loss, several):
+    scores = np.ones((2, 4, 5) if loss in OF_YES_OR_NO else (2, 3, 4, 5))
+    with pytest.raises(TypeError, match=rf"^{loss.__name__}: ignore_index is .*, needs an int"):
+        loss(Tensor(scores), Tensor(np.ones((2, 4, 5), int)), ignore_index=several)
+
+
 @pytest.mark.parametrize("loss", OF_YES_OR_NO)
 def test_errors_of_yes_or_no(loss):
     x, t = np.ones((2, 3)), np.array([[0, 1, 0], [1, 2, 0]])
