@@ -5,7 +5,7 @@ from typing import Any
 
 from minseg import recipe, viz
 from minseg.config import configure
-from minseg.data.files import PathLike
+from minseg.files import PathLike
 from minseg.train import Trainer
 
 

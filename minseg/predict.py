@@ -22,7 +22,7 @@ from minseg.array import to_device
 from minseg.config import Config, Size, normalisation, resize_image
 from minseg.crf import ITERATIONS
 from minseg.data import Sample
-from minseg.data.files import PathLike
+from minseg.files import PathLike, write_atomically
 from minseg.inference import (
     PIXEL_BUDGET,
     as_batch,
@@ -150,7 +150,7 @@ def write_prediction(network: Network, image: np.ndarray, stem: PathLike, **opti
     }
     paths = [Path(f"{stem}_{kind}.png") for kind in (*pictures, "figure")]
     for path, data in zip(paths, pictures.values(), strict=False):
-        checkpoint.write_atomically(path, data)
+        write_atomically(path, data)
     figure = viz.prediction_figure(image, labels, confidence, network.classes, network.palette)
     viz.save(figure, paths[-1])
     return paths

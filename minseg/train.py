@@ -29,8 +29,8 @@ import numpy as np
 from minseg import checkpoint, optim, recipe, viz
 from minseg.config import Config, normalisation, open_split, training_loader
 from minseg.data import IGNORE_INDEX, Batch
-from minseg.data.files import PathLike
 from minseg.evaluate import Evaluation, evaluate, predict_labels
+from minseg.files import PathLike, alone_in, write_atomically
 from minseg.inference import lost_frame, output_size
 from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
@@ -170,12 +170,12 @@ class Trainer:
         if self.config.init is not None and self.step == 0:
             recipe.start_from(self.model, load_network(self.config.init, self.config.device).model)
         self.run.mkdir(parents=True, exist_ok=True)
-        with checkpoint.alone_in(self.run):
+        with alone_in(self.run):
             return self._fit(progress)
 
     def _fit(self, progress: Any) -> bool:
         record = json.dumps(self.config.to_dict(), indent=1)
-        checkpoint.write_atomically(self.run / "config.json", record.encode())
+        write_atomically(self.run / "config.json", record.encode())
         self.save()  # a kill before the first step leaves something to resume, too
         if self.class_weights is None and self.config.class_weights != "none":
             kind = self.config.class_weights
@@ -298,7 +298,7 @@ class Trainer:
             }
         )
         self.loss_sum, self.loss_count = 0.0, 0
-        checkpoint.write_atomically(self.run / "metrics.csv", as_csv(self.history).encode())
+        write_atomically(self.run / "metrics.csv", as_csv(self.history).encode())
         if not iou.mean <= self.best:  # without a score, NaN, the newest are the best there are
             self.best = iou.mean
             tree = {**self.description(), "model": self.model.state_dict(), "step": self.step}

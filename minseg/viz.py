@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minseg.checkpoint import write_atomically
-from minseg.data.files import PathLike
+from minseg.files import PathLike, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

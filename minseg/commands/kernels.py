@@ -6,8 +6,8 @@ from json import dumps
 from rich.console import Console
 from rich.table import Column, Table
 
-from minseg.checkpoint import write_atomically
 from minseg.commands.terminal import console, need_folders
+from minseg.files import write_atomically
 
 _NO_SAMPLE = (
     "it has no `// sample:` line, such as `// sample: n=1000 x=(n)`: see minseg sanitize --help"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from minseg.checkpoint import write_atomically
 from minseg.commands.terminal import console, need_folders
+from minseg.files import write_atomically
 
 
 def lesson(action: str, **options: Any) -> int:

@@ -8,8 +8,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from minseg.checkpoint import write_atomically
 from minseg.commands.terminal import console, need_folders
+from minseg.files import write_atomically
 
 
 def bench(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from minseg.checkpoint import write_atomically
 from minseg.commands.terminal import console, need_folders, print_scores
 from minseg.data import Batch
 from minseg.evaluate import Evaluation, evaluate
+from minseg.files import write_atomically
 
 
 def eval(

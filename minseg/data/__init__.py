@@ -11,7 +11,7 @@ from minseg.data.coco import COCOInstances, COCOPanoptic
 from minseg.data.colour import ColorJitter, Normalize, RandomGamma, Standardize
 from minseg.data.dataset import IGNORE_INDEX, Cached, Dataset, Sample, check_split
 from minseg.data.elastic import ElasticDeformation
-from minseg.data.files import PathLike, read_image, read_labels
+from minseg.data.files import read_image, read_labels
 from minseg.data.folder import Folder
 from minseg.data.isbi import ISBI
 from minseg.data.loader import Batch, DataLoader, collate
@@ -30,6 +30,7 @@ from minseg.data.transforms import (
     Rotate,
 )
 from minseg.data.voc import VOC
+from minseg.files import PathLike
 from minseg.suggest import suggest
 
 __all__ = [

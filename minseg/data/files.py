@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minseg.data.dataset import IGNORE_INDEX, Sample, check_labels
+from minseg.files import PathLike
 
-PathLike = str | os.PathLike[str]
 _Samples = TypeVar("_Samples", bound=Sequence)
 _LOSSY = ("JPEG", "MPO", "WEBP")
 _CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number

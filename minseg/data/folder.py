@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split, hold_out, voc_palette
-from minseg.data.files import PathLike, checked_sample, image_files, read_image, read_labels
+from minseg.data.files import checked_sample, image_files, read_image, read_labels
+from minseg.files import PathLike
 
 _IMAGES = ("images", "image")
 _MASKS = ("masks", "mask", "labels", "label")

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from minseg.checkpoint import write_atomically
 from minseg.exercises.task import Exercise, exercises
+from minseg.files import write_atomically
 
 PROGRESS = ".minseg-exercises.json"
 DEFAULT = "exercises"

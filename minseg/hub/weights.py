@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.data.files import PathLike
+from minseg.files import PathLike
 from minseg.hub import safe_pickle
 from minseg.hub.safe_pickle import BFLOAT16, Storage, Stored
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from minseg import viz
-from minseg.checkpoint import write_atomically
+from minseg.files import write_atomically
 from minseg.predict import load_network
 from minseg.studies import NAMES, networks, report, study
 from minseg.studies.results import RECORDED, Result, how_made, load, result_of

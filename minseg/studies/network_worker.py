@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from minseg import set_num_threads
-from minseg.checkpoint import write_atomically
 from minseg.config import Config, configure, normalisation, open_split
 from minseg.evaluate import evaluate, predict_labels
+from minseg.files import write_atomically
 from minseg.metrics import InstanceAP, connected_components
 from minseg.predict import Network, load_network
 from minseg.train import Trainer

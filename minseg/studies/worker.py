@@ -8,7 +8,7 @@ import sys
 import time
 
 from minseg import manual_seed, set_num_threads
-from minseg.checkpoint import write_atomically
+from minseg.files import write_atomically
 from minseg.studies import study
 
 
