@@ -141,7 +141,9 @@ def test_the_machine_is_named():
     assert {"processor", "threads", "NumPy"} <= set(machine())
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "ROUNDS", 1)
+    monkeypatch.setattr(run, "SECONDS", 0)
     file = tmp_path / "bench.json"
     assert main(["bench", "--ops", "mse", "--json", str(file)]) == 0
     assert "mse_loss" in capsys.readouterr().out
