@@ -104,12 +104,16 @@ def explain(
     detail, does = record["detail"], now.does if now else ""
     if record["kind"] == "racecheck" and now and before and detail != "in_flight":
         return f"{_race(now, before)}: {element} in {space}", name, index
+    by_declaration = region["shared"] and record["offset"] % record["bytes"] == 0
     sentences = {
         "in_flight": f"{does} {element} in {space} while an asynchronous copy to it is under way: "
         "the thread that copies has to wait for it first",
         "bounds": f"{does} {name}[{flat}] in {space}, {_how_far(flat, size)}",
         "misaligned": f"{does} {record['bytes']} bytes at {element} in {space}: "
-        f"its address is no multiple of {record['bytes']} bytes",
+        f"its address is no multiple of {record['bytes']} bytes"
+        + (f" (declare {name} with __align__({record['bytes']}))" if by_declaration else ""),
+        "declared": f"{name} makes it {record['bytes']} bytes of shared memory that are declared, "
+        "and a block has 49152: more takes `extern __shared__`",
         "copy_size": f"an asynchronous copy of {record['bytes']} bytes to {element}: "
         "it takes 4, 8 or 16",
         "copy_target": f"an asynchronous copy to {element} in global memory: "

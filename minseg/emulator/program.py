@@ -1,10 +1,10 @@
 """From a `.cu` file to C++ that a host compiler takes: the shim, the file itself, entry points.
 
 The file stays as it is but for one thing. `__shared__ float tile[16][16];` becomes
-`struct Shared_tile; auto& tile = minseg::shared<float[16][16], Shared_tile>("tile", line);`, on the
-same line: so the emulator can give each block its own memory, and the sanitizer knows its name and
-bounds. The struct only tells declarations apart: a local type of a template function is another one
-in each instance, as the memory is.
+`struct Shared_tile {}; auto& tile = minseg::shared<float[16][16], Shared_tile>("tile", line);`, on
+the same line: so the emulator can give each block its own memory, and the sanitizer knows its name
+and bounds. The struct tells declarations apart (a local type of a template function is another one
+in each instance, as the memory is), and bears what alignment is asked for.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import re
 
 from minseg.cuda.source import HOPPER, Source, place, split_commas
 
+_ALIGN = r"\b(?:__align__|alignas)\s*\((?:[^()]|\([^()]*\))*\)"
 _SHARED = re.compile(
-    r"\b(?P<before>(?:extern|static|volatile)\s+)*__shared__\s+"
+    rf"(?:\b(?:extern|static|volatile)\s+|{_ALIGN}\s*)*\b__shared__\s+"
     r"(?:(?P<kind>struct|union)\s*(?P<tag>\w*)\s*(?P<members>\{[^{}]*\}))?"
     r"(?P<declaration>[^;]*);"
 )
@@ -57,14 +58,18 @@ def _with_shared(source: Source) -> str:
             tag = match["tag"] or f"MinsegShared{line}"
             definition = " ".join(f"{match['kind']} {tag} {match['members']};".split())
             declaration = f"{tag} {declaration}"
-        replacement = definition + _declare(declaration, dynamic="extern" in match[0].split())
+        replacement = definition + _declare(
+            declaration,
+            dynamic="extern" in match[0].split(),
+            alignment=" ".join(re.findall(_ALIGN, match[0])),
+        )
         out += [source.text[end : match.start()], replacement + "\n" * match[0].count("\n")]
         end = match.end()
     return "".join([*out, source.text[end:]])
 
 
-def _declare(declaration: str, dynamic: bool) -> str:
-    declaration = re.sub(r"(__align__|alignas)\s*\([^()]*\)", "", declaration)
+def _declare(declaration: str, dynamic: bool, alignment: str) -> str:
+    declaration = re.sub(_ALIGN, "", declaration)
     first, *others = split_commas(declaration)
     parts = _parts(first)
     base = parts["type"].rstrip("* \t\n")
@@ -77,7 +82,7 @@ def _declare(declaration: str, dynamic: bool) -> str:
             out.append(f'auto& {name} = minseg::shared_dynamic<{ctype}{row}>("{name}", __LINE__);')
         else:
             ctype += parts["sizes"]
-            out.append(f'struct Shared_{name}; auto& {name} = '
+            out.append(f'struct {alignment} Shared_{name} {{}}; auto& {name} = '
                        f'minseg::shared<{ctype}, Shared_{name}>("{name}", __LINE__);')  # fmt: skip
     return " ".join(out)
 

@@ -138,6 +138,19 @@ def test_integer_intrinsics():
         assert got == [v % 2**32 for v in expected], (p, q)
 
 
+def test_multiples_of_pi_are_exact_where_they_can_be():
+    quarters = np.arange(-20, 21, dtype=np.float32) / 2
+    x = np.concatenate([quarters, quarters + 1e6, [0.25, -0.1, 1e6 + 0.125]]).astype(np.float32)
+    y, z = np.empty((x.size, 2), np.float32), np.empty((x.size, 2))
+    launch(LANGUAGE + "multiples_of_pi", x, y, z, x.size)
+    turns = x.astype(np.float64) % 2  # exact
+    exact = np.stack([np.sin(np.pi * turns), np.cos(np.pi * turns)], axis=1)
+    assert np.array_equal(z[:82], np.rint(exact[:82]))  # of halves: -1, 0 or 1
+    # Those of NumPy are of a rounded angle below 2 pi.
+    assert np.abs(z - exact).max() <= 2 * np.pi * 2.0**-52
+    assert np.array_equal(y, z.astype(np.float32))
+
+
 def test_atomics_that_cuda_lacks_do_not_compile(tmp_path):
     file = tmp_path / "max.cu"
     file.write_text("// launch: grid=(1) block=(1)  inout: y\n"

@@ -24,10 +24,16 @@ inline float rsqrt(float x) { return 1.0f / sqrtf(x); }
 inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 inline float rcbrtf(float x) { return 1.0f / cbrtf(x); }
 inline double rcbrt(double x) { return 1.0 / cbrt(x); }
-inline float sinpif(float x) { return (float)sin(M_PI * x); }
-inline double sinpi(double x) { return sin(M_PI * x); }
-inline float cospif(float x) { return (float)cos(M_PI * x); }
-inline double cospi(double x) { return cos(M_PI * x); }
+// Of multiples of pi that are exact: sinpi(1e6) is 0, where sin(1e6 * M_PI) is 1e-10.
+inline double sinpi(double x) {
+    const double r = remainder(x, 2.0);
+    return sin(M_PI * (fabs(r) > 0.5 ? copysign(1 - fabs(r), r) : r));
+}
+inline double cospi(double x) { return sin(M_PI * (0.5 - fabs(remainder(x, 2.0)))); }
+inline float sinpif(float x) { return (float)sinpi((double)x); }
+inline float cospif(float x) { return (float)cospi((double)x); }
+inline void sincospi(double x, double* s, double* c) { *s = sinpi(x), *c = cospi(x); }
+inline void sincospif(float x, float* s, float* c) { *s = sinpif(x), *c = cospif(x); }
 inline float normcdff(float x) { return 0.5f * erfcf(-x * (float)M_SQRT1_2); }
 inline double normcdf(double x) { return 0.5 * erfc(-x * M_SQRT1_2); }
 inline float fdividef(float a, float b) { return a / b; }

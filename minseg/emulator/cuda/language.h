@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <algorithm>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -48,10 +49,11 @@ T& shared(const char* name, int line) {
 #ifdef MINSEG_WATCH
     static const char key = 0;
     const size_t sizes[3] = {std::extent_v<T, 0>, std::extent_v<T, 1>, std::extent_v<T, 2>};
-    return *(T*)shared_variable(&key, name, line, sizeof(Item), sizeof(T), sizes);
+    const size_t alignment = std::max(alignof(Item), alignof(Declaration));
+    return *(T*)shared_variable(&key, name, line, sizeof(Item), sizeof(T), sizes, alignment);
 #else
     (void)name, (void)line, (void)sizeof(Item);
-    alignas(16) static __thread unsigned char storage[sizeof(T)];
+    alignas(16) alignas(Declaration) static __thread unsigned char storage[sizeof(T)];
     return *(T*)storage;
 #endif
 }

@@ -26,7 +26,7 @@ Region::Region(std::string name, size_t bytes, size_t item, Role role)
     : name(std::move(name)), bytes(bytes), item(item), role(role) {
     const size_t page = 16384;
     zone = (std::max<size_t>(bytes, 1 << 20) + page - 1) / page * page;
-    const size_t all = zone + (bytes + page - 1) / page * page + zone;
+    const size_t all = zone + (bytes + page - 1) / page * page + page + zone;
     base = (char*)mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON | MAP_NORESERVE,
                        -1, 0) + zone;
     if (base == (char*)MAP_FAILED + zone) {
@@ -78,24 +78,30 @@ static void poison(Region& region) {
     for (Cell& cell : region.cells) cell = Cell();
 }
 
+constexpr size_t MAX_DECLARED = 48 * 1024;  // bytes a block, of every GPU
+static size_t declared_bytes;
+static const char dynamic_key = 0;
+
 void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes,
-                      const size_t sizes[3]) {
+                      const size_t sizes[3], size_t alignment) {
     for (Region* region : regions)
         if (region->key == key) return region->base;
     Region* region = new Region(name, bytes, item, Role::SHARED);
     region->key = key;
     region->line = line;
+    region->base += alignment;  // and no more: a float4 in an array of floats takes __align__(16)
     std::copy(sizes, sizes + 3, region->sizes);
     poison(*region);
     regions.push_back(region);
+    if (key != &dynamic_key && (declared_bytes += bytes) > MAX_DECLARED)
+        report("memcheck", "declared", region, 0, declared_bytes, Side(), Side(), {nullptr, 0});
     return region->base;
 }
 
 size_t dynamic_bytes;
 void* dynamic_shared(const char* name, int line, size_t item) {
-    static const char key = 0;
     const size_t sizes[3] = {dynamic_bytes / item, 0, 0};
-    return shared_variable(&key, name, line, item, dynamic_bytes, sizes);
+    return shared_variable(&dynamic_key, name, line, item, dynamic_bytes, sizes, 1024);
 }
 
 // --- Order: which accesses happen before others ------------------------------------------------------------
