@@ -101,6 +101,7 @@ class Tensor(Node):
 
     # -- the tape ----------------------------------------------------------------------------------
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
+        """Itself, from now on with a gradient, or without. Raises TypeError for integers, bools."""
         if requires_grad and self.dtype not in FLOATS:
             raise TypeError(f"requires_grad: dtype is {self.dtype}; only floats have gradients")
         self.requires_grad = requires_grad
@@ -238,6 +239,7 @@ class Tensor(Node):
     abs = _elementwise("abs", np.abs, lambda x, y: np.sign(x))
 
     def clamp(self, min: float | None = None, max: float | None = None) -> "Tensor":
+        """No value below `min` or above `max`; the gradient passes where none was cut off."""
         if min is None and max is None:
             raise ValueError("clamp: got neither min nor max")
         self, low, high = _with_numbers("clamp", self, min, max)
@@ -276,6 +278,7 @@ class Tensor(Node):
         return Tensor(~self.data)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
+        """Where the largest value is, the first of several; without `dim`, once flattened."""
         axes_of("argmax", dim, self.ndim)
         return Tensor(self.data.argmax(axis=dim, keepdims=keepdim))
 
@@ -297,6 +300,7 @@ class Tensor(Node):
         return self.sum(dim, keepdim) / (count or math.nan)  # the mean of nothing is NaN
 
     def var(self, dim: Dim = None, keepdim: bool = False, correction: int = 1) -> "Tensor":
+        """The sum of squared deviations from the mean, over their number less `correction`."""
         count = math.prod(self.shape[axis] for axis in self._reduced("var", dim))
         deviation = self - self.mean(dim, keepdim=True)
         return (deviation * deviation).sum(dim, keepdim) / (max(count - correction, 0) or math.nan)
@@ -336,6 +340,7 @@ class Tensor(Node):
         return record("reshape", y, (self,), lambda grad: (grad.reshape(self.shape),))
 
     def permute(self, *dims: Any) -> "Tensor":
+        """The dimensions in the order of `dims`: (2, 0, 1) puts the last one in front."""
         axes = axes_of("permute", dims if len(dims) != 1 else dims[0], self.ndim)
         if len(axes) != self.ndim:
             raise ValueError(f"permute: dims are {dims}, needs each of {self.ndim} once")
@@ -343,12 +348,14 @@ class Tensor(Node):
         return record("permute", y, (self,), lambda grad: (grad.transpose(*np.argsort(axes)),))
 
     def transpose(self, dim0: int, dim1: int) -> "Tensor":
+        """Two dimensions change places."""
         for dim in (dim0, dim1):
             axes_of("transpose", dim, self.ndim)
         y = self.data.swapaxes(dim0, dim1)
         return record("transpose", y, (self,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> "Tensor":
+        """Dimensions `start_dim` to `end_dim`, this one included, become one."""
         ndim = max(self.ndim, 1)  # a single number counts as a line of one
         start, end = start_dim % ndim, end_dim % ndim
         if not (-ndim <= start_dim < ndim and -ndim <= end_dim < ndim and start <= end):
@@ -357,10 +364,12 @@ class Tensor(Node):
         return self.reshape(*self.shape[:start], flat, *self.shape[end + 1 :])
 
     def squeeze(self, dim: int) -> "Tensor":
+        """Without this dimension if its size is 1, else itself."""
         axes_of("squeeze", dim, self.ndim)
         return self.reshape(self.data.squeeze(dim).shape) if self.shape[dim] == 1 else self
 
     def unsqueeze(self, dim: int) -> "Tensor":
+        """With a dimension of size 1 more, which is `dim` of the result."""
         if not -self.ndim - 1 <= dim <= self.ndim:
             raise ValueError(f"unsqueeze: dim is {dim}, needs {-self.ndim - 1} to {self.ndim}")
         return self.reshape(np.expand_dims(self.data, dim).shape)

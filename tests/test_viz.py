@@ -86,7 +86,10 @@ def test_samples_of_different_sizes(tmp_path):
     sizes = [(8, 12), (14, 7)]
     masks = [np.zeros(size, int) for size in sizes]
     images = [np.zeros((*size, 1)) for size in sizes]
-    pixels(viz.samples_figure(images, masks, masks, ["a"], PALETTE[:1]), tmp_path)
+    figure = viz.samples_figure(images, masks, masks, ["a"], PALETTE[:1])
+    assert pixels(figure, tmp_path).std() > 0
+    shown = [axis.images[0].get_array().shape[:2] for axis in figure.axes if axis.images]
+    assert shown == [size for size in sizes for _ in range(4)]
 
 
 def test_curves_start_with_a_single_point(tmp_path):
