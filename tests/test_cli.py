@@ -104,6 +104,20 @@ def test_predict_goes_on_after_a_broken_picture(run, capsys, tmp_path):
         assert mask.size == (31, 20)
 
 
+def test_predict_takes_folders(run, capsys, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for name in ("b.png", "a ä.jpg", "notes.txt"):
+        (tmp_path / "photos" / name).touch()
+    command = ["predict", "--weights", run, "--out", tmp_path / "out", tmp_path]
+    assert f"{tmp_path}: there are no images" in fails(capsys, *command)
+    for name in ("b.png", "a ä.jpg"):
+        Image.new("RGB", (31, 20)).save(tmp_path / "photos" / name)
+    assert main([str(word) for word in [*command[:-1], tmp_path / "photos"]]) == 0
+    assert {path.name for path in (tmp_path / "out").glob("*_mask.png")} == {
+        "a ä_mask.png", "b_mask.png"
+    }  # fmt: skip
+
+
 def test_errors_are_one_line(run, capsys, tmp_path):
     assert "known: shapes, street" in fails(capsys, "train", "--data", "nope")
     assert "unet" in fails(capsys, "train", "--model", "nope", "--epochs", "1")

@@ -40,7 +40,7 @@ def predict(commands: Commands) -> None:
         "label the pixels of pictures of any size",
         "  minseg predict photo.jpg\n"
         "  minseg predict photo.jpg --weights runs/unet-camvid --out out\n"
-        "  minseg predict *.png --weights W --out out --scales .75,1,1.25 --flip\n"
+        "  minseg predict photos --weights W --out out --scales .75,1,1.25 --flip\n"
         "  minseg predict large.tif --weights W --out out --window 512\n"
         "  minseg predict photo.jpg --weights W --out out --crf\n"
         "  minseg predict photo.jpg --weights W --out out --features contract.0\n"
@@ -48,7 +48,8 @@ def predict(commands: Commands) -> None:
         "For each picture: NAME_mask.png (class indices, with a palette), NAME_overlay.png,\n"
         "NAME_confidence.png (white: certain) and NAME_figure.png (with a legend).\n",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument("images", nargs="+", metavar="IMAGE",
+                        help="a picture, or a folder of them")  # fmt: skip
     add_weights(parser, required=False)
     parser.add_argument("--out", default="out", metavar="DIR",
                         help="where the results go (default: out)")  # fmt: skip

@@ -55,7 +55,7 @@ def predict(
     images: list[str], weights: str | None, out: str, features: str | None, device: str | None,
     **options: Any,
 ) -> int:  # fmt: skip
-    """Label pictures; 1 if one of them could not be read."""
+    """Label pictures, and those in folders; 1 if one of them could not be read."""
     from minseg.data import read_image
     from minseg.predict import feature_maps, find_layer, load_network, write_prediction
     from minseg.pretrained import STREET
@@ -71,8 +71,8 @@ def predict(
         find_layer(network, features)  # before the pictures, which may take long
     Path(out).mkdir(parents=True, exist_ok=True)
     failed = 0
-    names = _output_names(images)
-    for path, name in zip(images, names, strict=True):
+    paths = [picture for path in images for picture in _pictures(path)]
+    for path, name in zip(paths, _output_names(paths), strict=True):
         try:
             image = read_image(path, network.channels)
         except (OSError, ValueError) as error:
@@ -102,6 +102,15 @@ def models() -> int:
         table.add_row(name, description)
     console.print(table)
     return 0
+
+
+def _pictures(path: str) -> list[str]:
+    """The image files of a folder (Windows' shells leave *.png as it is), else the path itself."""
+    from minseg.data.files import image_files, not_empty
+
+    if not Path(path).is_dir():
+        return [path]
+    return not_empty([str(file) for file in image_files(Path(path)).values()], path)
 
 
 def _output_names(images: list[str]) -> list[str]:
