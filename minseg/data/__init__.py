@@ -3,6 +3,7 @@
 `open_dataset("camvid", "train")` opens any of them by the name that `minseg train --data` takes.
 """
 
+from pathlib import Path
 from typing import Any
 
 from minseg.data.camvid import CamVid
@@ -104,4 +105,6 @@ def open_dataset(
         return _REAL[name](root, split, **options)
     known = [*_SYNTHETIC, *_REAL, "folder:PATH"]
     hint = suggest(name + ":PATH" if path else name, known)
+    if Path(spec).is_dir():
+        hint = f" (did you mean 'folder:{spec}'?)"
     raise ValueError(f"open_dataset: unknown data set {spec!r}{hint}; known: {', '.join(known)}")

@@ -15,6 +15,7 @@ from minseg.data.dataset import IGNORE_INDEX, Sample, check_labels
 from minseg.files import PathLike
 
 _Samples = TypeVar("_Samples", bound=Sequence)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")  # of image files
 _LOSSY = ("JPEG", "MPO", "WEBP")
 _CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
 
@@ -176,10 +177,9 @@ def image_files(folder: Path) -> dict[str, Path]:
 
     Raises ValueError for two that differ in their suffix only.
     """
-    suffixes = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             if path.stem in files:
                 raise ValueError(f"{path}: {files[path.stem].name} has the same name; rename one")
             files[path.stem] = path

@@ -5,16 +5,18 @@
 
 The folders may also be called image, and mask, labels or label. A line of classes.txt is
 "index name red green blue" (the colour may be left out), a `#` starts a comment; a class called
-void, unlabelled or ignore is not scored. Masks hold indices, or the colours as RGB. Without
-classes.txt the masks decide: 0 and 255 alone are background and foreground, else 255 is void.
+void, unlabelled or ignore is not scored. Masks hold indices, or the colours as RGB, or greys where
+every class's colour is a grey. Masks of 0 and 255 alone show two classes, by the names in
+classes.txt, else background and foreground; in others 255 is void.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from minseg.data.dataset import IGNORE_INDEX, Dataset, Sample, check_split, hold_out, voc_palette
-from minseg.data.files import checked_sample, image_files, read_image, read_labels
+from minseg.data.files import SUFFIXES, checked_sample, image_files, read_image, read_labels
 from minseg.files import PathLike
 
 _IMAGES = ("images", "image")
@@ -56,10 +58,11 @@ class Folder(Dataset):
         self.pairs = [every[name] for name in chosen]
         self._colours: dict[tuple[int, ...], int] = {}
         self._stored = {IGNORE_INDEX: IGNORE_INDEX}  # what the file stores: the label it stands for
+        masks = [mask for _, mask in every.values()]
         if (root / "classes.txt").is_file():
-            self._read_classes(root / "classes.txt")
+            self._read_classes(root / "classes.txt", masks)
         else:
-            self._find_classes([mask for _, mask in every.values()])
+            self._find_classes(masks)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -74,8 +77,9 @@ class Folder(Dataset):
         paths = {"image_path": image_path, "mask_path": mask_path}
         return checked_sample(image, mask, None, classes=len(self.classes), **paths)
 
-    def _read_classes(self, path: Path) -> None:
+    def _read_classes(self, path: Path, masks: list[Path]) -> None:
         names: dict[int, str] = {}
+        void_indices: set[int] = set()
         try:
             text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
         except UnicodeDecodeError as error:
@@ -90,8 +94,7 @@ class Folder(Dataset):
                 raise ValueError(f"{path}: {line!r} is not 'index name [red green blue]'")
             index = int(words[0])
             void = name.lower() in _VOID_NAMES
-            was_void = index in self._stored and index != IGNORE_INDEX
-            if index in names or (was_void and not void):
+            if index in names or (index in void_indices and not void):
                 other = names.get(index, self.void_name)
                 raise ValueError(f"{path}: class {index} is {other!r} and {name!r}")
             if coloured:
@@ -102,6 +105,7 @@ class Folder(Dataset):
                     raise ValueError(f"{path}: {line!r}: another class has this colour")
                 self._colours[colour] = index
             if void:
+                void_indices.add(index)
                 self._stored[index] = IGNORE_INDEX
                 self.void_name = name
             else:
@@ -115,9 +119,26 @@ class Folder(Dataset):
         for colour, index in self._colours.items():
             if index in names:
                 self.palette[index] = colour
+        self._find_levels(masks, {*names, *void_indices})
+
+    def _find_levels(self, masks: list[Path], indices: set[int]) -> None:
+        """Whether grey masks store, in place of indices, the classes' greys, or black and white."""
+        if len(self._colours) == len(indices) and all(len(set(c)) == 1 for c in self._colours):
+            levels = {colour[0]: self._stored.get(i, i) for colour, i in self._colours.items()}
+        elif indices == {0, 1} and len(self.classes) == 2:
+            levels = {0: 0, 255: 1}
+        else:
+            return
+        found: set[int] = set()
+        for path in masks:
+            found |= _values(path, self._colours)
+            if not found <= levels.keys():
+                return
+        if not found <= indices:
+            self._stored = levels
 
     def _find_classes(self, masks: list[Path]) -> None:
-        values = {value for path in masks for value in np.unique(read_labels(path)).tolist()}
+        values = {value for path in masks for value in _values(path)}
         if values <= {0, 255} and 255 in values:
             self._stored = {255: 1}
             self.classes = ("background", "foreground")
@@ -131,20 +152,33 @@ class Folder(Dataset):
                 some = ", ".join(map(str, labels if len(labels) < 9 else [*labels[:8], "..."]))
                 raise ValueError(
                     f"{where}: the labels {some} are no numbering of classes 0, 1, 2, ...; save "
-                    f"masks with sharp edges, or name all classes in classes.txt"
+                    f"masks with sharp edges, or name all classes in classes.txt, each with its "
+                    f"grey as its colour, like '1 liver 128 128 128'"
                 )
             self.classes = tuple(f"class {label}" for label in range(top + 1))
         self.palette = voc_palette(len(self.classes))
 
 
+def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) -> set[int]:
+    return set(np.flatnonzero(np.bincount(read_labels(path, colours=colours).ravel())).tolist())
+
+
 def _pairs(folder: Path) -> _Pairs:
     """Each image of a folder with its mask."""
-    images = image_files(_existing(folder, _IMAGES))
-    mask_folder = _existing(folder, _MASKS)
-    masks = image_files(mask_folder)
+    image_folder, mask_folder = _existing(folder, _IMAGES), _existing(folder, _MASKS)
+    images, masks = image_files(image_folder), image_files(mask_folder)
+    if not images:
+        raise FileNotFoundError(
+            f"{image_folder}: no images in it{_holds(image_folder)}; needs {', '.join(SUFFIXES)}"
+        )
     for name, image in images.items():
         if name not in masks:
-            raise FileNotFoundError(f"{image}: has no mask; looked for {mask_folder / name}.png")
+            others = masks.keys() - images.keys()
+            nearest = min(others, key=lambda other: (name not in other, other), default=None)
+            hint = f"; {masks[nearest].name}, there, is of no image: rename it?" if nearest else ""
+            raise FileNotFoundError(
+                f"{image}: has no mask; looked for {mask_folder / name}.png{hint}"
+            )
     return {name: (image, masks[name]) for name, image in images.items()}
 
 
@@ -152,7 +186,16 @@ def _existing(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (folder / name).is_dir():
             return folder / name
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: there is no such folder")
     raise FileNotFoundError(
-        f"{folder}: no folder {' or '.join(names)} in it. A data set of your own needs "
-        f"images/NAME.png and masks/NAME.png there, or the same in train/ and val/."
+        f"{folder}: no folder {' or '.join(names)} in it{_holds(folder)}. A data set of your own "
+        f"needs images/NAME.png and masks/NAME.png there, or the same in train/ and val/."
     )
+
+
+def _holds(folder: Path, count: int = 4) -> str:
+    """What is there instead, so that a name that is only like the needed one is seen."""
+    names = sorted(path.name for path in folder.iterdir())
+    more = ", ..." if len(names) > count else ""
+    return f" (but {', '.join(names[:count])}{more})" if names else ""

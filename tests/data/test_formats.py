@@ -144,6 +144,55 @@ def test_masks_that_number_no_classes_are_refused(tmp_path, values, words):
     assert (Folder(tmp_path)[0].mask == mask).all()
 
 
+@pytest.mark.parametrize(
+    ("text", "stored", "labels"),
+    [
+        # Black and white, though the classes have names: white was void, and nothing but the
+        # background was learnt.
+        ("0 rest\n1 tumour\n", [0, 255, 0, 255], [0, 1, 0, 1]),
+        ("0 rest 0 0 0\n1 tumour 255 0 0\n", [0, 255, 0, 255], [0, 1, 0, 1]),
+        ("0 rest\n1 tumour\n", [0, 255, 1, 255], [0, 255, 1, 255]),
+        ("0 rest\n1 tumour\n255 void\n", [0, 255, 0, 0], [0, 255, 0, 0]),
+        # The greys that classes.txt gives, in any order; indices all the same, where they are.
+        ("0 a 255 255 255\n1 b 128 128 128\n2 c 0 0 0\n", [0, 128, 255, 0], [2, 1, 0, 2]),
+        ("0 a 0 0 0\n1 b 128 128 128\n9 void 255 255 255\n", [0, 128, 255, 0], [0, 1, 255, 0]),
+        ("0 a 0 0 0\n1 b 128 128 128\n2 c 255 255 255\n", [0, 1, 2, 255], [0, 1, 2, 255]),
+        ("0 a 0 0 0\n1 b 255 255 255\n", [0, 1, 255, 1], [0, 1, 255, 1]),
+    ],
+)
+def test_grey_masks_may_hold_the_greys_of_the_classes(tmp_path, text, stored, labels):
+    masks = {name: np.resize(values, SIZE).astype(np.uint8) for name, values in
+             (("a", stored[:1]), ("b", stored))}  # fmt: skip
+    folder_set(tmp_path, masks)
+    (tmp_path / "classes.txt").write_text(text)
+    got = {sample.name: sample.mask for sample in Folder(tmp_path, "all")}
+    assert (got["a"] == labels[0]).all()
+    assert (got["b"] == np.resize(labels, SIZE)).all()
+
+
+def test_a_folder_that_is_not_laid_out_as_needed_says_what_is_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: there is no such folder"):
+        Folder(tmp_path / "nowhere")
+    (tmp_path / "Images").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no folder images or image in it \(but Images\)"):
+        Folder(tmp_path)
+    (tmp_path / "Images").rename(tmp_path / "scans")
+    (tmp_path / "scans").rename(tmp_path / "images")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "images" / "scan1.dcm").touch()
+    with pytest.raises(FileNotFoundError, match=r"no images in it \(but scan1\.dcm\); needs \.png"):
+        Folder(tmp_path)
+    folder_set(tmp_path, {name: np.zeros(SIZE, np.uint8) for name in ("a", "b")})
+    for name in "ab":
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{name}_mask.png")
+    with pytest.raises(
+        FileNotFoundError, match=r"a\.png: has no mask.*; a_mask\.png, there, is of no"
+    ):
+        Folder(tmp_path)
+    with pytest.raises(ValueError, match=f"did you mean 'folder:{tmp_path}'"):
+        open_dataset(str(tmp_path))
+
+
 def test_a_label_may_be_missing(tmp_path):
     folder_set(tmp_path, {name: np.resize([0, 1, 3, 255], SIZE).astype(np.uint8) for name in "ab"})
     assert Folder(tmp_path).classes == ("class 0", "class 1", "class 2", "class 3")
