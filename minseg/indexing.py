@@ -1,4 +1,4 @@
-"""Where numbers stand beside index arrays, NumPy and PyTorch differ: this is PyTorch's way.
+"""Where numbers or an Ellipsis stand beside index arrays, NumPy and PyTorch differ: PyTorch's way.
 
 And what CuPy does not check: to it, an index beyond the end counts from the start again.
 """
@@ -40,6 +40,15 @@ def numbers_first(parts: tuple) -> tuple[tuple, tuple]:
             if not is_number(part):
                 second.append(part if part is Ellipsis else slice(None))
     return tuple(first), tuple(second)
+
+
+def without_idle_ellipsis(parts: tuple, ndim: int) -> tuple:
+    """The parts without an Ellipsis that stands for no axis.
+
+    To NumPy it parts the arrays on its sides all the same, and their axes go in front.
+    """
+    axes = sum(_axes_taken(np.asarray(p) if isinstance(p, list) else p) for p in parts)
+    return tuple(p for p in parts if p is not Ellipsis) if axes == ndim else parts
 
 
 def check_range(parts: Sequence[Any], shape: Sequence[int]) -> None:

@@ -23,7 +23,13 @@ from minseg.array import (
     to_device,
     unbroadcast,
 )
-from minseg.indexing import check_range, is_array, is_number, numbers_first
+from minseg.indexing import (
+    check_range,
+    is_array,
+    is_number,
+    numbers_first,
+    without_idle_ellipsis,
+)
 from minseg.operands import as_operand, beside, check_broadcast, common_dtype
 from minseg.ops.matmul import op as matmul
 from minseg.tape import Backward, Node
@@ -388,9 +394,11 @@ class Tensor(Node):
     def __getitem__(self, index: Any) -> "Tensor":
         parts = index if isinstance(index, tuple) else (index,)
         parts = tuple(_unwrap(part) for part in parts)
-        if any(map(is_number, parts)) and any(map(is_array, parts)):
-            first, second = numbers_first(parts)
-            return self[first][second]
+        if any(map(is_array, parts)):
+            parts = without_idle_ellipsis(parts, self.ndim)
+            if any(map(is_number, parts)):
+                first, second = numbers_first(parts)
+                return self[first][second]
 
         if self.device != "cpu":
             check_range(parts, self.shape)

@@ -338,6 +338,16 @@ def test_numbers_beside_arrays_in_an_index_are_taken_first():
         assert gradcheck(lambda x, index=index: x[index], [x])
 
 
+def test_an_ellipsis_that_stands_for_no_dimension_parts_no_arrays():
+    """As in PyTorch: only where it stands for some do their axes go in front, as in NumPy."""
+    x, rows = randn(2, 3, 4), np.array([2, 0])
+    for last, columns in ((np.array([3, 1]), [3, 1]), ([False, True, False, True], [1, 3])):
+        for index in ((slice(None), rows, ..., last), (..., slice(None), rows, last)):
+            np.testing.assert_array_equal(x[index].data, x.data[:, rows, columns])
+            assert gradcheck(lambda x, index=index: x[index], [x])
+    assert x[np.array([1]), ..., rows].shape == (2, 3)
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (2, 0)])
 def test_the_variance_of_fewer_values_than_the_correction_is_nan(shape):
     assert np.isnan(randn(*shape).var(correction=2).item())
