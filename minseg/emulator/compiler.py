@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -99,7 +100,12 @@ def build(suffix: str, text: str, flags: Sequence[str], objects: Sequence[Path] 
         command += [str(source), *link, "-o", str(result)]
         answer = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if answer.returncode:
-            raise CompileError(answer.stderr.replace(str(source), "kernel.cpp"))
+            said = answer.stderr.replace(str(source), "kernel.cpp")
+            if re.search("no such instruction|invalid instruction|unknown register", said):
+                said += (
+                    "(is it PTX, a GPU's? Put a CPU's way to do it under #ifdef MINSEG_EMULATOR)\n"
+                )
+            raise CompileError(said)
         os.replace(result, target)
     return target
 

@@ -1,5 +1,6 @@
 """Corners of CUDA C++, each against NumPy or CUDA's documentation written out in Python."""
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,18 @@ def test_a_compiler_error_names_file_and_line(tmp_path):
     )
     with pytest.raises(CompileError, match=r"broken.cu:3:.*z"):
         launch(f"{file}:k", np.empty(1, np.float32))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="an assembler's words")
+def test_ptx_is_told_from_a_slip(tmp_path):
+    file = tmp_path / "lane.cu"
+    file.write_text(
+        "// launch: grid=(1) block=(1)  out: y\n__global__ void k(unsigned* y) {\n"
+        "    unsigned lane;\n"
+        '    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));\n    y[0] = lane;\n}\n'
+    )
+    with pytest.raises(CompileError, match=r"lane.cu:4:(.|\n)*is it PTX.*MINSEG_EMULATOR"):
+        launch(f"{file}:k", np.empty(1, np.uint32))
 
 
 def test_shared_memory_takes_no_initial_value(tmp_path):

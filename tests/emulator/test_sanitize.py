@@ -149,6 +149,21 @@ __global__ void k(const half* x, half2* y) {
     assert "no multiple of 4 bytes" in finding.message
 
 
+def test_a_finding_in_shared_memory_of_four_dimensions(tmp_path):
+    file = tmp_path / "four.cu"
+    file.write_text("""// launch: grid=(1) block=(64)  in: x  out: y
+__global__ void k(const float* x, float* y) {
+    __shared__ float s[2][2][4][4];
+    const int t = threadIdx.x;
+    (&s[0][0][0][0])[t] = x[t];
+    y[t] = t < 63 ? 0 : s[0][1][3][2];
+}
+""")
+    x = np.ones(64, np.float32)
+    findings = sanitize(f"{file}:k", x, np.empty_like(x))
+    assert {(f.kind, f.variable, f.index) for f in findings} >= {("racecheck", "s", (0, 1, 3, 2))}
+
+
 @pytest.mark.parametrize(
     ("ctype", "size", "message"),
     [("float", "M", "'M' is no parameter and no constant"),

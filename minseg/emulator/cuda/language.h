@@ -48,7 +48,9 @@ T& shared(const char* name, int line) {
     using Item = std::remove_all_extents_t<T>;
 #ifdef MINSEG_WATCH
     static const char key = 0;
-    const size_t sizes[3] = {std::extent_v<T, 0>, std::extent_v<T, 1>, std::extent_v<T, 2>};
+    static_assert(std::rank_v<T> <= MAX_RANK, "too many dimensions for the emulator");
+    const size_t sizes[MAX_RANK] = {std::extent_v<T, 0>, std::extent_v<T, 1>, std::extent_v<T, 2>,
+                                    std::extent_v<T, 3>, std::extent_v<T, 4>, std::extent_v<T, 5>};
     const size_t alignment = std::max(alignof(Item), alignof(Declaration));
     return *(T*)shared_variable(&key, name, line, sizeof(Item), sizeof(T), sizes, alignment);
 #else

@@ -107,10 +107,11 @@ void close_report() {
     for (size_t i = 0; i < regions.size(); ++i) {
         const Region& r = *regions[i];
         fprintf(file, "{\"what\": \"region\", \"id\": %zu, \"item\": %zu, \"bytes\": %zu, "
-                "\"shared\": %s, \"variables\": %lld, \"line\": %d, \"sizes\": [%zu, %zu, %zu]", i, r.item,
-                r.bytes, r.role == Role::SHARED ? "true" : "false",
-                r.role == Role::VARIABLES ? in_file((intptr_t)r.base) : 0, r.line, r.sizes[0],
-                r.sizes[1], r.sizes[2]);
+                "\"shared\": %s, \"variables\": %lld, \"line\": %d, \"sizes\": [", i, r.item, r.bytes,
+                r.role == Role::SHARED ? "true" : "false",
+                r.role == Role::VARIABLES ? in_file((intptr_t)r.base) : 0, r.line);
+        for (int k = 0; k < MAX_RANK; ++k) fprintf(file, "%s%zu", k ? ", " : "", r.sizes[k]);
+        fputc(']', file);
         write_text("name", r.name);
         fputs("}\n", file);
     }

@@ -62,9 +62,10 @@ void copy_wait(unsigned groups_left);
 
 #ifdef MINSEG_WATCH  // the instrumented build: every access is seen
 
-// `sizes` are those of an array `T name[sizes[0]][sizes[1]][sizes[2]]`, 0 where it has fewer.
+// `sizes` are those of an array `T name[sizes[0]][sizes[1]]...`, 0 where it has fewer.
+constexpr int MAX_RANK = 6;
 void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes,
-                      const size_t sizes[3], size_t alignment);
+                      const size_t sizes[MAX_RANK], size_t alignment);
 void watch_read(const void* p, size_t bytes, void* code);
 void watch_write(const void* p, size_t bytes, void* code);
 void watch_atomic(const void* p, size_t bytes, void* code);

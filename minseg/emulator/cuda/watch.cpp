@@ -83,14 +83,14 @@ static size_t declared_bytes;
 static const char dynamic_key = 0;
 
 void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes,
-                      const size_t sizes[3], size_t alignment) {
+                      const size_t sizes[MAX_RANK], size_t alignment) {
     for (Region* region : regions)
         if (region->key == key) return region->base;
     Region* region = new Region(name, bytes, item, Role::SHARED);
     region->key = key;
     region->line = line;
     region->base += alignment;  // and no more: a float4 in an array of floats takes __align__(16)
-    std::copy(sizes, sizes + 3, region->sizes);
+    std::copy(sizes, sizes + MAX_RANK, region->sizes);
     poison(*region);
     regions.push_back(region);
     if (key != &dynamic_key && (declared_bytes += bytes) > MAX_DECLARED)
@@ -100,7 +100,7 @@ void* shared_variable(const void* key, const char* name, int line, size_t item, 
 
 size_t dynamic_bytes;
 void* dynamic_shared(const char* name, int line, size_t item) {
-    const size_t sizes[3] = {dynamic_bytes / item, 0, 0};
+    const size_t sizes[MAX_RANK] = {dynamic_bytes / item};
     return shared_variable(&dynamic_key, name, line, item, dynamic_bytes, sizes, 1024);
 }
 

@@ -39,7 +39,7 @@ struct Region {
     size_t bytes, item, zone;  // `zone` bytes of padding on both sides belong to it
     Role role;
     int line = 0;
-    size_t sizes[3] = {0, 0, 0};
+    size_t sizes[MAX_RANK] = {};
     size_t unit = 1;  // bytes a cell
     const void* key = nullptr;
     std::vector<Cell> cells;
