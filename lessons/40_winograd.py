@@ -14,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from minseg.compare.floors import measure
 from minseg.lesson import BLUE, GREEN, ORANGE, PINK, SKY, start
-from minseg.ops.columns import Window
 from minseg.ops.fast import shifted, winograd
+from minseg.ops.window import Window
 from minseg.parallel import blas_on_one_thread, set_num_threads
 
 lesson = start()

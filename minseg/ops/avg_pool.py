@@ -20,17 +20,9 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window
 from minseg.ops.op import Op, launch
-from minseg.ops.pool import (
-    Tap,
-    as_planes,
-    check_window,
-    number_of_windows,
-    plane_blocks,
-    reads,
-    starts,
-)
+from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
+from minseg.ops.window import Tap, Window, reads
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 

@@ -20,11 +20,11 @@ import numpy as np
 from minseg.array import Array, array_module, contiguous
 from minseg.ops import depthwise, im2col
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
-from minseg.ops.columns import Window, within_reach
 from minseg.ops.fast import patch_rows, shifted, winograd
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
+from minseg.ops.window import Window, within_reach
 from minseg.tensor import Tensor, record
 
 # Outputs summed by one block of the weight gradient's kernel: long enough that adding up the

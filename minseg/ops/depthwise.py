@@ -27,10 +27,10 @@ import numpy as np
 
 from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window, overlap
 from minseg.ops.fast import channels_last, kernel_columns
 from minseg.ops.op import launch
-from minseg.ops.pool import as_planes, plane_blocks, reads
+from minseg.ops.pool import as_planes, plane_blocks
+from minseg.ops.window import Window, overlap, reads
 from minseg.parallel import parallel_for
 
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
-from minseg.ops.columns import Box, Window, taps
+from minseg.ops.columns import Box, taps
 from minseg.ops.op import Op
+from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 

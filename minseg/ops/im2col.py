@@ -16,10 +16,11 @@ import math
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, Window, boxes, counted
+from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, boxes, counted
 from minseg.ops.fast import shifted
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.fast.windows import gather, scatter_add
+from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
 TASKS = 4  # of the gradients, about: more would each copy the same, and have shorter products

@@ -20,18 +20,11 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window
 from minseg.ops.fast import max_pool_2x2
 from minseg.ops.fast.window_maxima import window_maxima
 from minseg.ops.op import Op, launch
-from minseg.ops.pool import (
-    as_planes,
-    check_window,
-    number_of_windows,
-    plane_blocks,
-    reads,
-    starts,
-)
+from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
+from minseg.ops.window import Window, reads
 from minseg.parallel import parallel_for
 from minseg.tape import is_grad_enabled
 from minseg.tensor import Tensor, record

@@ -7,11 +7,9 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import Pair, check_tensor, pair
-from minseg.ops.columns import Window, overlap
+from minseg.ops.window import Window
 from minseg.parallel import get_num_threads
 from minseg.tensor import Tensor
-
-Tap = tuple[slice, slice]  # what is read, for which outputs
 
 # Several passes over a block of planes of this size find it in cache. Smaller ones would be closer
 # at hand, but two threads whose calls of NumPy are short wait for each other.
@@ -66,20 +64,6 @@ def number_of_windows(window: Window, size: Pair, ceil_mode: bool) -> Pair:
         h_out - ((h_out - 1) * window.stride[0] >= height),
         w_out - ((w_out - 1) * window.stride[1] >= width),
     )
-
-
-def reads(window: Window, size: Pair, counts: Pair) -> tuple[list[Tap], list[Tap]]:
-    """For each row of the kernel which rows of an image it reads, for which windows; and columns.
-
-    `size` of the image, `counts` of the windows.
-    """
-    rows, cols = (
-        [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]
-        for n, count, k, s, p, d in zip(
-            size, counts, window.kernel, window.stride, window.padding, window.dilation, strict=True
-        )
-    )
-    return rows, cols
 
 
 def as_planes(x: Array) -> Array:

@@ -8,6 +8,7 @@ from minseg.emulator.sanitize import sanitized
 from minseg.ops import columns, im2col
 from minseg.ops.conv2d import POSITIONS_A_SPLIT, _splits, is_depthwise, op
 from minseg.ops.fast import shifted
+from minseg.ops.window import Window, within_reach
 from tests.witness import assert_adjoint, assert_agree, assert_threads_change_no_bit, on_threads
 
 # x shape, w shape, stride, padding, dilation, groups: H != W, N > 1, C_in != C_out, even kernels,
@@ -84,12 +85,12 @@ def test_blocks_of_few_positions_are_even_in_number():
 
 
 def test_a_rate_as_large_as_the_image_leaves_a_kernel_of_one_pixel():
-    window = columns.Window((3, 3), (1, 1), (8, 8), (8, 8))
-    taps, inner = columns.within_reach(window, 8, 7)
+    window = Window((3, 3), (1, 1), (8, 8), (8, 8))
+    taps, inner = within_reach(window, 8, 7)
     assert taps == (slice(1, 2), slice(1, 2))
     assert inner.is_pixel
     everything = slice(0, 3)
-    assert columns.within_reach(window, 9, 9) == ((everything, everything), window)
+    assert within_reach(window, 9, 9) == ((everything, everything), window)
 
 
 @pytest.mark.parametrize("case", [c for c in CASES if c[1][1] > 1 or c[5] == 1])

@@ -8,8 +8,8 @@ import numpy as np
 
 from minseg.compare.cases.case import Case, Draw, cases
 from minseg.ops.attention import attention_definition
-from minseg.ops.columns import Window
 from minseg.ops.op import get_op
+from minseg.ops.window import Window
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

@@ -23,7 +23,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window
+from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
 SHORT = 12  # elements of a row: it takes longer to begin one than to multiply it

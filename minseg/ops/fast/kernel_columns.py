@@ -26,10 +26,10 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
-from minseg.ops.columns import Window, overlap
 from minseg.ops.fast.channels_last import turned
 from minseg.ops.fast.dots import dots
 from minseg.ops.pool import as_planes, plane_blocks
+from minseg.ops.window import Window, overlap
 from minseg.parallel import parallel_for
 
 PART_BYTES = 2**19  # of the planes copied at once: of fewer, the calls of NumPy are too short

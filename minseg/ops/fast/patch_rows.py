@@ -21,8 +21,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Window, counted, row_blocks, workspace_of_a_thread
+from minseg.ops.columns import counted, row_blocks, workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
+from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
 BLOCK_BYTES = 2**20  # of patches: a share of the cache

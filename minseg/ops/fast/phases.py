@@ -23,7 +23,8 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Box, overlap
+from minseg.ops.columns import Box
+from minseg.ops.window import overlap
 from minseg.parallel import parallel_for
 
 Slices = tuple[slice, slice]  # of rows and of columns

@@ -34,16 +34,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import (
-    Window,
-    buffer,
-    counted,
-    even,
-    overlap,
-    row_blocks,
-    workspace_of_a_thread,
-)
+from minseg.ops.columns import buffer, counted, even, row_blocks, workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
+from minseg.ops.window import Window, overlap
 from minseg.parallel import SMALL, parallel_for
 
 BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache

@@ -7,8 +7,8 @@ column first, from whole rows of the image, then the largest of these.
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import Window
-from minseg.ops.pool import Tap, as_planes, number_of_windows, plane_blocks, reads
+from minseg.ops.pool import as_planes, number_of_windows, plane_blocks
+from minseg.ops.window import Tap, Window, reads
 from minseg.parallel import PASS, parallel_for
 
 

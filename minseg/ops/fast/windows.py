@@ -21,7 +21,8 @@ from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
 from minseg.ops import columns as plain
-from minseg.ops.columns import Box, Window, buffer, overlap, workspace_of_a_thread
+from minseg.ops.columns import Box, buffer, workspace_of_a_thread
+from minseg.ops.window import Window, overlap
 
 
 def gather(x: Array, window: Window, box: Box) -> Array:

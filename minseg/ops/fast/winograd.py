@@ -35,16 +35,9 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import (
-    Window,
-    buffer,
-    counted,
-    even,
-    overlap,
-    row_blocks,
-    workspace_of_a_thread,
-)
+from minseg.ops.columns import buffer, counted, even, row_blocks, workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
+from minseg.ops.window import Window, overlap
 from minseg.parallel import blas_on_one_thread, parallel_for
 
 G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])

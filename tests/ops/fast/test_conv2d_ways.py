@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minseg.ops import columns
-from minseg.ops.columns import Window
 from minseg.ops.conv2d import op
 from minseg.ops.fast import shifted, winograd
 from minseg.ops.fast.epilogue import Epilogue
+from minseg.ops.window import Window
 from tests.witness import assert_threads_change_no_bit
 
 WINDOW = Window((3, 3), (1, 1), (1, 1), (1, 1))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minseg.ops import conv2d, depthwise
-from minseg.ops.columns import Window
 from minseg.ops.fast import channels_last, kernel_columns
+from minseg.ops.window import Window
 from tests.witness import assert_agree, assert_threads_change_no_bit
 
 WAYS = (channels_last, kernel_columns)

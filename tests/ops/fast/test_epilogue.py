@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minseg.ops import columns, im2col
-from minseg.ops.columns import Window
 from minseg.ops.conv2d import op
 from minseg.ops.fast import patch_rows, shifted, winograd
 from minseg.ops.fast.epilogue import Epilogue
+from minseg.ops.window import Window
 
 WINDOW = Window((3, 3), (1, 1), (1, 1), (1, 1))
 WAYS = {

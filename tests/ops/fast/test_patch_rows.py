@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from minseg.ops import conv2d
-from minseg.ops.columns import Window
 from minseg.ops.fast import patch_rows
 from minseg.ops.fast.epilogue import Epilogue
+from minseg.ops.window import Window
 from tests.witness import assert_agree, assert_threads_change_no_bit
 
 # x shape, outputs, kernel, stride, padding, dilation

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from minseg import functional as F
-from minseg.ops.columns import Window
 from minseg.ops.fast import shifted
 from minseg.ops.fast.epilogue import Epilogue
+from minseg.ops.window import Window
 from minseg.tensor import Tensor
 from tests.ops.fast.test_conv2d_ways import definition, weight_gradient
 from tests.witness import assert_agree

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from minseg.ops import columns
-from minseg.ops.columns import Box, Window
+from minseg.ops.columns import Box
 from minseg.ops.fast import windows
+from minseg.ops.window import Window
 
 # x shape, window, box
 CASES = [

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from minseg.ops.columns import Window
 from minseg.ops.conv2d import op
 from minseg.ops.fast import winograd
 from minseg.ops.fast.epilogue import Epilogue
+from minseg.ops.window import Window
 from tests.ops.fast.test_conv2d_ways import definition, weight_gradient
 from tests.witness import assert_agree
 
