@@ -32,7 +32,7 @@ def cores_to_use() -> int:
 
 
 def _shares_of_groups() -> Iterator[int]:
-    """Of each control group with a limit: the microseconds of computing in a period, over those."""
+    """Of each control group with a limit: how many cores' time it may have, rounded up."""
     for folder in cgroups.folders("cpu"):
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text().split()
