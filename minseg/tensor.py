@@ -285,7 +285,7 @@ class Tensor(Node):
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
         """Where the largest value is, the first of several; without `dim`, once flattened."""
-        axes_of("argmax", dim, self.ndim)
+        self._reduced("argmax", dim)
         return Tensor(self.data.argmax(axis=dim, keepdims=keepdim))
 
     # -- reductions, over all dimensions where none is named ---------------------------------------
@@ -332,7 +332,8 @@ class Tensor(Node):
         return record(op, best if keepdim else best.squeeze(axes), (self,), backward)
 
     def _reduced(self, op: str, dim: Dim) -> tuple[int, ...]:
-        return axes_of(op, dim, self.ndim) or tuple(range(self.ndim))
+        axes = axes_of(op, dim, max(self.ndim, 1))  # a single number counts as a line of one
+        return axes if axes and self.ndim else tuple(range(self.ndim))
 
     def max(self) -> "Tensor":
         return self.amax()

@@ -450,6 +450,19 @@ def test_a_single_value_of_any_dtype_is_a_number():
     assert f"{Tensor([1, 2])}" == "Tensor([1, 2], shape=(2,), int64)"
 
 
+@pytest.mark.parametrize("dim", [0, -1, (0,)])
+@pytest.mark.parametrize("name", ["sum", "mean", "amax", "amin"])
+def test_a_single_number_is_reduced_as_a_line_of_one(name, dim):
+    x = Tensor(np.array(3.0), requires_grad=True)
+    for keepdim in (False, True):
+        y = getattr(x, name)(dim, keepdim)
+        assert (y.shape, y.item()) == ((), 3)
+        assert gradcheck(lambda x, keepdim=keepdim: getattr(x, name)(dim, keepdim), [x])
+    assert x.argmax(0).item() == 0
+    with pytest.raises(ValueError, match=f"{name}: dim is 1"):
+        getattr(x, name)(1)
+
+
 def test_no_gradient_goes_through_integers():
     x = Tensor([0.5, 1.5], requires_grad=True)
     assert not x.to(np.int64).requires_grad
