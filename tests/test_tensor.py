@@ -216,6 +216,10 @@ def test_comparison_and_conversion():
     np.testing.assert_array_equal((x > 2).data, [False, False, True])
     np.testing.assert_array_equal((x == Tensor([1.0, 0.0, 3.0])).data, [True, False, True])
     assert x.argmax().item() == 2
+    rows = Tensor([[1.0, 3.0, 3.0], [5.0, 2.0, 4.0]])
+    assert rows.argmax().item() == 3  # of the flattened rows
+    assert rows.argmax(1, keepdim=True).data.tolist() == [[1], [0]]
+    assert rows.argmax(-2).data.tolist() == [1, 0, 1]
     assert float(x.sum()) == 6
     assert bool(x.sum() == 6)
     np.testing.assert_array_equal(np.asarray(x), [1, 2, 3])

@@ -38,6 +38,8 @@ def test_names_are_paths_and_each_part_comes_once():
     assert [name for name, _ in net.named_modules()] == names
     assert [p.shape for p in net.parameters(recurse=False)] == [(2,)]
     assert next(name for name, _ in net.body.named_parameters("x")) == "x.0.weight"
+    assert [name for name, _ in net.named_buffers("x")] == ["x.count", "x.cache"]
+    assert [name for name, _ in net.body.named_modules("x")] == ["x", "x.0", "x.1", "x.2"]
 
 
 def test_state_dict_has_every_name_and_copies():

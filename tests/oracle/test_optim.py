@@ -123,6 +123,10 @@ SCHEDULES = {
         o, 0.5, total_steps=33, three_phase=True, final_div_factor=50, base_momentum=0.7
     ),
     "one_cycle_no_rise": lambda m, o: m.OneCycleLR(o, 0.5, total_steps=30, pct_start=0.0),
+    "one_cycle_momentum": lambda m, o: m.OneCycleLR(
+        o, 0.5, total_steps=30, base_momentum=0.8, max_momentum=0.99
+    ),
+    "one_cycle_lr_only": lambda m, o: m.OneCycleLR(o, 0.5, total_steps=30, cycle_momentum=False),
     "warm_up_then_poly": lambda m, o: m.SequentialLR(
         o, [m.LinearLR(o, 0.1, 1.0, 6), m.PolynomialLR(o, 20, 0.9)], [6]
     ),
