@@ -133,7 +133,8 @@ def explain(
 def _race(now: Actor, before: Actor) -> str:
     if now.block != before.block:
         return "race between blocks, which nothing orders"
-    kind = "both write" if before.does == now.does == "writes" else "one reads, one writes"
+    reads = "reads" in (before.does, now.does)
+    kind = "one reads, one writes" if reads else "both write"
     return f"race within a block, no barrier between the two accesses ({kind})"
 
 

@@ -139,6 +139,13 @@ def test_integer_intrinsics():
         assert got == [v % 2**32 for v in expected], (p, q)
 
 
+def test_vectors_from_lists():
+    y = np.empty((5, 4), np.float32)
+    launch(LANGUAGE + "lists", np.full((1, 4), 12, np.float32), y)
+    expected = [[7, 0, 0, 0], [0, 0, 0, 0], [1, 2, 0, 0], [3, 4, 5, 6], [12, 8, 11, 0]]
+    assert y.tolist() == expected
+
+
 def test_multiples_of_pi_are_exact_where_they_can_be():
     quarters = np.arange(-20, 21, dtype=np.float32) / 2
     x = np.concatenate([quarters, quarters + 1e6, [0.25, -0.1, 1e6 + 0.125]]).astype(np.float32)

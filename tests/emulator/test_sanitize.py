@@ -255,6 +255,19 @@ def test_a_race_is_drawn_as_a_timeline():
     assert json.loads(json.dumps(finding.to_json()))["timeline"] == finding.timeline()
 
 
+def test_an_atomic_update_against_a_write_is_said_to_be_two_writes(tmp_path):
+    file = tmp_path / "init.cu"
+    file.write_text("""// launch: grid=(1) block=(32)  out: y
+__global__ void k(int* y) {
+    if (threadIdx.x == 0) y[0] = 0;
+    atomicAdd(y, 1);
+}
+""")
+    findings = sanitize(f"{file}:k", np.empty(1, np.int32))
+    (race,) = [f for f in findings if f.kind == "racecheck"]
+    assert "(both write)" in race.message
+
+
 def test_blocks_that_publish_by_fence_and_atomic_do_not_race(tmp_path):
     """The last block to finish sums what the others left: CUDA's own threadFenceReduction."""
     kernel = """

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -89,6 +90,19 @@ auto& shared_dynamic(const char* name, int line) {
 #define MINSEG_COPIES(T) T() = default;
 #endif
 
+// In CUDA they are plain structs: `float4 v = {1, 2};` leaves zeros behind the numbers given.
+template <class T>
+constexpr T minseg_given(std::initializer_list<T> values, size_t i) {
+    return i < values.size() ? values.begin()[i] : T(0);
+}
+#define MINSEG_LIST_2(name, item)                \
+    constexpr name(std::initializer_list<item> v) \
+        : x(minseg_given(v, 0)), y(minseg_given(v, 1)) {}
+#define MINSEG_LIST_4(name, item)                                                   \
+    constexpr name(std::initializer_list<item> v)                                   \
+        : x(minseg_given(v, 0)), y(minseg_given(v, 1)), z(minseg_given(v, 2)),      \
+          w(minseg_given(v, 3)) {}
+
 #define MINSEG_VECTORS(name, item, align2, align4)                                           \
     struct name##1 {                                                                         \
         item x;                                                                              \
@@ -96,6 +110,7 @@ auto& shared_dynamic(const char* name, int line) {
     struct alignas(align2) name##2 {                                                         \
         item x, y;                                                                           \
         MINSEG_COPIES(name##2)                                                               \
+        MINSEG_LIST_2(name##2, item)                                                         \
         constexpr name##2(item x, item y) : x(x), y(y) {}                                    \
     };                                                                                       \
     struct name##3 {                                                                         \
@@ -104,6 +119,7 @@ auto& shared_dynamic(const char* name, int line) {
     struct alignas(align4) name##4 {                                                         \
         item x, y, z, w;                                                                     \
         MINSEG_COPIES(name##4)                                                               \
+        MINSEG_LIST_4(name##4, item)                                                         \
         constexpr name##4(item x, item y, item z, item w) : x(x), y(y), z(z), w(w) {}        \
     };                                                                                       \
     inline name##1 make_##name##1(item x) { return {x}; }                                    \
@@ -128,11 +144,13 @@ struct uint1 {
 struct alignas(8) uint2 {
     unsigned x, y;
     MINSEG_COPIES(uint2)
+    MINSEG_LIST_2(uint2, unsigned)
     constexpr uint2(unsigned x, unsigned y) : x(x), y(y) {}
 };
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
     MINSEG_COPIES(uint4)
+    MINSEG_LIST_4(uint4, unsigned)
     constexpr uint4(unsigned x, unsigned y, unsigned z, unsigned w) : x(x), y(y), z(z), w(w) {}
 };
 inline uint1 make_uint1(unsigned x) { return {x}; }
