@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from minseg.train import Trainer
 
@@ -27,7 +28,7 @@ SHOW_EVERY = 0.1  # seconds: as often as the bar is drawn
 
 
 class TrainingProgress:
-    """Shows loss, mIoU, images a second and the time left; a context manager.
+    """Shows loss, mIoU, images a second and the time left, or a validation; a context manager.
 
     The bar's mIoU is that of the epoch's training batches so far, the lines' that of the validation
     set.
@@ -39,9 +40,10 @@ class TrainingProgress:
         self.start: tuple[float, float] | None = None  # time and progress at the first step
         self.shown = -SHOW_EVERY  # when the status was last made
         self.bar = Progress(
-            TextColumn("{task.description}"),
+            # A long name must not take the room of the bar, nor of the percent sign.
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=20)),
             BarColumn(bar_width=None),
-            TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.percentage:3.0f}%", table_column=Column(no_wrap=True, min_width=4)),
             TextColumn("{task.fields[status]}"),
             console=console,
             disable=not console.is_terminal,
@@ -69,6 +71,10 @@ class TrainingProgress:
             f"{self._rate():.0f} images/s  {self._left(now, done)} left"
         )
         self.bar.update(self.task, completed=done, status=status)
+
+    def validating(self, share: float) -> None:
+        """The bar stands still meanwhile: a validation is no part of the training."""
+        self.bar.update(self.task, status=f"validating {share:.0%}")
 
     def evaluated(self, trainer: Trainer) -> None:
         row = trainer.history[-1]

@@ -162,8 +162,9 @@ class Trainer:
     def fit(self, progress: Any = None) -> bool:
         """Train until the end (True) or until the user stops it (False); both leave a checkpoint.
 
-        progress: gets `progress.step(trainer, images)` after each step and
-        `progress.evaluated(trainer)` after each validation.
+        progress: gets `progress.step(trainer, images)` after each step,
+        `progress.validating(share)` after each batch of a validation, with the share that is done,
+        and `progress.evaluated(trainer)` after it.
         Raises Diverged for a loss that is not finite, ValueError for data that cannot be right and
         for weights to start from that do not fit, RuntimeError if this run is being trained.
         """
@@ -211,7 +212,7 @@ class Trainer:
                     saved = time.monotonic()
             epoch_done = self.batch == len(self.loader)
             if self.finished() or (epoch_done and (self.epoch + 1) % self.config.eval_every == 0):
-                self._validate()
+                self._validate(progress)
                 self.seconds = self.clock() - started
                 if progress is not None:
                     progress.evaluated(self)
@@ -266,13 +267,18 @@ class Trainer:
         truth = Tensor(recipe.centre(masks, labels.shape[1:])).to(labels.device)
         self.confusion.update(labels, truth)
 
-    def _validate(self) -> None:
+    def _validate(self, progress: Any) -> None:
         if self.history and self.history[-1]["step"] == self.step:
             return  # a finished run that is resumed
+        done = 0
 
         def on_batch(batch: Batch, prediction: np.ndarray) -> None:
+            nonlocal done
             if self.stop.asked:
                 raise Stopped
+            done += len(batch)
+            if progress is not None:
+                progress.validating(done / len(self.val_data))
 
         result = evaluate(
             self.model, self.val_data, self.normalise, self.loss, self.config.batch_size,

@@ -1,5 +1,7 @@
+import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from minseg import checkpoint
 from minseg.config import Config, configure
-from minseg.data import Sample
+from minseg.data import Sample, Shapes
+from minseg.progress import TrainingProgress
 from minseg.train import Diverged, Trainer
 
 SMALL = {"size": (16, 24), "images": 12, "batch_size": 4, "epochs": 3}
@@ -72,6 +76,9 @@ class StopAt:
     def step(self, trainer, images):
         trainer.stop.asked = trainer.step == self.at
 
+    def validating(self, share):
+        pass
+
     def evaluated(self, trainer):
         pass
 
@@ -94,9 +101,9 @@ def test_a_stop_in_the_middle_of_a_validation(whole, tmp_path, monkeypatch):
     trainer = Trainer(small(), tmp_path)
     evaluate = trainer._validate
 
-    def interrupted():
+    def interrupted(progress):
         trainer.stop.asked = True
-        evaluate()
+        evaluate(progress)
 
     monkeypatch.setattr(trainer, "_validate", interrupted)
     assert not trainer.fit()
@@ -407,3 +414,35 @@ def test_the_same_network_starts_from_trained_weights(whole, tmp_path, no_figure
     Trainer.resume(tmp_path / "b", init="gone", steps=2).fit()
     with pytest.raises(ValueError, match=r"head\.weight|contract"):
         Trainer(small(width=4, init=str(whole)), tmp_path / "c").fit()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_validation_says_how_far_it_is(tmp_path):
+    class Watch(StopAt):
+        seen = ()
+
+        def validating(self, share):
+            self.seen += (share,)
+
+    trainer, watch = Trainer(small(epochs=1), tmp_path), Watch(0)
+    trainer.val_data = Shapes(6, (24, 32), seed=1)  # in batches of 4
+    assert trainer.fit(watch)
+    assert watch.seen == pytest.approx((4 / 6, 1))
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_long_name_leaves_the_bar_its_room(width):
+    console = Console(width=width, force_terminal=True, file=io.StringIO())
+    progress = TrainingProgress(console, "unet on folder:/home/me/images of many patients")
+    status = "loss 0.501  mIoU 0.463  54 images/s  12:40 left"
+    progress.bar.update(progress.task, completed=0.25, status=status)
+    with console.capture() as text:
+        console.print(progress.bar.get_renderable())
+    line = re.sub(r"\x1b\[[0-9;]*m", "", text.get())
+    assert line.startswith("unet on folder:")
+    assert line.count("━") > 3
+    assert line.endswith(f"  25% {status}\n")
+    progress.validating(1 / 3)
+    with console.capture() as text:
+        console.print(progress.bar.get_renderable())
+    assert "validating 33%" in text.get()
