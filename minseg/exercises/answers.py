@@ -93,7 +93,8 @@ class Answers:
                 why = ""
                 if got.dtype == np.float64 and needed == np.float32:
                     why = (
-                        "\n  np.zeros(shape) makes float64, and so does a quotient of integers; "
+                        "\n  np.zeros(shape) makes float64, and so do a quotient of integers and "
+                        "a product of float32 and an array of integers; "
                         "np.zeros(shape, x.dtype) and .astype(x.dtype) do not."
                     )
                 raise Failed("dtype", f"{case.name}: {name} is {got.dtype}, needs {needed}{why}")
