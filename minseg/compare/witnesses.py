@@ -5,6 +5,9 @@ numpy        minseg on the CPU
 emulated     the op's CUDA kernels, run on the CPU by the emulator
 gpu          the same kernels on a GPU (and CuPy, where an op needs no kernel)
 torch        PyTorch on the CPU
+
+A witness `knows` whether it has a part of a case; to `compute` it from the case's arrays, by name,
+gives an Outcome.
 """
 
 from __future__ import annotations

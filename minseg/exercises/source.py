@@ -10,6 +10,7 @@ from minseg.exercises.verdict import Failed
 
 
 def parse(text: str) -> ast.Module:
+    """The text's syntax tree. Raises Failed with the line that Python does not understand."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of "\\d" in a docstring
@@ -27,6 +28,7 @@ OPEN = {"minseg", "minseg.functional", "minseg.tensor", *(f"minseg.{n}" for n in
 
 
 def check_own_work(exercise: Exercise, tree: ast.Module) -> None:
+    """Raises Failed where the file imports what it is to write."""
     is_part = exercise.task.on_tape
     what, takes = ("part", "minseg.functional is") if is_part else ("op", "NumPy is")
     for node in ast.walk(tree):
@@ -44,6 +46,7 @@ def check_own_work(exercise: Exercise, tree: ast.Module) -> None:
 
 
 def check_signature(exercise: Exercise, tree: ast.Module) -> None:
+    """Raises Failed where the function is missing, or takes other arguments than the stub."""
     want = _function(ast.parse(exercise.stub), exercise.name)
     got = _function(tree, exercise.name)
     assert want is not None

@@ -43,6 +43,10 @@ class Taps:
 def taps_of(
     size: int, out: int, scale: float | None, how: str, align_corners: bool, dtype: np.dtype
 ) -> Taps:
+    """For an axis of `size` that becomes `out`; `scale` as given by the caller, or None.
+
+    `how`: "nearest", "nearest-exact", "linear", "cubic", "area", or one of ANTIALIASED.
+    """
     o = np.arange(out)
     if how == "area":
         return _area_taps(size, out, dtype)

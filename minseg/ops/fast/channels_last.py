@@ -72,6 +72,7 @@ def turned(window: Window) -> Window:
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
+    """A sum of each image by itself, for threads; then the sum of these."""
     N, C, height, width = grad.shape
     sums = np.empty((N, *window.kernel, C), x.dtype)  # of each image
 

@@ -88,6 +88,7 @@ def grad_input(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) 
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
+    """Of each task's positions a sum of its own, for threads; then the sum of these."""
     patches = _patches(_padded(x, window), window, grad.shape[2:])
     blocks, grad = _blocks(patches), grad.transpose(0, 2, 3, 1)
     O, C, kh, kw = w_shape

@@ -86,6 +86,7 @@ def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) 
 
 
 def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) -> Array:
+    """y (N, O, H', W) of x (N, C, H, W) and w (O, C, kh, kw), where `fits` holds."""
     (N, C, H, W), (O, _, kh, kw) = x.shape, w.shape
     y = np.empty((N, O, window.output_size(H, W)[0], W), x.dtype)
     matrices = _by_kernel_row(w)
@@ -131,6 +132,7 @@ def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) ->
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
+    """dw (O, C, kh, kw) of grad (N, O, H', W) and x (N, C, H, W), by the formula above."""
     (N, C, H, W), (O, _, kh, kw) = x.shape, w_shape
     width = min(C, CHANNELS_A_TASK)
     blocks = _blocks(N, H, W, (kw * width + kh * O) * x.itemsize, together=True)  # of rows of x

@@ -111,6 +111,7 @@ def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) ->
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
+    """The adjoint of `forward` in w: sums over tiles, taken back to 3x3 once, at the end."""
     O, C = w_shape[:2]
     blocks = _blocks(len(x), grad.shape[2:], _bytes_a_tile(w_shape, x.itemsize))
     sums: list[Any] = [0] * min(len(blocks), BLOCKS)
