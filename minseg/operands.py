@@ -30,15 +30,20 @@ def beside(op: str, a: Array, b: Any) -> Array:
 def as_operand(op: str, a: Array, value: Any) -> Array:
     """Numbers as an array; a single one where `a` is, and of its dtype if that can hold it.
 
-    Integers cannot hold 2.5, nor bools 2. Raises TypeError for what is no number.
+    Integers cannot hold 2.5, nor bools 2. Raises TypeError for what is no number, ValueError for an
+    integer that those of `a` have too few bits for.
     """
-    if np.ndim(value):
+    if np.ndim(value) or hasattr(value, "__cuda_array_interface__"):
         return as_array(value)
     if not hasattr(value, "__float__"):  # NumPy takes None for NaN, "2" for 2
         raise TypeError(f"{op}: got a {type(value).__name__}, needs a Tensor or numbers")
-    value = value.item() if isinstance(value, np.generic) else value  # else its dtype would count
-    whole = a.dtype.kind in "iu" and not isinstance(value, float)
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.item()  # else its dtype would count
+    # No quotient is an integer: a divisor need not be one of a's.
+    whole = a.dtype.kind in "iu" and not isinstance(value, float) and op != "div"
     dtype = a.dtype if a.dtype in FLOATS or whole else as_array(value).dtype
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
+        raise ValueError(f"{op}: {dtype} cannot hold {value}: use .to(np.int64)")
     return array_module(a).full((), value, dtype)
 
 

@@ -263,10 +263,13 @@ def test_a_numpy_scalar_does_not_upcast():
     assert (np.float64(2) * x).dtype == (np.float64(2) / (x + 1)).dtype == np.float32
     assert (Tensor([1, 2]) / Tensor([2, 4])).dtype == np.float32
     assert (x > 0).mean().dtype == np.float32
-    half = np.float64(0.5)
-    for whole in (Tensor([1, 2]), Tensor([True, False])):
-        for y in (whole * half, half - whole, whole / half, whole.where(whole > 0, half)):
-            assert y.dtype == np.float32
+    for half in (np.float64(0.5), np.array(0.5)):
+        for whole in (Tensor([1, 2]), Tensor([True, False])):
+            for y in (whole * half, half - whole, whole / half, whole.where(whole > 0, half)):
+                assert y.dtype == np.float32
+        np.testing.assert_array_equal((Tensor([1, 2]) * half).data, [0.5, 1])
+        np.testing.assert_array_equal((Tensor([1, 2]) / half).data, [2, 4])
+    np.testing.assert_array_equal((Tensor(np.array([75], np.uint8)) / 300).data, [0.25])
 
 
 def test_a_bool_times_two_is_two():
@@ -377,6 +380,8 @@ def test_dimensions_are_numpy_integers_too():
         (lambda x: x == np.ones(4), "equal: shapes"),
         (lambda x: randn(2, 2, 3) @ randn(3, 3, 1), "matmul: shapes"),
         (lambda x: x**x, "pow: got a Tensor"),
+        (lambda x: Tensor(np.ones(2, np.uint8)) + 300, "add: uint8 cannot hold 300"),
+        (lambda x: Tensor(np.ones(2, np.uint8)).where(True, -1), "where: uint8 cannot hold -1"),
         (lambda x: x.clamp(x), "clamp: got a Tensor"),
         (lambda x: x.clamp(), "clamp: got neither min nor max"),
         (lambda x: (x > 0).to(np.int64) ** -1, "pow: int64 to the power of -1 is no integer"),
