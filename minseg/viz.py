@@ -156,7 +156,7 @@ def samples_figure(
     entries = [*zip(classes, palette, strict=True)] + has_void * [("void", np.array(_VOID_COLOUR))]
     _legend(parts[0], entries, 12)
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(title, fontsize=12, parse_math=False)  # it names files
     if history:
         _draw_curves(parts[1].subplots(1, 2), history)
     return figure
@@ -169,7 +169,7 @@ def curves_figure(history: Sequence[Mapping[str, float]], title: str = "") -> "F
     """
     figure = _figure(10, 3.6)
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(title, fontsize=12, parse_math=False)  # it names files
     _draw_curves(figure.subplots(1, 2), history)
     return figure
 
@@ -253,13 +253,17 @@ def _legend(figure: Any, entries: Sequence[tuple[str, np.ndarray]], width: float
     from matplotlib.patches import Patch
 
     patches = [
-        Patch(facecolor=tuple((colour / 255).tolist()), edgecolor="0.4", label=name)
-        for name, colour in entries
+        Patch(facecolor=tuple((colour / 255).tolist()), edgecolor="0.4") for _, colour in entries
     ]
-    columns = _legend_columns([name for name, _ in entries], width)
-    figure.legend(
-        handles=patches, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-    )
+    names = [name for name, _ in entries]
+    legend = figure.legend(
+        patches, ["-"] * len(names), loc="outside lower center",
+        ncols=_legend_columns(names, width), frameon=False, fontsize=9,
+    )  # fmt: skip
+    # As labels, matplotlib would leave out "_background_" (labelme's name), and typeset "a$b$".
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
 
 
 def _draw_curves(axes: Any, history: Sequence[Mapping[str, float]]) -> None:

@@ -176,3 +176,20 @@ def test_features_figure(tmp_path):
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == ["0", "1", "2", "3 dead", "4", "5", "6", "7", "8"]
     assert figure.get_suptitle() == "head: 70 x 5 x 6, the first 9 of 70 channels"
+
+
+def test_names_are_shown_as_they_are(tmp_path):
+    """As mathematics, these stop matplotlib with an error; from a legend, it leaves out labels that
+    begin with a line. labelme's background does."""
+    names = ["_background_", r"a $\nothing$ like it"]
+    mask, image = np.array([[0, 1], [1, 1]]), np.zeros((2, 2, 3))
+    palette = PALETTE[:2]
+    samples = viz.samples_figure([image], [mask], [mask], names, palette, title=names[1])
+    prediction = viz.prediction_figure(image, mask, np.ones((2, 2)), names, palette)
+    curves = viz.curves_figure(HISTORY, names[1])
+    for number, figure in enumerate((samples, prediction, curves)):
+        viz.save(figure, tmp_path / f"{number}.png")
+    shown = [text.get_text() for text in samples.subfigs[0].legends[0].get_texts()]
+    assert shown == names
+    shown = [text.get_text() for text in prediction.legends[0].get_texts()]
+    assert shown == [f"{names[0]} (25.0%)", f"{names[1]} (75.0%)"]
