@@ -3,11 +3,11 @@
 VGG16 answers once for 32 pixels. Leave out its last two subsamplings and it answers once for 8; but
 its filters then see too little, unless their taps are moved apart by as much: "atrous" convolution,
 "with holes" (figure 1). Weights stay what they were. Scores at stride 8 are so smooth that bilinear
-upsampling will do (section 2.2); no upsampling is learnt, and there are no skips. What is still
-missing are sharp borders, which a fully connected CRF finds (section 2.3): `minseg.crf`, or
+upsampling will do (section 3.1); no upsampling is learnt, and there are no skips. What is still
+missing are sharp borders, which a fully connected CRF finds (section 4.2): `minseg.crf`, or
 `minseg predict --crf`.
 
-LargeFOV (section 4.2, table 2): fc6 is a 3x3 convolution with rate 12 in the place of the
+LargeFOV (section 5, table 2): fc6 is a 3x3 convolution with rate 12 in the place of the
 classifier's 7x7. It sees as far, at a sixth of the parameters: 20.5 M in all, in place of 134.3 M.
 
 Source: Chen, Papandreou, Kokkinos, Murphy, Yuille 2015, "Semantic Image Segmentation with Deep
