@@ -25,7 +25,8 @@ def gradcheck(
     derivative) and by rounding, 1e-16 / eps: about 1e-10 of the values at the default.
 
     Raises AssertionError naming input and element of the worst disagreement, TypeError for an input
-    that is not float64, ValueError where no input requires a gradient.
+    that is not float64 or an output that is no single Tensor, ValueError where no input requires a
+    gradient.
     """
     if not any(x.requires_grad for x in inputs):
         raise ValueError("gradcheck: no input requires a gradient")
@@ -35,6 +36,9 @@ def gradcheck(
         x.grad = None
 
     out = function(*inputs)
+    if not isinstance(out, Tensor):
+        kind = type(out).__name__
+        raise TypeError(f"gradcheck: the function gives a {kind}, needs one Tensor: lambda x: f(x)[0]")
     upstream = Tensor(np.random.default_rng(seed).standard_normal(out.shape)).to(out.device)
     out.backward(upstream)
 
@@ -47,15 +51,17 @@ def gradcheck(
         claimed = np.zeros(x.shape) if x.grad is None else x.grad.numpy()
         numeric = np.empty(x.shape)
         given, x.data = x.data, x.data.copy()  # the differences write into it
-        for index in np.ndindex(x.shape):
-            value = float(x.data[index])  # of CuPy's, an element is a view
-            x.data[index] = value + eps
-            above = weighted_sum()
-            x.data[index] = value - eps
-            below = weighted_sum()
-            x.data[index] = value
-            numeric[index] = (above - below) / (2 * eps)
-        x.data = given
+        try:
+            for index in np.ndindex(x.shape):
+                value = float(x.data[index])  # of CuPy's, an element is a view
+                x.data[index] = value + eps
+                above = weighted_sum()
+                x.data[index] = value - eps
+                below = weighted_sum()
+                x.data[index] = value
+                numeric[index] = (above - below) / (2 * eps)
+        finally:
+            x.data = given
         excess = np.abs(claimed - numeric) - rtol * np.abs(numeric)
         if not (excess <= atol).all():  # so written, a NaN fails
             worst = np.unravel_index(np.argmax(np.nan_to_num(excess, nan=np.inf)), x.shape)

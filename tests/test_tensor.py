@@ -97,6 +97,8 @@ def test_a_wrong_gradient_is_found():
         gradcheck(wrong, [randn(2, 3)])
     with pytest.raises(TypeError, match="float32"):
         gradcheck(wrong, [randn(2, dtype=np.float32)])
+    with pytest.raises(TypeError, match="gives a tuple, needs one Tensor"):
+        gradcheck(lambda x: (x, x), [randn(2)])
     with pytest.raises(ValueError, match="no input requires"):
         gradcheck(wrong, [randn(2).detach()])
 
@@ -107,6 +109,15 @@ def test_gradcheck_leaves_its_inputs_as_they_are():
     assert gradcheck(lambda x: x**2, [x])
     assert x.data is array
     np.testing.assert_array_equal(array, before)
+
+    def only_here(x):
+        if not np.array_equal(x.data, before):
+            raise RuntimeError("elsewhere")
+        return x * 2
+
+    with pytest.raises(RuntimeError, match="elsewhere"):
+        gradcheck(only_here, [x])
+    assert x.data is array
 
 
 def test_deep_graphs_do_not_recurse():
