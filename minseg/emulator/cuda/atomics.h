@@ -6,12 +6,14 @@
 
 #ifdef MINSEG_WATCH
 #define MINSEG_ATOMIC MINSEG_UNSEEN
-#define MINSEG_SEE(p) minseg::watch_atomic(p, sizeof *(p), __builtin_return_address(0))
-#define MINSEG_SEE_SWAP(p) minseg::watch_swap(p, sizeof *(p), __builtin_return_address(0))
+#define MINSEG_SEE(p, scope) \
+    minseg::watch_atomic(p, sizeof *(p), __builtin_return_address(0), minseg::Scope::scope)
+#define MINSEG_SEE_SWAP(p, scope) \
+    minseg::watch_swap(p, sizeof *(p), __builtin_return_address(0), minseg::Scope::scope)
 #else
 #define MINSEG_ATOMIC inline
-#define MINSEG_SEE(p) ((void)0)
-#define MINSEG_SEE_SWAP(p) ((void)0)
+#define MINSEG_SEE(p, scope) ((void)0)
+#define MINSEG_SEE_SWAP(p, scope) ((void)0)
 #endif
 
 // It keeps the operand out of the deduction: atomicAdd(&a_float, 1) is an atomicAdd on floats.
@@ -27,20 +29,20 @@ constexpr bool minseg_among = (std::is_same_v<T, Known> || ...);
 #define MINSEG_HAS(name, ...) \
     static_assert(minseg_among<T, __VA_ARGS__>, "CUDA has no " #name " of this type")
 
-#define MINSEG_READ_MODIFY_WRITE(name, expression, ...)              \
+#define MINSEG_READ_MODIFY_WRITE(name, scope, expression, ...)       \
     template <class T>                                               \
     MINSEG_ATOMIC T name(T* p, typename MinsegSame<T>::type value) { \
         MINSEG_HAS(name, __VA_ARGS__);                               \
-        MINSEG_SEE(p);                                               \
+        MINSEG_SEE(p, scope);                                        \
         T old = *p;                                                  \
         *p = (expression);                                           \
         return old;                                                  \
     }
-// For a block, or for CPU and GPU together: the same here.
-#define MINSEG_ATOMICS(name, expression, ...)                       \
-    MINSEG_READ_MODIFY_WRITE(name, expression, __VA_ARGS__)         \
-    MINSEG_READ_MODIFY_WRITE(name##_block, expression, __VA_ARGS__) \
-    MINSEG_READ_MODIFY_WRITE(name##_system, expression, __VA_ARGS__)
+// Within a block; for CPU and GPU together, which is here the same as for the GPU.
+#define MINSEG_ATOMICS(name, expression, ...)                               \
+    MINSEG_READ_MODIFY_WRITE(name, GPU, expression, __VA_ARGS__)            \
+    MINSEG_READ_MODIFY_WRITE(name##_block, BLOCK, expression, __VA_ARGS__)  \
+    MINSEG_READ_MODIFY_WRITE(name##_system, GPU, expression, __VA_ARGS__)
 // The only classes that can be added are half, bfloat16 and their pairs, which atomicAdd takes too.
 MINSEG_ATOMICS(atomicAdd, old + value, MINSEG_64, float, double,
                std::conditional_t<std::is_class_v<T>, T, int>)
@@ -54,16 +56,16 @@ MINSEG_ATOMICS(atomicXor, old ^ value, MINSEG_64)
 MINSEG_ATOMICS(atomicInc, old >= value ? 0 : old + 1, unsigned)
 MINSEG_ATOMICS(atomicDec, old == 0 || old > value ? value : old - 1, unsigned)
 
-#define MINSEG_COMPARE_AND_SWAP(name)                                     \
+#define MINSEG_COMPARE_AND_SWAP(name, scope)                              \
     template <class T>                                                    \
     MINSEG_ATOMIC T name(T* p, typename MinsegSame<T>::type expected,     \
                          typename MinsegSame<T>::type value) {            \
         MINSEG_HAS(name, MINSEG_64, unsigned short);                      \
-        MINSEG_SEE_SWAP(p);                                               \
+        MINSEG_SEE_SWAP(p, scope);                                        \
         T old = *p;                                                       \
         if (memcmp(&old, &expected, sizeof(T)) == 0) *p = value;          \
         return old;                                                       \
     }
-MINSEG_COMPARE_AND_SWAP(atomicCAS)
-MINSEG_COMPARE_AND_SWAP(atomicCAS_block)
-MINSEG_COMPARE_AND_SWAP(atomicCAS_system)
+MINSEG_COMPARE_AND_SWAP(atomicCAS, GPU)
+MINSEG_COMPARE_AND_SWAP(atomicCAS_block, BLOCK)
+MINSEG_COMPARE_AND_SWAP(atomicCAS_system, GPU)

@@ -1,8 +1,8 @@
 // The WMMA matrix API (CUDA C++ Programming Guide, "Warp matrix functions"): a warp holds a matrix in
-// fragments, num_elements of it in each lane. Which element lies where is not specified, and a kernel
-// that counts on any order is wrong; so the order here (element_of) is none that it would think of.
-// Of half, a lane has 16 of A and of B, whatever their shape (CUDA's crt/mma.h): of small ones, some
-// repeatedly.
+// fragments, num_elements of it in each lane. Which element lies where is not specified, and a
+// kernel that counts on any order is wrong; so the order here (element_of) is none that it would
+// think of. Of half, a lane has 16 of A and of B, whatever their shape (CUDA's crt/mma.h): of small
+// ones, some repeatedly.
 #pragma once
 #include "cuda_bf16.h"
 #include "cuda_fp16.h"
@@ -49,7 +49,7 @@ void fill_fragment(F& fragment, typename F::element_type value) {
 }
 
 // The lane that holds the element at a row-major place. Were it place % 32, a kernel that stores a
-// matrix and reads it with no __syncwarp between would mostly read in each lane what that lane stored.
+// matrix and reads it with no __syncwarp between would mostly read what its own lane has stored.
 inline int lane_of(int place) { return place % minseg::WARP_SIZE ^ 21; }
 // And the place of element i of this lane.
 inline int element_of(int i) { return i * minseg::WARP_SIZE + (minseg::lane() ^ 21); }

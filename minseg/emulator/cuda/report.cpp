@@ -34,7 +34,7 @@ Side side_of(const Access& access, Kind kind) {
     side.code = access.code;
     const char* does[] = {"reads", "writes", "updates atomically", "updates atomically",
                           "starts to copy to"};
-    side.does = does[(int)kind];
+    side.does = access.atomic == Scope::BLOCK ? "updates atomically in its block" : does[(int)kind];
     side.kind = kind;
     return side;
 }
@@ -107,8 +107,8 @@ void close_report() {
     for (size_t i = 0; i < regions.size(); ++i) {
         const Region& r = *regions[i];
         fprintf(file, "{\"what\": \"region\", \"id\": %zu, \"item\": %zu, \"bytes\": %zu, "
-                "\"shared\": %s, \"variables\": %lld, \"line\": %d, \"sizes\": [", i, r.item, r.bytes,
-                r.role == Role::SHARED ? "true" : "false",
+                "\"shared\": %s, \"variables\": %lld, \"line\": %d, \"sizes\": [", i,
+                r.item, r.bytes, r.role == Role::SHARED ? "true" : "false",
                 r.role == Role::VARIABLES ? in_file((intptr_t)r.base) : 0, r.line);
         for (int k = 0; k < MAX_RANK; ++k) fprintf(file, "%s%zu", k ? ", " : "", r.sizes[k]);
         fputc(']', file);

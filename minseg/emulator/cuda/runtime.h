@@ -68,8 +68,9 @@ void* shared_variable(const void* key, const char* name, int line, size_t item, 
                       const size_t sizes[MAX_RANK], size_t alignment);
 void watch_read(const void* p, size_t bytes, void* code);
 void watch_write(const void* p, size_t bytes, void* code);
-void watch_atomic(const void* p, size_t bytes, void* code);
-void watch_swap(const void* p, size_t bytes, void* code);     // atomicCAS
+enum class Scope : unsigned char { NONE, BLOCK, GPU };  // among whose threads it is atomic
+void watch_atomic(const void* p, size_t bytes, void* code, Scope);
+void watch_swap(const void* p, size_t bytes, void* code, Scope);  // atomicCAS
 void watch_copy(const void* p, size_t bytes, void* code);     // to here, asynchronously, from now on
 void watch_landing(const void* p, size_t bytes, void* code);  // until now
 void watch_matrix(const void* p, size_t stride, void* code);  // of WMMA; `stride` in bytes

@@ -54,7 +54,7 @@ void on_warp_barrier(Block& block, int warp, unsigned mask) {
     const int base = warp * WARP_SIZE;
     int first = 0;
     while (!(mask >> first & 1) || block.fibers[base + first].state != State::AT_WARP) ++first;
-    bool orders = true;  // are all at a __syncwarp()? From sm_70 on, not all need be at the same one
+    bool orders = true;  // are all at a __syncwarp()? From sm_70 on, it may be several ones
     int other = first;    // a lane that waits elsewhere
     for (int lane = 0; lane < WARP_SIZE && base + lane < block.threads; ++lane) {
         if (!(mask >> lane & 1)) continue;

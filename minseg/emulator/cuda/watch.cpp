@@ -107,9 +107,9 @@ void* dynamic_shared(const char* name, int line, size_t item) {
 // --- Order: which accesses happen before others ------------------------------------------------------------
 // `time_now` counts barriers. An access of another thread of this block is over if a barrier of the
 // block came after it; one of this warp, if a __syncwarp of both lanes did. Where there is no barrier,
-// fences and atomics order: if its thread fenced after it, and this one did an atomic since. Blocks are
-// ordered by such a release alone: by an atomic that came after a __threadfence of the access's own
-// thread, or after one that a barrier put behind the access; and by any atomic of this block since.
+// fences and atomics order: if its thread fenced after it, and this one did an atomic since. Blocks
+// are ordered by such a release alone: by an atomic that came after a __threadfence of the access's
+// own thread, or of one that a barrier put behind the access; and by any atomic of this block since.
 static uint32_t barrier_time;                          // of the running block's last barrier
 static Site barrier_site;
 static uint32_t synced[MAX_THREADS][WARP_SIZE];        // [thread][lane]: their last __syncwarp
@@ -171,7 +171,7 @@ static bool over(const Access& before, int thread) {
     if (before.thread == thread || before.time < barrier_time) return true;
     if (before.time < fenced[before.thread] && fenced[before.thread] <= atomic_time[thread]) return true;
     const int lane = before.thread % WARP_SIZE, first = before.thread - lane;
-    for (int i = first; i < first + WARP_SIZE; ++i)  // a fence of a lane that a __syncwarp put behind it
+    for (int i = first; i < first + WARP_SIZE; ++i)  // by a lane's fence, behind a __syncwarp
         if (before.time < std::min(synced[i][lane], fenced[i]) && fenced[i] <= atomic_time[thread])
             return true;
     return before.thread / WARP_SIZE == thread / WARP_SIZE &&
@@ -201,13 +201,16 @@ void pass_warp_barrier(int warp, unsigned mask) {
 
 // --- The checks -----------------------------------------------------------------------------------------------
 static Kind kind_of(const Access& access, bool wrote) {
-    return access.atomic ? Kind::ATOMIC : wrote ? Kind::WRITE : Kind::READ;
+    return access.atomic != Scope::NONE ? Kind::ATOMIC : wrote ? Kind::WRITE : Kind::READ;
 }
 
 static void check_race(const Region& region, const Cell& cell, size_t offset, size_t bytes,
                        const Access& now, Kind kind) {
     auto conflict = [&](const Access& before, bool wrote) {
-        if (!before.valid || (before.atomic && now.atomic) || over(before, now.thread)) return false;
+        const Scope scope = std::min(before.atomic, now.atomic);
+        const bool same_block = before.block == now.block;
+        const bool atomic = scope == Scope::GPU || (scope == Scope::BLOCK && same_block);
+        if (!before.valid || atomic || over(before, now.thread)) return false;
         report("racecheck", "", &region, (long long)offset, bytes, side_of(now, kind),
                side_of(before, kind_of(before, wrote)),
                before.block == now.block ? barrier_site : Site{nullptr, 0});
@@ -246,12 +249,13 @@ static Region* wrapped_region(const char* p) {
 
 static void stray(const char* detail, const char* p, size_t bytes, const Side& side) {
     const Region* region = wrapped_region(p);
-    if (region) report("memcheck", "bounds", region, p - region->base, bytes, side, Side(), {nullptr, 0});
-    else report("memcheck", detail, nullptr, (long long)(uintptr_t)p, bytes, side, Side(), {nullptr, 0});
+    const long long offset = region ? p - region->base : (long long)(uintptr_t)p;
+    report("memcheck", region ? "bounds" : detail, region, offset, bytes, side, Side(), {nullptr, 0});
     fail("an access outside of all memory");  // it would end the process
 }
 
-static void see(const void* address, size_t bytes, Kind kind, const void* code, bool aligned) {
+static void see(const void* address, size_t bytes, Kind kind, const void* code, bool aligned,
+                Scope scope = Scope::NONE) {
     if (!running_block || bytes == 0) return;
     const char* p = (const char*)address;
     Region* region = region_of(p);
@@ -262,10 +266,12 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     now.code = code_offset(code);
     now.thread = (uint16_t)running_thread();
     now.valid = true;
-    now.atomic = kind == Kind::ATOMIC || kind == Kind::SWAP;
-    if (now.atomic) {
+    now.atomic = scope;
+    if (scope == Scope::GPU) {
         acquired = true;
         release();
+    }
+    if (scope != Scope::NONE) {
         atomic_time[now.thread] = time_now;
     }
     if (kind != Kind::READ) write_time[now.thread] = time_now;
@@ -285,9 +291,9 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     if (kind != Kind::READ && region->role == Role::IN)
         report("memcheck", "input", region, offset, bytes, side_of(now, kind), Side(), none);
     if (profiling && kind != Kind::COPY && region->role != Role::VARIABLES)
-        profile_access(*region, p, bytes, now.atomic ? Kind::ATOMIC : kind, now.code);
+        profile_access(*region, p, bytes, kind_of(now, kind == Kind::WRITE), now.code);
     if (bytes % region->unit || offset % region->unit) region->split();
-    const bool reads = kind == Kind::READ || now.atomic;
+    const bool reads = kind == Kind::READ || scope != Scope::NONE;
     bool told = false;
     for (size_t at = offset / region->unit; at * region->unit < offset + bytes; ++at) {
         Cell& cell = region->cells[at];
@@ -353,8 +359,12 @@ void finish_launch() {
 
 void watch_read(const void* p, size_t n, void* code) { see(p, n, Kind::READ, code, true); }
 void watch_write(const void* p, size_t n, void* code) { see(p, n, Kind::WRITE, code, true); }
-void watch_atomic(const void* p, size_t n, void* code) { see(p, n, Kind::ATOMIC, code, true); }
-void watch_swap(const void* p, size_t n, void* code) { see(p, n, Kind::SWAP, code, true); }
+void watch_atomic(const void* p, size_t n, void* code, Scope scope) {
+    see(p, n, Kind::ATOMIC, code, true, scope);
+}
+void watch_swap(const void* p, size_t n, void* code, Scope scope) {
+    see(p, n, Kind::SWAP, code, true, scope);
+}
 void watch_copy(const void* p, size_t n, void* code) {
     const Region* region = region_of((const char*)p);
     if (region && region->role != Role::SHARED) report_at("copy_target", *region, p, n, code);

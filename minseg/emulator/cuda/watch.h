@@ -20,7 +20,8 @@ struct Access {
     uint32_t time = 0;    // number of barriers that this launch had passed
     int32_t code = 0;     // return address of the callback, relative to code_anchor
     uint16_t thread = 0;
-    bool valid = false, atomic = false;
+    bool valid = false;
+    Scope atomic = Scope::NONE;
 };
 
 // What is remembered of a few bytes. Two readers are enough: a write by one of them races with the
