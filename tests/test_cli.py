@@ -104,6 +104,15 @@ def test_predict_goes_on_after_a_broken_picture(run, capsys, tmp_path):
         assert mask.size == (31, 20)
 
 
+def test_a_file_that_may_not_be_written_is_refused_before_the_work(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, how: (path, how) != (tmp_path, os.W_OK))
+    growth = tmp_path / "growth.png"  # which takes minutes
+    assert "growth.png: its folder may not" in fails(capsys, "bench", "--growth", growth)
+    assert "scores.json: its folder may not" in fails(
+        capsys, "eval", "--weights", "none", "--json", tmp_path / "scores.json"
+    )
+
+
 def test_predict_takes_folders(run, capsys, tmp_path):
     (tmp_path / "photos").mkdir()
     for name in ("b.png", "a ä.jpg", "notes.txt"):

@@ -1,5 +1,6 @@
 """What the commands share: the console, and what several of them print."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -18,12 +19,14 @@ console = Console(
 
 
 def need_folders(command: str, *files: str | None) -> None:
-    """Raises ValueError, before any work is done, for a file without a folder, or that is one."""
+    """Raises ValueError, before any work is done, for a file that cannot be written."""
     for file in files:
         if file is not None and Path(file).is_dir():
             raise ValueError(f"{command}: {file}: a folder is there, where a file is needed")
-        if file is not None and not Path(file).absolute().parent.is_dir():
+        if file is not None and not (folder := Path(file).absolute().parent).is_dir():
             raise ValueError(f"{command}: {file}: there is no such folder")
+        if file is not None and not os.access(folder, os.W_OK):
+            raise ValueError(f"{command}: {file}: its folder may not be written to")
 
 
 def print_scores(result: Evaluation) -> None:
