@@ -37,8 +37,10 @@ def gradcheck(
 
     out = function(*inputs)
     if not isinstance(out, Tensor):
-        kind = type(out).__name__
-        raise TypeError(f"gradcheck: the function gives a {kind}, needs one Tensor: lambda x: f(x)[0]")
+        raise TypeError(
+            f"gradcheck: the function gives a {type(out).__name__}, needs one Tensor, as in "
+            "gradcheck(lambda x: function(x)[0], [x])"
+        )
     upstream = Tensor(np.random.default_rng(seed).standard_normal(out.shape)).to(out.device)
     out.backward(upstream)
 
