@@ -14,8 +14,15 @@ PathLike = str | os.PathLike[str]
 
 
 def write_atomically(path: PathLike, data: bytes) -> None:
-    """Put `data` into the file: all of it, or, with an OSError that names the file, nothing."""
+    """Put `data` into the file: all of it, or, with an OSError that names the file, nothing.
+
+    A link to a file stays one. What is no file, such as a pipe or /dev/stdout, is written to.
+    """
     path = Path(path)
+    if path.is_relative_to("/dev") or _is_pipe(path):
+        path.write_bytes(data)
+        return
+    path = path.resolve() if os.path.islink(path) else path
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:
@@ -35,6 +42,12 @@ def write_atomically(path: PathLike, data: bytes) -> None:
                 os.fsync(folder)
             finally:
                 os.close(folder)
+
+
+def _is_pipe(path: Path) -> bool:
+    with suppress(OSError):  # no such place: that is for the one who writes there to say
+        return path.is_fifo()
+    return False
 
 
 @contextmanager
