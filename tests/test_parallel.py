@@ -81,6 +81,22 @@ def test_a_fast_formula_writes_where_it_is_told():
     assert doubled(x[:0], 2.0).shape == (0, BLOCK)
 
 
+@pytest.mark.parametrize(("light", "worth"), [(False, 2 * SMALL), (True, 8 * SMALL)])
+def test_of_few_elements_a_formula_keeps_to_its_thread(light, worth, monkeypatch):
+    monkeypatch.setattr(parallel, "_num_threads", 2)
+    for size, number in ((worth, 1), (worth + 2, 2)):
+        threads, meeting = set(), threading.Barrier(number, timeout=60)
+
+        def negative(out, x, threads=threads, meeting=meeting):
+            threads.add(threading.get_ident())
+            meeting.wait()  # until the other thread has a block, too
+            np.negative(x, out=out)
+
+        x = np.arange(size, dtype=np.float32)
+        np.testing.assert_array_equal(in_blocks(np.negative, negative, light)(x), -x)
+        assert len(threads) == number
+
+
 def test_what_holds_outside_holds_in_the_blocks(monkeypatch):
     """Both threads run a block: each waits until the other has begun."""
     monkeypatch.setattr(parallel, "_num_threads", 2)

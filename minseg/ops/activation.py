@@ -51,14 +51,15 @@ def elementwise_op(
     grad_input: Callable[..., Array],
     fast_forward: Callable[..., None] | None = None,
     fast_grad_input: Callable[..., None] | None = None,
+    light: bool = False,
 ) -> Op:
-    """The op of a function of one number, and of its derivative; on arrays, block by block."""
+    """The op of a function of one number, and of its derivative; on arrays, by `in_blocks`."""
     return Op(
         name,
         definition=elementwise_definition(scalar),
         numpy={
-            "forward": in_blocks(forward, fast_forward),
-            "grad_input": in_blocks(grad_input, fast_grad_input),
+            "forward": in_blocks(forward, fast_forward, light),
+            "grad_input": in_blocks(grad_input, fast_grad_input, light),
         },
     )
 
@@ -109,6 +110,7 @@ relu_op = elementwise_op(
     lambda grad, y: array_module(y).where(y <= 0, 0, grad),  # so written, a NaN shows
     fast.relu,
     fast.relu_grad,
+    light=True,
 )
 
 
@@ -135,6 +137,7 @@ leaky_relu_op = elementwise_op(
     _leaky_relu_grad_input,
     fast.leaky_relu,
     fast.leaky_relu_grad,
+    light=True,
 )
 
 

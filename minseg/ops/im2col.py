@@ -63,7 +63,7 @@ def forward(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue)
             out[...] = product.reshape(-1, *box.shape).swapaxes(0, 1)
         epilogue.apply(out, 1, share)
 
-    moved = y[:, 0].size * _bytes_a_column(x.shape, w.shape, itemsize=1)
+    moved = 0 if window.is_pixel else y[:, 0].size * _bytes_a_column(x.shape, w.shape, itemsize=1)
     work = w[0].size * y.size + MOVE * moved
     parallel_for(one_block, len(blocks) * len(shares), work)
     return y

@@ -27,7 +27,8 @@ from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
 SHORT = 12  # elements of a row: it takes longer to begin one than to multiply it
-MULTIPLICATIONS = 2**19  # of a block, about: less is not worth a second thread
+MULTIPLICATIONS = 2**19  # of a block, about: smaller ones are short calls of NumPy
+EINSUM = 8  # multiplications of BLAS's in the time of one of einsum's, at least
 
 
 def fits(x: Array, window: Window) -> bool:
@@ -109,7 +110,11 @@ def _windows(x: Array, window: Window) -> Array:
 def _for_images(body: Callable[[slice], None], images: int, multiplications: int) -> None:
     """Call body(slice of images) for all images, each of so many multiplications."""
     step = max(1, -(-MULTIPLICATIONS // max(multiplications, 1)))
-    parallel_for(lambda i: body(slice(i * step, (i + 1) * step)), -(-images // step))
+    parallel_for(
+        lambda i: body(slice(i * step, (i + 1) * step)),
+        -(-images // step),
+        EINSUM * images * multiplications,
+    )
 
 
 def _has_short_rows(x: Array) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.fast.exponential import exp
-from minseg.parallel import parallel_for
+from minseg.parallel import PASS, parallel_for
 
 ELEMENTS_A_BLOCK = 2**20  # few calls on much: they hand the interpreter's lock to and fro less
 
@@ -61,10 +61,10 @@ def cross_entropy(
             np.multiply(powers[n, :, p], (g / total[n, p])[:, None], out=dx[n, :, p])
             flat[places[n, p]] -= g
 
-        parallel_for(one_block, len(blocks))
+        parallel_for(one_block, len(blocks), PASS * x.size)
         return dx
 
-    parallel_for(forward, len(blocks))
+    parallel_for(forward, len(blocks), PASS * x.size)
     return loss, weight, grad_input
 
 

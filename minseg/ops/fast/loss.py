@@ -71,7 +71,7 @@ def _times(out: Array, slope: Array, factor: float) -> None:
     np.multiply(slope, factor, out=out)
 
 
-_scaled = in_blocks(np.multiply, _times)
+_scaled = in_blocks(np.multiply, _times, light=True)
 
 
 def grad_input(grad: Array, slope: Array) -> Array:
