@@ -19,7 +19,7 @@ def write_atomically(path: PathLike, data: bytes) -> None:
     A link to a file stays one. What is no file, such as a pipe or /dev/stdout, is written to.
     """
     path = Path(path)
-    if path.is_relative_to("/dev") or _is_pipe(path):
+    if is_stream(path):
         path.write_bytes(data)
         return
     path = path.resolve() if os.path.islink(path) else path
@@ -44,9 +44,10 @@ def write_atomically(path: PathLike, data: bytes) -> None:
                 os.close(folder)
 
 
-def _is_pipe(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
+    """Is this a pipe, /dev/stdout or the like, which is written to and never replaced?"""
     with suppress(OSError):  # no such place: that is for the one who writes there to say
-        return path.is_fifo()
+        return path.is_relative_to("/dev") or path.is_fifo()
     return False
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from minseg import doctor
 from minseg.cli import main
+from minseg.commands.terminal import need_folders
 
 SMALL = ["--width", "2", "--depth", "1", "--images", "8", "--size", "24x32", "--batch-size", "4"]
 
@@ -111,6 +112,11 @@ def test_a_file_that_may_not_be_written_is_refused_before_the_work(capsys, tmp_p
     assert "scores.json: its folder may not" in fails(
         capsys, "eval", "--weights", "none", "--json", tmp_path / "scores.json"
     )
+
+
+def test_standard_output_needs_no_folder_that_may_be_written_to(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, how: False)  # /dev, for all but root
+    need_folders("sanitize", "/dev/stdout")
 
 
 def test_predict_takes_folders(run, capsys, tmp_path):

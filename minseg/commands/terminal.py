@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from minseg.evaluate import Evaluation
+from minseg.files import is_stream
 
 # Plain text: what is printed holds paths, names and code, which may look like markup, like numbers,
 # or (the slice x[:m:2]) like emoji. On no terminal (a pipe, a file) lines are as long as they are.
@@ -25,7 +26,7 @@ def need_folders(command: str, *files: str | None) -> None:
             raise ValueError(f"{command}: {file}: a folder is there, where a file is needed")
         if file is not None and not (folder := Path(file).absolute().parent).is_dir():
             raise ValueError(f"{command}: {file}: there is no such folder")
-        if file is not None and not os.access(folder, os.W_OK):
+        if file is not None and not (os.access(folder, os.W_OK) or is_stream(Path(file))):
             raise ValueError(f"{command}: {file}: its folder may not be written to")
 
 
