@@ -1,6 +1,8 @@
-"""Where numbers or an Ellipsis stand beside index arrays, NumPy and PyTorch differ: PyTorch's way.
+"""Indexing as PyTorch does it, where NumPy and CuPy do it otherwise.
 
-And what CuPy does not check: to it, an index beyond the end counts from the start again.
+NumPy differs where numbers or an Ellipsis stand beside index arrays (`numbers_first`,
+`without_idle_ellipsis`). CuPy does not check the range of index arrays, and wraps an index beyond
+the end around to the start (`check_range`).
 """
 
 from collections.abc import Sequence
@@ -23,10 +25,11 @@ def is_array(part: Any) -> bool:
 
 
 def numbers_first(parts: tuple) -> tuple[tuple, tuple]:
-    """x[first][second] for x[parts]: what is no array, then the arrays.
+    """x[parts] as x[first][second]: first all that is no array, then the arrays.
 
-    To NumPy a number beside arrays is one of them. Then x[0, :, [1, 2]] has the axis of its arrays
-    in front, as these do not stand side by side. PyTorch takes numbers for slices of length one.
+    NumPy takes a number beside index arrays for another index array. In x[0, :, [1, 2]] the 0 and
+    the list then do not stand side by side, and NumPy puts their common axis in front. To PyTorch,
+    a number only picks from its own axis.
     """
     first: list[Any] = []
     second: list[Any] = []
@@ -45,7 +48,7 @@ def numbers_first(parts: tuple) -> tuple[tuple, tuple]:
 def without_idle_ellipsis(parts: tuple, ndim: int) -> tuple:
     """The parts without an Ellipsis that stands for no axis.
 
-    To NumPy it parts the arrays on its sides all the same, and their axes go in front.
+    NumPy still takes the arrays on its two sides for separated, and puts their axis in front.
     """
     axes = sum(_axes_taken(np.asarray(p) if isinstance(p, list) else p) for p in parts)
     return tuple(p for p in parts if p is not Ellipsis) if axes == ndim else parts

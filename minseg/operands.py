@@ -1,6 +1,6 @@
 """What the operands of an operation must agree on: shapes, a device, a dtype, as in PyTorch.
 
-On arrays only, and so below Tensor in the house.
+These functions take arrays, not Tensors: tensor.py is built on them.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ def check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...], trailing: i
 
 
 def beside(op: str, a: Array, b: Any) -> Array:
-    """`b` where `a` is: a number is taken there. Raises ValueError for an array that is not."""
+    """`b` on the device of `a`. Only a single number is moved there: an array raises ValueError."""
     b = b if hasattr(b, "__cuda_array_interface__") else np.asarray(b)
     if device_of(a) == device_of(b):
         return b
@@ -28,18 +28,19 @@ def beside(op: str, a: Array, b: Any) -> Array:
 
 
 def as_operand(op: str, a: Array, value: Any) -> Array:
-    """Numbers as an array; a single one where `a` is, and of its dtype if that can hold it.
+    """A number, or an array or list of numbers, as an array that an operation can combine with `a`.
 
-    Integers cannot hold 2.5, nor bools 2. Raises TypeError for what is no number, ValueError for an
-    integer that those of `a` have too few bits for.
+    A single number goes to the device of `a` and takes its dtype where that can hold it; integers
+    cannot hold 2.5, nor bools 2. Raises TypeError for what is no number, ValueError for an integer
+    that does not fit into the bits of an integer `a`.
     """
     if np.ndim(value) or hasattr(value, "__cuda_array_interface__"):
         return as_array(value)
     if not hasattr(value, "__float__"):  # NumPy takes None for NaN, "2" for 2
         raise TypeError(f"{op}: got a {type(value).__name__}, needs a Tensor or numbers")
     if isinstance(value, np.generic | np.ndarray):
-        value = value.item()  # else its dtype would count
-    # No quotient is an integer: a divisor need not be one of a's.
+        value = value.item()  # a plain number: NumPy's have a dtype, which would count
+    # A division gives floats anyway, so a divisor need not fit the integer dtype of `a`.
     whole = a.dtype.kind in "iu" and not isinstance(value, float) and op != "div"
     dtype = a.dtype if a.dtype in FLOATS or whole else as_array(value).dtype
     if dtype.kind in "iu" and not np.iinfo(dtype).min <= value <= np.iinfo(dtype).max:
@@ -53,7 +54,7 @@ def common_dtype(op: str, a: Array, b: Array) -> np.dtype:
     A single number, or an integer array beside floats, takes the other's. Raises TypeError for an
     array of float32 and one of float64.
     """
-    if a.dtype not in FLOATS and b.dtype not in FLOATS:  # a quotient of integers is none
+    if a.dtype not in FLOATS and b.dtype not in FLOATS:  # the quotient of integers is a float
         return FLOATS[0] if op == "div" else np.result_type(a.dtype, b.dtype)
     if a.dtype == b.dtype or b.dtype not in FLOATS:
         return a.dtype
@@ -61,5 +62,5 @@ def common_dtype(op: str, a: Array, b: Array) -> np.dtype:
         return b.dtype
     if a.ndim and b.ndim:
         raise TypeError(f"{op}: {a.dtype} and {b.dtype}: convert one with .to(dtype)")
-    # Of two single numbers, neither gives way: digits would be lost.
+    # A single number takes the array's dtype; of two, float64 wins, so that no digits are lost.
     return FLOATS[1] if a.ndim == b.ndim else (a if a.ndim else b).dtype

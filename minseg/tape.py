@@ -2,8 +2,8 @@
 
 A Node is an array that remembers how it was made: its parents, and a function that turns the
 gradient of the result into the gradients of the parents. `backward` walks this record from the end
-to the start, each node once, after everything that uses it. That is all of it; which operations
-there are (tensor.py, ops/), the tape need not know.
+to the start, each node once, after everything that uses it. That is the whole idea. The tape does
+not know which operations there are: those stand in tensor.py and ops/.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from minseg.array import Array, array_module
 
-# Given the gradient of a result: the gradients of its parents, in their order (None: has none).
-# They are new arrays, or the given one, or views of it; nothing that is used elsewhere. One that is
-# still being computed is a function that waits for it: a leaf's is wanted by nobody before the end.
+# A backward function gets the gradient of a result and returns those of its parents, in their
+# order, None for a parent without one. Each is a new array, or the one it got, or a view of that.
+# In place of an array there may be a function that returns it, while another thread computes it
+# (`Op.later`): a leaf's gradient is not needed before the end of the walk.
 Gradient = Array | Callable[[], Array]
 Backward = Callable[[Array], Sequence[Gradient | None]]
 
@@ -24,9 +25,9 @@ recording: ContextVar[bool] = ContextVar("recording", default=True)
 
 
 class Node:
-    """An array and its record; a leaf, which no operation made, has none.
+    """An array and the record of how it was made. A leaf, which no operation made, has no record.
 
-    Attributes: `requires_grad`, whether gradients go to it and through it.
+    `requires_grad` says whether gradients flow to it and through it.
     """
 
     __slots__ = ("__weakref__", "_backward", "_op", "_parents", "data", "requires_grad")
@@ -39,7 +40,7 @@ class Node:
         self._backward: Backward | None = None
 
     def _record(self, op: str, parents: Sequence[Any], backward: Backward) -> None:
-        """Note what this array was made from, if it is on the way to what requires a gradient."""
+        """Note what this array was made from, if any of that requires a gradient."""
         if recording.get() and any(p is not None and p.requires_grad for p in parents):
             self.requires_grad, self._op = True, op
             self._parents, self._backward = tuple(parents), backward
@@ -66,47 +67,48 @@ def is_grad_enabled() -> bool:
 def backward(root: N, gradient: Array, retain_graph: bool = False) -> Iterator[tuple[N, Array]]:
     """Each leaf that `root` was made from, with the gradient of sum(root * gradient) to it.
 
-    The record is released on the way, unless `retain_graph`. Raises RuntimeError where it has been.
+    The record is released on the way, unless `retain_graph`. Raises RuntimeError where an earlier
+    walk has released it.
     """
-    gradients: dict[int, Gradient] = {id(root): gradient}
-    late: list[tuple[N, Callable[[], Array]]] = []
+    gradients: dict[int, Gradient] = {id(root): gradient}  # of each node met so far, by its id
+    late: list[tuple[N, Callable[[], Array]]] = []  # leaves whose gradients are being computed
     order = topological_order(root)
     while order:
         node = order.pop()  # popped, so that its array is released once it has been used
-        found = gradients.pop(id(node), None)
-        if found is None:
+        grad = gradients.pop(id(node), None)
+        if grad is None:
             continue  # every operation that uses it gave it no gradient
         if not node._op:
-            if callable(found):
-                late.append((node, found))
+            if callable(grad):
+                late.append((node, grad))
             else:
-                yield node, found
+                yield node, grad
             continue
         if node._backward is None:
             raise RuntimeError(
                 f"backward: the record of {node._op} was released by an earlier backward; "
                 "pass retain_graph=True there to go through it twice"
             )
-        _pass_on(node, found, gradients)
+        _pass_on(node, grad, gradients)
         if not retain_graph:
             node._parents, node._backward = (), None
-    while late:  # from the last: who computes them meanwhile goes the other way
-        node, gradient_of = late.pop()
-        found = gradient_of()
-        yield node, found if found.flags.c_contiguous else found.copy()
+    while late:  # the last first: the other thread began with the first, so the two meet
+        node, wait = late.pop()
+        grad = wait()
+        yield node, grad if grad.flags.c_contiguous else grad.copy()
 
 
 def topological_order(root: N) -> list[N]:
-    """Every node that `root` was made from, each after all that it was made from itself.
+    """`root` and every node that it was made from, parents before children.
 
-    With a stack of its own: a graph of 10,000 operations is deeper than Python may recurse.
+    A loop with a stack: a graph of 10,000 operations is deeper than Python can recurse.
     """
     order: list[N] = []
     seen: set[int] = set()
     stack: list[tuple[N, bool]] = [(root, False)]
     while stack:
-        node, parents_are_done = stack.pop()
-        if parents_are_done:
+        node, parents_are_ordered = stack.pop()
+        if parents_are_ordered:
             order.append(node)
         elif id(node) not in seen:
             seen.add(id(node))
@@ -116,10 +118,10 @@ def topological_order(root: N) -> list[N]:
 
 
 def _pass_on(node: Node, gradient: Array, gradients: dict[int, Gradient]) -> None:
-    """Add to `gradients`, for each parent of `node`, what it gets of the node's own.
+    """Add to `gradients`, for each parent of `node`, its share of the gradient of `node`.
 
-    An operation may pass on the array that it got (a sum does), to several parents. Between
-    operations nobody writes to it; but a leaf is to keep an array of its own.
+    A backward function may return the array it got, even for several parents (a sum does). That is
+    safe on the way, since nobody writes to a gradient; but a leaf keeps its own, which is copied.
     """
     assert node._backward is not None
     seen = [gradient]
@@ -140,14 +142,15 @@ def _pass_on(node: Node, gradient: Array, gradients: dict[int, Gradient]) -> Non
 
 
 def _is_shared(array: Array, others: list[Array]) -> bool:
-    shares = array_module(array).may_share_memory
-    others = [other for other in others if type(other) is type(array)]  # on another device: no
-    repeats = not array.flags.c_contiguous or not getattr(array.flags, "writeable", True)
-    return repeats or any(shares(array, other) for other in others)
+    """Whether `array` is a view (strided, or broadcast and so read-only) or overlaps another."""
+    is_view = not array.flags.c_contiguous or not getattr(array.flags, "writeable", True)
+    same_device = [other for other in others if type(other) is type(array)]
+    overlap = array_module(array).may_share_memory
+    return is_view or any(overlap(array, other) for other in same_device)
 
 
 def _checked(gradient: Gradient, op: str, parent: Node) -> Array:
-    """The gradient, which fits its parent."""
+    """The gradient as an array. Raises ValueError unless it has its parent's shape and dtype."""
     grad, data = gradient() if callable(gradient) else gradient, parent.data
     if grad.shape != data.shape or grad.dtype != data.dtype:
         raise ValueError(

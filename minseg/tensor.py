@@ -107,7 +107,7 @@ class Tensor(Node):
 
     # -- the tape ----------------------------------------------------------------------------------
     def requires_grad_(self, requires_grad: bool = True) -> "Tensor":
-        """Itself, from now on with a gradient, or without. Raises TypeError for integers, bools."""
+        """Set `requires_grad`, and return the tensor. Raises TypeError for integers and bools."""
         if requires_grad and self.dtype not in FLOATS:
             raise TypeError(f"requires_grad: dtype is {self.dtype}; only floats have gradients")
         self.requires_grad = requires_grad
@@ -133,28 +133,24 @@ class Tensor(Node):
             raise ValueError(f"backward: gradient has shape {gradient.shape}, needs {self.shape}")
         gradient = beside("backward", self.data, gradient)
 
-        # A leaf is its own result, and is to keep an array of its own.
+        # Where this is itself a leaf, it keeps the gradient: not the caller's array, but a copy.
         gradient = gradient.astype(self.dtype, copy=not self._op)
-        for leaf, found in tape.backward(self, gradient, retain_graph):
-            leaf.grad = Tensor(found if leaf.grad is None else leaf.grad.data + found)
+        for leaf, grad in tape.backward(self, gradient, retain_graph):
+            leaf.grad = Tensor(grad if leaf.grad is None else leaf.grad.data + grad)
 
     def to(self, target: Any) -> "Tensor":
         """This tensor on a device ("cpu", "cuda", "cuda:1") or as a dtype; itself if it is so."""
         if isinstance(target, str) and target.startswith(("cpu", "cuda")):
-            there, source = to_device(self.data, target), self.device
-            unchanged = there is self.data
-            return (
-                self
-                if unchanged
-                else record("to", there, (self,), lambda g: (to_device(g, source),))
-            )
+            source, moved = self.device, to_device(self.data, target)
+            if moved is self.data:
+                return self
+            return record("to", moved, (self,), lambda grad: (to_device(grad, source),))
         if self.dtype == target:
             return self
-        if np.dtype(target) not in FLOATS:  # steps, whose slope is 0: a gradient ends here
-            return Tensor(self.data.astype(target))
-        return record(
-            "to", self.data.astype(target), (self,), lambda grad: (grad.astype(self.dtype),)
-        )
+        cast = self.data.astype(target)
+        if cast.dtype not in FLOATS:  # rounding has slope 0: the gradient ends here
+            return Tensor(cast)
+        return record("to", cast, (self,), lambda grad: (grad.astype(self.dtype),))
 
     # -- arithmetic, with broadcasting -------------------------------------------------------------
     def __add__(self, other: Any) -> "Tensor":
@@ -184,7 +180,7 @@ class Tensor(Node):
 
     def __matmul__(self, other: Any) -> "Tensor":
         a, b = _operands("matmul", self, other)
-        if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2:][0]:
+        if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2:][0]:  # k of (k, m), or of (k,)
             raise ValueError(f"matmul: {a.shape} @ {b.shape}, needs (.., n, k) @ (.., k, m)")
 
         def backward(grad: Array) -> tuple[Array, Array]:
@@ -285,12 +281,12 @@ class Tensor(Node):
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> "Tensor":
         """Where the largest value is, the first of several; without `dim`, once flattened."""
-        self._reduced("argmax", dim)
+        self._axes("argmax", dim)  # raises for a dimension that does not exist
         return Tensor(self.data.argmax(axis=dim, keepdims=keepdim))
 
     # -- reductions, over all dimensions where none is named ---------------------------------------
     def sum(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
-        axes = self._reduced("sum", dim)
+        axes = self._axes("sum", dim)
 
         def backward(grad: Array) -> tuple[Array]:
             grad = grad if keepdim else np.expand_dims(grad, axes)
@@ -302,12 +298,12 @@ class Tensor(Node):
         return record("sum", total, (self,), backward)
 
     def mean(self, dim: Dim = None, keepdim: bool = False) -> "Tensor":
-        count = math.prod(self.shape[axis] for axis in self._reduced("mean", dim))
+        count = math.prod(self.shape[axis] for axis in self._axes("mean", dim))
         return self.sum(dim, keepdim) / (count or math.nan)  # the mean of nothing is NaN
 
     def var(self, dim: Dim = None, keepdim: bool = False, correction: int = 1) -> "Tensor":
         """The sum of squared deviations from the mean, over their number less `correction`."""
-        count = math.prod(self.shape[axis] for axis in self._reduced("var", dim))
+        count = math.prod(self.shape[axis] for axis in self._axes("var", dim))
         deviation = self - self.mean(dim, keepdim=True)
         return (deviation * deviation).sum(dim, keepdim) / (max(count - correction, 0) or math.nan)
 
@@ -320,7 +316,7 @@ class Tensor(Node):
         return self._extreme("amin", np.min, dim, keepdim)
 
     def _extreme(self, op: str, function: Callable, dim: Dim, keepdim: bool) -> "Tensor":
-        axes = self._reduced(op, dim)
+        axes = self._axes(op, dim)
         if not math.prod(self.shape[axis] for axis in axes):
             raise ValueError(f"{op}: shape {self.shape} has nothing along dim {dim}")
         best = function(self.data, axis=axes, keepdims=True)
@@ -331,7 +327,8 @@ class Tensor(Node):
 
         return record(op, best if keepdim else best.squeeze(axes), (self,), backward)
 
-    def _reduced(self, op: str, dim: Dim) -> tuple[int, ...]:
+    def _axes(self, op: str, dim: Dim) -> tuple[int, ...]:
+        """The axes that a reduction over `dim` runs along."""
         axes = axes_of(op, dim, max(self.ndim, 1))  # a single number counts as a line of one
         return axes if axes and self.ndim else tuple(range(self.ndim))
 
@@ -454,7 +451,7 @@ def _unwrap(value: Any) -> Any:
 
 
 def _operands(op: str, a: Tensor, other: Any) -> tuple[Tensor, Tensor]:
-    """Both operands as tensors of one dtype, on one device, of shapes that broadcast."""
+    """Both operands as tensors of one dtype. Raises unless devices and shapes fit together."""
     b = other if isinstance(other, Tensor) else Tensor(as_operand(op, a.data, other))
     if a.device != b.device:
         raise ValueError(f"{op}: one operand is on {a.device}, the other on {b.device}")

@@ -24,11 +24,11 @@ import numpy as np
 from minseg.parallel import WORTH_A_THREAD, later
 from minseg.suggest import suggest
 
-LITTLE_WORK = 2**28  # multiplications: a part of more of them has enough for all threads by itself
+LITTLE_WORK = 2**28  # multiplications: a part with more keeps all threads busy by itself
 
 _registry: dict[str, "Op"] = {}
 _kernels_in_emulator: ContextVar[bool] = ContextVar("_kernels_in_emulator", default=False)
-# op -> part -> what is in its place, here: another thread has overrides of its own, as of no_grad.
+# op -> part -> the function in its place. A ContextVar, as of no_grad: each thread has its own.
 _overrides: ContextVar[Mapping[str, Mapping[str, Callable[..., Any]]]] = ContextVar(
     "_overrides", default=MappingProxyType({})
 )
@@ -75,19 +75,19 @@ class Op:
         return self.built_in(part, array, *arguments)
 
     def later(self, part: str, work: int, array: Any, *arguments: Any) -> Any:
-        """`part` for somebody who wants it much later, such as a weight's gradient: the array, or a
-        function that gives it, while another thread computes it.
+        """Start `part`, whose result is not needed soon, such as a weight's gradient.
 
-        That is for NumPy's functions of few multiplications, about `work`. Cut into blocks for all
-        threads, they would hand the interpreter's lock to and fro; here each thread has work of its
-        own for long, and nobody waits at the end of each.
+        Returns the array; or a function that returns it, while another thread computes it. That is
+        done for NumPy functions of medium size, of about `work` multiplications. Cut into blocks
+        for all threads, as larger ones are, they would spend their time on handing the
+        interpreter's lock to and fro; so each thread gets a whole function to compute.
         """
         if WORTH_A_THREAD <= work <= LITTLE_WORK and self.is_numpy(array):
             return later(lambda: self.run(part, array, *arguments))
         return self.run(part, array, *arguments)
 
     def is_numpy(self, array: Any) -> bool:
-        """Whether all parts would be the NumPy ones: only then may several be computed at once."""
+        """Whether all parts would be the NumPy ones: only these may be fused or run in threads."""
         return not (self.overrides or _kernels_in_emulator.get()) and isinstance(array, np.ndarray)
 
     def built_in(self, part: str, array: Any, *arguments: Any) -> Any:
