@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from minseg.affinity import cores_to_use, keep_off_this_core
+from minseg.affinity import keep_off_this_core
 from minseg.array import Array
+from minseg.cores import cores_to_use
 
 # Elements of a block: 1 MiB of float32. Smaller ones spend their time on calling NumPy and on
 # handing the interpreter's lock to and fro; of larger ones, a few do not fit the last cache.
