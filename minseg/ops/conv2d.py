@@ -14,6 +14,7 @@ Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning",
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -27,10 +28,10 @@ from minseg.ops.pad import pad
 from minseg.ops.window import Window, within_reach
 from minseg.tensor import Tensor, record
 
-# Outputs summed by one block of the weight gradient's kernel: long enough that adding up the
-# partial sums costs little, short enough that a batch gives every multiprocessor of a GPU a block.
+# Output positions that one block of the weight gradient's kernel sums over: enough that adding up
+# the blocks' sums costs little, few enough that a batch gives every multiprocessor a block.
 POSITIONS_A_SPLIT = 4096
-MOST_BLOCKS = 65535  # along z
+MOST_BLOCKS = 65535  # CUDA's limit along a grid's z axis
 
 
 def conv2d_definition(
@@ -64,10 +65,11 @@ def _forward_numpy(
     relu: bool = False,
     scale: Array | None = None,
 ) -> Array:
-    """As one product of matrices (im2col.py), or by a way that is quicker for such shapes.
+    """As one product of matrices (im2col.py), or in a way that is quicker for these shapes.
 
-    scale (O,): of the sums, to which the bias is added; relu: of what comes out
-    (fast/conv_norm_relu.py). The scale goes to the weights or the outputs, whichever are fewer.
+    For fast/conv_norm_relu.py: `scale` (O,) multiplies the sums before the bias is added, `relu`
+    cuts off what is negative in the end. The scale is multiplied into the weights or the outputs,
+    whichever are fewer.
     """
     (rows, cols), window = within_reach(
         Window(w.shape[2:], stride, padding, dilation), *x.shape[2:]
@@ -80,12 +82,20 @@ def _forward_numpy(
     if is_depthwise(w.shape, groups):
         return depthwise.forward_numpy(x, w, b, stride, window.padding, dilation, relu)
     epilogue = Epilogue(b, scale, relu)
-    for way in (winograd, shifted):
-        if way.fits(x.shape, w.shape, window, groups):
-            return way.forward(x, w, window, epilogue)
-    if patch_rows.fits(x, w.shape, window.output_size(*x.shape[2:])[1], groups):
-        return patch_rows.forward(x, w, window, epilogue)
+    if (way := _quicker_way(x, w.shape, window, groups)) is not None:
+        return way.forward(x, w, window, epilogue)
     return im2col.forward(x, w, window, groups, epilogue)
+
+
+def _quicker_way(
+    x: Array, w_shape: tuple[int, ...], window: Window, groups: int
+) -> ModuleType | None:
+    """The module that is quicker than im2col.py for such a convolution, if one is."""
+    for way in (winograd, shifted):
+        if way.fits(x.shape, w_shape, window, groups):
+            return way
+    width = window.output_size(*x.shape[2:])[1]
+    return patch_rows if patch_rows.fits(x, w_shape, width, groups) else None
 
 
 def _grad_input_numpy(
@@ -100,8 +110,10 @@ def _grad_input_numpy(
     """Which outputs does an input reach, and with which weight?
 
     At stride 1 the answer is a convolution again: of grad, with the kernel turned by 180 degrees
-    and its channel axes swapped. Otherwise, or where turning so many weights would take longer, the
-    gradient of the columns, w^T @ grad, is added to the places that the columns came from.
+    and its channel axes swapped, padded so that every output which an input reaches lies under the
+    kernel: by dilation * (k - 1) - padding. Otherwise, or where turning so many weights would take
+    longer, the gradient of the columns, w^T @ grad, is added to the places that the columns came
+    from.
     """
     (rows, cols), window = within_reach(
         Window(w.shape[2:], stride, padding, dilation), *x_shape[2:]
@@ -109,16 +121,17 @@ def _grad_input_numpy(
     w = w[:, :, rows, cols]
     if is_depthwise(w.shape, groups):
         return depthwise.grad_input_numpy(grad, w, x_shape, stride, window.padding, dilation)
-    full_h, full_w = (
+    pad_h, pad_w = (
         d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], window.padding, strict=True)
     )
-    few = grad[:, 0].size < w.shape[0]
-    if stride == (1, 1) and min(full_h, full_w) >= 0 and not few:
+    few_positions = grad[:, 0].size < w.shape[0]  # then turning the weights takes longer
+    if stride == (1, 1) and min(pad_h, pad_w) >= 0 and not few_positions:
+        # (G O/G, C/G, kh, kw) -> (G C/G, O/G, kh, kw)
         by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
         turned = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
-        return _forward_numpy(grad, turned, None, (1, 1), (full_h, full_w), dilation, groups)
-    several = len(grad) > 1  # patches of one image overlap: that is no work for two threads
-    if several and patch_rows.fits(grad, w.shape, grad.shape[3], groups):
+        return _forward_numpy(grad, turned, None, (1, 1), (pad_h, pad_w), dilation, groups)
+    several_images = len(grad) > 1  # within one, patches overlap: no work for two threads
+    if several_images and patch_rows.fits(grad, w.shape, grad.shape[3], groups):
         return patch_rows.grad_input(grad, w, x_shape, window)
     return im2col.grad_input(grad, w, x_shape, window, groups)
 
@@ -135,41 +148,35 @@ def _grad_weight_numpy(
     """A weight meets one input at every output: the sum of their products."""
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     (rows, cols), inner = within_reach(window, *x.shape[2:])
-    if inner != window:
+    if inner != window:  # weights that meet padding only have the gradient 0
         dw = np.zeros(w_shape, x.dtype)
         shape, how = dw[:, :, rows, cols].shape, (stride, inner.padding, dilation, groups)
         dw[:, :, rows, cols] = _grad_weight_numpy(grad, x, shape, *how)
         return dw
     if is_depthwise(w_shape, groups):
         return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
-    for way in (winograd, shifted):
-        if way.fits(x.shape, w_shape, window, groups):
-            return way.grad_weight(grad, x, w_shape, window)
-    if patch_rows.fits(x, w_shape, grad.shape[3], groups):
-        return patch_rows.grad_weight(grad, x, w_shape, window)
+    if (way := _quicker_way(x, w_shape, window, groups)) is not None:
+        return way.grad_weight(grad, x, w_shape, window)
     return im2col.grad_weight(grad, x, w_shape, window, groups)
-
-
-def explain(x: Array, w_shape: tuple[int, ...], how: Window, groups: int) -> str:
-    """How the forward pass goes about a convolution of float32 on NumPy, in a few words.
-
-    How x lies in memory has a say, too.
-    """
-    _, how = within_reach(how, *x.shape[2:])
-    w_shape = (*w_shape[:2], *how.kernel)
-    if is_depthwise(w_shape, groups):
-        return depthwise.explain(x, how)
-    for way in (winograd, shifted):
-        if way.fits(x.shape, w_shape, how, groups):
-            return way.explain(x.shape, w_shape, how)
-    if patch_rows.fits(x, w_shape, how.output_size(*x.shape[2:])[1], groups):
-        return patch_rows.explain(x, how)
-    return im2col.explain(x.shape, w_shape, how, groups)
 
 
 def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
     """Has every channel a kernel of its own? Then there is no sum over channels: depthwise.py."""
     return groups > 1 and w_shape[:2] == (groups, 1)
+
+
+def explain(x: Array, w_shape: tuple[int, ...], window: Window, groups: int) -> str:
+    """How NumPy's forward pass computes a convolution of float32, in a few words.
+
+    x itself is needed, not its shape alone: how it lies in memory matters, too.
+    """
+    _, window = within_reach(window, *x.shape[2:])
+    w_shape = (*w_shape[:2], *window.kernel)
+    if is_depthwise(w_shape, groups):
+        return depthwise.explain(x, window)
+    if (way := _quicker_way(x, w_shape, window, groups)) is not None:
+        return way.explain(x, w_shape, window)
+    return im2col.explain(x, w_shape, window, groups)
 
 
 def _forward_cuda(

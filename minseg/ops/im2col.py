@@ -31,14 +31,14 @@ MORE_PIXELS = 256  # where several images may be one
 MOVE = 64  # multiplications in the time of copying an element, or adding to it: about 20 to 75
 
 
-def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], how: Window, groups: int) -> str:
+def explain(x: Array, w_shape: tuple[int, ...], window: Window, groups: int) -> str:
     halves = len(_shares(w_shape, groups, 4)) > 1
-    blocks = _boxes(x_shape, w_shape, how, 4, halves)
+    blocks = _boxes(x.shape, w_shape, window, 4, halves)
     n, h, w = blocks[0].shape
     columns = n * h * w
-    if how.is_pixel and n == 1:
+    if window.is_pixel and n == 1:
         return f"the pixels as they lie, {counted(blocks)} of {columns}"
-    size = f"{_bytes_a_column(x_shape, w_shape, 4) * columns >> 10} KiB"
+    size = f"{_bytes_a_column(x.shape, w_shape, 4) * columns >> 10} KiB"
     return f"im2col, {counted(blocks)} of {columns} columns, {size}" + halves * ", in halves"
 
 

@@ -42,7 +42,7 @@ def fits(maps: Array, w_shape: tuple[int, ...], width: int, groups: int) -> bool
     return groups == 1 and side_by_side and row_bytes <= workspace_of_a_thread()
 
 
-def explain(x: Array, window: Window) -> str:
+def explain(x: Array, w_shape: tuple[int, ...], window: Window) -> str:
     patches = _patches(_padded(x, window), window, window.output_size(*x.shape[2:]))
     blocks = _blocks(patches)
     block = patches[blocks[0]]

@@ -76,8 +76,8 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
     )
 
 
-def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) -> str:
-    (N, _, H, W), (O, C, kh, kw) = x_shape, w_shape
+def explain(x: Array, w_shape: tuple[int, ...], window: Window) -> str:
+    (N, _, H, W), (O, C, kh, kw) = x.shape, w_shape
     blocks = _blocks(N, window.output_size(H, W)[0], W, (kw * C + kh * O) * 4, _dense(window, H, W))
     images, rows = blocks[0]
     columns = images.stop * rows.stop * W

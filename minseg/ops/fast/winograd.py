@@ -71,9 +71,9 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
     )
 
 
-def explain(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window) -> str:
-    size = window.output_size(*x_shape[2:])
-    blocks = _blocks(x_shape[0], size, _bytes_a_tile(w_shape, 4))
+def explain(x: Array, w_shape: tuple[int, ...], window: Window) -> str:
+    size = window.output_size(*x.shape[2:])
+    blocks = _blocks(len(x), size, _bytes_a_tile(w_shape, 4))
     tiles = math.prod(_grid(blocks[0], size[1]))
     return f"Winograd, {counted(blocks)} of {tiles} tiles"
 
