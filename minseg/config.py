@@ -4,6 +4,7 @@ A run folder keeps the record, so that evaluation, prediction and `--resume` nee
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from minseg.data import (
     Dataset,
     ElasticDeformation,
     Flip,
+    Folder,
     Mirror,
     Normalize,
     RandomCrop,
@@ -177,10 +179,16 @@ def configure(model: str, data: str, options: dict[str, Any] | None = None, **gi
     return Config(model, data, options={**_OPTIONS.get(model, {}), **(options or {})}, **chosen)
 
 
-def open_split(config: Config, split: str, full_labels: bool = False) -> Dataset:
+def open_split(
+    config: Config,
+    split: str,
+    full_labels: bool = False,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Dataset:
     """The data set of a run: "train" or "val".
 
     full_labels: labels as large as they come, where the images were scaled down to `size`.
+    on_progress: as `Folder` has it.
     Raises what `open_dataset` raises.
     """
     options: dict[str, Any] = {}
@@ -195,8 +203,22 @@ def open_split(config: Config, split: str, full_labels: bool = False) -> Dataset
     if config.data == "camvid":
         options = {"size": config.size, "full_labels": full_labels}
         return open_dataset("camvid", split, config.data_root, **options)
-    dataset = open_dataset(config.data, split, config.data_root)
+    if config.data.startswith("folder:"):
+        options = {"on_progress": on_progress}
+    dataset = open_dataset(config.data, split, config.data_root, **options)
     return dataset if config.size is None else Resized(dataset, config.size, full_labels)
+
+
+def open_splits(
+    config: Config, on_progress: Callable[[float], None] = lambda share: None
+) -> tuple[Dataset, Dataset]:
+    """What a run trains on, and what it validates on; as `open_split` has them."""
+    train = open_split(config, "train", on_progress=on_progress)
+    folder = train.dataset if isinstance(train, Resized) else train
+    if not isinstance(folder, Folder):
+        return train, open_split(config, "val")
+    val = folder.part("val")
+    return train, val if config.size is None else Resized(val, config.size)
 
 
 class Resized(Dataset):

@@ -14,14 +14,30 @@ from minseg.train import Trainer
 
 
 @contextmanager
-def counting(console: Console, title: str, total: int) -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal; call what it gives with what was done of the total."""
+def counting(
+    console: Console, title: str, total: int, after: float = 0
+) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal; call what it gives with what was done of the total.
+
+    after: seconds without a bar, for what mostly takes less.
+    """
     if not console.is_terminal:  # rich below 14.3 would write an empty line for a bar that is off
         yield lambda count: None
         return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)
+    bar = Progress(console=console, transient=True)
+    task = bar.add_task(title, total=total)
+    begun = time.monotonic()
+
+    def advance(count: float) -> None:
+        if time.monotonic() - begun >= after:
+            bar.start()
+        bar.advance(task, count)
+
+    try:
+        advance(0)
+        yield advance
+    finally:
+        bar.stop()
 
 
 SHOW_EVERY = 0.1  # seconds: as often as the bar is drawn

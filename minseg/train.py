@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from minseg import checkpoint, optim, recipe, viz
-from minseg.config import Config, normalisation, open_split, training_loader
+from minseg.config import Config, normalisation, open_splits, training_loader
 from minseg.data import IGNORE_INDEX, Batch
 from minseg.evaluate import Evaluation, evaluate, predict_labels
 from minseg.files import PathLike, alone_in, write_atomically
@@ -53,16 +53,22 @@ class Stopped(Exception):
 class Trainer:
     """A run: everything it needs, and the loop.
 
+    on_progress: gets the share that is done of what opening the data takes; see `Folder`.
+
     Raises what opening the data and building the network raise. `Trainer.resume(run)` makes one
     from a run folder.
     """
 
-    def __init__(self, config: Config, run: PathLike) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run: PathLike,
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> None:
         self.config = config
         self.run = Path(run)
         manual_seed(config.seed)
-        self.data = open_split(config, "train")
-        self.val_data = open_split(config, "val")
+        self.data, self.val_data = open_splits(config, on_progress)
         if len(self.data.classes) < 2:
             raise ValueError(
                 f"{config.data}: {self.data.classes[0]!r} is its only class: there is nothing to "
@@ -89,7 +95,12 @@ class Trainer:
 
     # -- stopping and going on ---------------------------------------------------------------------
     @classmethod
-    def resume(cls, run: PathLike, **changes: Any) -> "Trainer":
+    def resume(
+        cls,
+        run: PathLike,
+        on_progress: Callable[[float], None] = lambda share: None,
+        **changes: Any,
+    ) -> "Trainer":
         """Go on with the run in a folder. changes: fields of its Config to replace.
 
         Raises FileNotFoundError if there is no checkpoint, ValueError if it is broken.
@@ -100,7 +111,7 @@ class Trainer:
             config = Config.from_dict(state.get("config", {}))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: its config is broken: {error}") from error
-        trainer = cls(replace(config, **changes), run)
+        trainer = cls(replace(config, **changes), run, on_progress)
         trainer.load_state(state)
         return trainer
 

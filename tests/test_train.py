@@ -16,7 +16,7 @@ from rich.console import Console
 from minseg import checkpoint
 from minseg.config import Config, configure
 from minseg.data import Sample, Shapes
-from minseg.progress import TrainingProgress
+from minseg.progress import TrainingProgress, counting
 from minseg.train import Diverged, Trainer
 
 SMALL = {"size": (16, 24), "images": 12, "batch_size": 4, "epochs": 3}
@@ -428,6 +428,20 @@ def test_a_validation_says_how_far_it_is(tmp_path):
     trainer.val_data = Shapes(6, (24, 32), seed=1)  # in batches of 4
     assert trainer.fit(watch)
     assert watch.seen == pytest.approx((4 / 6, 1))
+
+
+def test_a_bar_may_wait_for_what_mostly_is_quick(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("minseg.progress.time.monotonic", lambda: now)
+    console = Console(width=80, force_terminal=True, file=io.StringIO())
+    with counting(console, "looking", 1, after=2) as advance:
+        now = 101.9
+        advance(0.3)
+        assert not console.file.getvalue()
+        now = 102.0
+        advance(0.3)
+    assert "looking" in console.file.getvalue()
+    assert " 60%" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from minseg.cli import kernels, learning, machine, scoring, training
 from minseg.cli.arguments import Parser
@@ -47,9 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     options = vars(parser.parse_args(arguments))
     command = options.pop("command")
-    if folder := options.pop("kernels", None):
-        os.environ["MINSEG_KERNELS"] = folder
     try:
+        if folder := options.pop("kernels", None):
+            if not Path(folder).expanduser().is_dir():
+                raise ValueError(f"--kernels {folder}: there is no such folder")
+            os.environ["MINSEG_KERNELS"] = folder
         group = COMMANDS[command].__name__.rpartition(".")[2]
         # Where a user's images and sizes come in. (A GPU's driver has its own use of addresses.)
         if COMMANDS[command] in (training, scoring) and options.get("device") in (None, "cpu"):

@@ -25,7 +25,8 @@ def eval(
 
     need_folders("eval", json)
     network = load_network(weights, device or "cpu")
-    dataset = open_split(network.config.on(data, data_root), split, full_labels=True)
+    with counting(console, "looking through the masks for the classes", 1, after=2) as advance:
+        dataset = open_split(network.config.on(data, data_root), split, True, advance)
     if tuple(dataset.classes) != network.classes:
         raise ValueError(
             f"eval: the network knows the classes {', '.join(network.classes)}; "

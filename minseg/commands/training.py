@@ -11,11 +11,14 @@ from minseg.commands.terminal import console, print_scores
 def train(resume: str | None, out: str | None, **options: Any) -> int:
     """Train a new run or go on with one; 130 if it was stopped."""
     from minseg.config import configure
+    from minseg.progress import counting
     from minseg.train import Trainer
 
+    looking = counting(console, "looking through the masks for the classes", 1, after=2)
     given = {name: value for name, value in options.items() if value is not None}
     if resume is not None:
-        trainer = Trainer.resume(resume, **_changes(given))
+        with looking as advance:
+            trainer = Trainer.resume(resume, advance, **_changes(given))
         console.print(f"going on with {resume} at step {trainer.step}")
     else:
         model, data = given.pop("model", "unet"), given.pop("data", "shapes")
@@ -25,7 +28,9 @@ def train(resume: str | None, out: str | None, **options: Any) -> int:
                 given[name] = os.path.abspath(given[name])
         if data.startswith("folder:"):
             data = "folder:" + os.path.abspath(data.removeprefix("folder:"))
-        trainer = Trainer(configure(model, data, **given), _new_run(out, model, data))
+        config, run = configure(model, data, **given), _new_run(out, model, data)
+        with looking as advance:
+            trainer = Trainer(config, run, advance)
     return _fit(trainer)
 
 

@@ -10,7 +10,8 @@ every class's colour is a grey. Masks of 0 and 255 alone show two classes, by th
 classes.txt, else background and foreground; in others 255 is void.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -31,38 +32,45 @@ class Folder(Dataset):
     split: "train", "val" or "all". Without folders train/ and val/, a fifth of the images, chosen
         by a hash of their names, is "val".
     channels: 3 (RGB) or 1 (grey) for the images.
+    on_progress: called after each mask, with the share that it is of all, where all have to be read
+        to know the classes: without classes.txt, and with one where greys may stand for classes.
 
     Raises FileNotFoundError for a missing folder or mask, ValueError for a mask of another size
     than its image, or with a label or colour that is no class.
     """
 
-    def __init__(self, root: PathLike, split: str = "train", channels: int = 3) -> None:
-        root = Path(root)
+    def __init__(
+        self,
+        root: PathLike,
+        split: str = "train",
+        channels: int = 3,
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> None:
         check_split("Folder", split, ("train", "val", "all"))
-        parts = [part for part in ("train", "val") if (root / part).is_dir()]
-        every: _Pairs = {}
-        for part in parts or ["."]:
-            pairs = _pairs(root / part)
-            every |= {f"{part}/{name}": pair for name, pair in pairs.items()}
-        if parts:
-            chosen = [name for name in every if split in ("all", name.split("/")[0])]
-        else:
-            chosen = hold_out(list(every), split)
-        if not chosen:
-            raise ValueError(
-                f"{root}: split {split!r} has none of the {len(every)} images; without train/ and "
-                f"val/, a fifth of them is held out, so that two are the least"
-            )
-
+        self.root = Path(root)
         self.channels = channels
-        self.pairs = [every[name] for name in chosen]
+        self._parts = [part for part in ("train", "val") if (self.root / part).is_dir()]
+        self._every: _Pairs = {}
+        for part in self._parts or ["."]:
+            pairs = _pairs(self.root / part)
+            self._every |= {f"{part}/{name}": pair for name, pair in pairs.items()}
+        self._choose(split)
+
         self._colours: dict[tuple[int, ...], int] = {}
         self._stored = {IGNORE_INDEX: IGNORE_INDEX}  # what the file stores: the label it stands for
-        masks = [mask for _, mask in every.values()]
-        if (root / "classes.txt").is_file():
-            self._read_classes(root / "classes.txt", masks)
+        masks = [mask for _, mask in self._every.values()]
+        found = _values(masks, self._colours, on_progress)
+        if (self.root / "classes.txt").is_file():
+            self._read_classes(self.root / "classes.txt", found)
         else:
-            self._find_classes(masks)
+            self._find_classes(masks[0].parent, found)
+
+    def part(self, split: str) -> "Folder":
+        """Another split of the same folder, without reading any mask for its classes again."""
+        check_split("Folder", split, ("train", "val", "all"))
+        other = copy(self)
+        other._choose(split)
+        return other
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -77,7 +85,19 @@ class Folder(Dataset):
         paths = {"image_path": image_path, "mask_path": mask_path}
         return checked_sample(image, mask, None, classes=len(self.classes), **paths)
 
-    def _read_classes(self, path: Path, masks: list[Path]) -> None:
+    def _choose(self, split: str) -> None:
+        if self._parts:
+            chosen = [name for name in self._every if split in ("all", name.split("/")[0])]
+        else:
+            chosen = hold_out(list(self._every), split)
+        if not chosen:
+            raise ValueError(
+                f"{self.root}: split {split!r} has none of the {len(self._every)} images; without "
+                f"train/ and val/, a fifth of them is held out, so that two are the least"
+            )
+        self.pairs = [self._every[name] for name in chosen]
+
+    def _read_classes(self, path: Path, found: Iterable[set[int]]) -> None:
         names: dict[int, str] = {}
         void_indices: set[int] = set()
         try:
@@ -119,9 +139,9 @@ class Folder(Dataset):
         for colour, index in self._colours.items():
             if index in names:
                 self.palette[index] = colour
-        self._find_levels(masks, {*names, *void_indices})
+        self._find_levels(found, {*names, *void_indices})
 
-    def _find_levels(self, masks: list[Path], indices: set[int]) -> None:
+    def _find_levels(self, found: Iterable[set[int]], indices: set[int]) -> None:
         """Whether grey masks store, in place of indices, the classes' greys, or black and white."""
         if len(self._colours) == len(indices) and all(len(set(c)) == 1 for c in self._colours):
             levels = {colour[0]: self._stored.get(i, i) for colour, i in self._colours.items()}
@@ -129,21 +149,21 @@ class Folder(Dataset):
             levels = {0: 0, 255: 1}
         else:
             return
-        found: set[int] = set()
-        for path in masks:
-            found |= _values(path, self._colours)
-            if not found <= levels.keys():
+        values: set[int] = set()
+        for more in found:
+            values |= more
+            if not values <= levels.keys():
                 return
-        if not found <= indices:
+        if not values <= indices:
             self._stored = levels
 
-    def _find_classes(self, masks: list[Path]) -> None:
-        values = {value for path in masks for value in _values(path)}
+    def _find_classes(self, where: Path, found: Iterable[set[int]]) -> None:
+        values = set().union(*found)
         if values <= {0, 255} and 255 in values:
             self._stored = {255: 1}
             self.classes = ("background", "foreground")
         else:
-            where, labels = masks[0].parent, sorted(values - {IGNORE_INDEX})
+            labels = sorted(values - {IGNORE_INDEX})
             top = labels[-1]
             if top > IGNORE_INDEX:
                 raise ValueError(f"{where}: a label is {top}, needs at most 254")
@@ -159,8 +179,14 @@ class Folder(Dataset):
         self.palette = voc_palette(len(self.classes))
 
 
-def _values(path: Path, colours: Mapping[tuple[int, ...], int] | None = None) -> set[int]:
-    return set(np.flatnonzero(np.bincount(read_labels(path, colours=colours).ravel())).tolist())
+def _values(
+    masks: list[Path], colours: Mapping[tuple[int, ...], int], on_progress: Callable[[float], None]
+) -> Iterator[set[int]]:
+    """What each mask stores."""
+    for path in masks:
+        labels = read_labels(path, colours=colours)
+        on_progress(1 / len(masks))
+        yield set(np.flatnonzero(np.bincount(labels.ravel())).tolist())
 
 
 def _pairs(folder: Path) -> _Pairs:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minseg.config import configure, open_split, open_splits
 from minseg.data import (
     ISBI,
     VOC,
@@ -12,6 +13,7 @@ from minseg.data import (
     Folder,
     Nuclei,
     open_dataset,
+    read_labels,
 )
 from tests.data.official import GENERATOR, SIZE, check, pixels, save, save_indices
 
@@ -38,6 +40,32 @@ def test_folder_of_indices(tmp_path):
         check(sample, images[sample.name], masks[sample.name])
     assert every.classes == ("class 0", "class 1", "class 2")
     assert every.palette.shape == (3, 3)
+
+
+@pytest.mark.parametrize("size", [None, (3, 4)])
+@pytest.mark.parametrize("text", [None, "0 a 0 0 0\n1 b 1 1 1\n2 c 2 2 2\n"])
+def test_the_masks_are_read_once_to_know_the_classes_of_both_splits(
+    tmp_path, monkeypatch, size, text
+):
+    masks = {f"photo{i}": np.full(SIZE, i % 3, np.uint8) for i in range(10)}
+    folder_set(tmp_path, masks)
+    if text is not None:
+        (tmp_path / "classes.txt").write_text(text)
+    read = []
+    monkeypatch.setattr(
+        "minseg.data.folder.read_labels", lambda path, **how: read.append(path) or read_labels(path)
+    )
+    shares = []
+    config = configure("unet", f"folder:{tmp_path}", size=size)
+    train, val = open_splits(config, shares.append)
+    assert sorted(read) == sorted(tmp_path.glob("masks/*"))
+    assert sum(shares) == pytest.approx(1)
+    assert len(shares) == 10
+    names = [sample.name for sample in val]
+    assert names == [sample.name for sample in open_split(config, "val")]
+    assert (len(train), len(val)) == (8, 2)
+    assert val[0].image.shape == (*(size or SIZE), 3)
+    assert [sample.mask.max() for sample in val] == [masks[name][0, 0] for name in names]
 
 
 def test_folder_of_black_and_white_masks(tmp_path):
