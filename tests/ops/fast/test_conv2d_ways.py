@@ -86,3 +86,12 @@ def test_a_small_workspace_goes_another_way(way):
         assert not way.fits(*shapes, WINDOW, 1)
     finally:
         columns.set_workspace_limit(limit)
+
+
+@pytest.mark.parametrize("way", [winograd, shifted])
+def test_what_the_formula_does_not_cover_goes_another_way(way):
+    shapes = ((1, 64, 100, 100), (64, 64, 3, 3))
+    assert way.fits(*shapes, WINDOW, 1)
+    assert not way.fits((1, 128, 100, 100), shapes[1], WINDOW, 2)
+    assert not way.fits(*shapes, WINDOW._replace(stride=(1, 2)), 1)
+    assert not way.fits(*shapes, WINDOW._replace(stride=(2, 1)), 1)
