@@ -186,6 +186,12 @@ def test_any_size_any_channels_and_no_change_of_inputs(size):
     assert abs(floats - q).max() < 1e-3
 
 
+def test_the_defaults_are_deeplab_v2_s():
+    sample, p = scene(24, 32)
+    v2 = {"iterations": 10, "bi_w": 4, "bi_xy": 67, "bi_rgb": 3, "pos_w": 3, "pos_xy": 1}
+    np.testing.assert_array_equal(dense_crf(p, sample.image), dense_crf(p, sample.image, **v2))
+
+
 def test_without_pairwise_terms_nothing_changes():
     sample, p = scene(24, 32)
     np.testing.assert_allclose(dense_crf(p, sample.image, bi_w=0, pos_w=0), p, atol=1e-4)
@@ -240,6 +246,8 @@ def test_the_smallest_deviations_and_the_largest():
     alike = np.where(one, p[:, one].mean(1)[:, None, None], p[:, ~one].mean(1)[:, None, None])
     expected = p * np.exp(4 * alike + 3 * p.mean((1, 2), keepdims=True))
     np.testing.assert_allclose(q, expected / expected.sum(axis=0), rtol=1e-6)
+    q = dense_crf(p, image, iterations=1, bi_rgb=0.01, bi_w=1e5, **largest)  # e^50000 is no float
+    np.testing.assert_allclose(q, np.eye(2)[alike.argmax(0)].transpose(2, 0, 1), atol=1e-6)
 
 
 # -- against pydensecrf's own pictures -------------------------------------------------------------

@@ -31,6 +31,7 @@ def test_scores_by_hand(matrix):
     np.testing.assert_allclose(matrix.class_accuracy(), [3 / 4, 2 / 3, 1 / 2, np.nan])
     assert matrix.mean_pixel_accuracy() == pytest.approx((3 / 4 + 2 / 3 + 1 / 2) / 3)
     np.testing.assert_allclose(matrix.iou(), [3 / 6, 2 / 4, 1 / 2, np.nan])
+    assert (matrix.iou()["b"], matrix.iou()[1]) == (2 / 4, 2 / 4)
     assert matrix.mean_iou() == pytest.approx(1 / 2)
     np.testing.assert_allclose(matrix.dice(), [6 / 9, 4 / 6, 2 / 3, np.nan])
     assert matrix.mean_dice() == pytest.approx(2 / 3)
@@ -111,7 +112,8 @@ def test_no_classes():
 @pytest.mark.parametrize("classes", [2, 7, 150])  # 150: more than shared memory holds
 def test_kernels_equal_the_definition(classes):
     rng = np.random.default_rng(0)
-    prediction, target = rng.integers(0, classes, (2, 3, 40, 50))
+    # Labels as pictures hold them: their codes, up to 150^2, are more than a byte.
+    prediction, target = rng.integers(0, classes, (2, 3, 40, 50), np.uint8)
     target[0, :5] = 255
     expected = confusion_definition(prediction, target, classes, 255)
     for where in (nullcontext(), minseg.use_kernels("emulator")):
