@@ -1,6 +1,7 @@
 """Run every lesson with --fast, and three in full: which ones, the commit decides.
 
-Usage: python .ci/lessons.py OUT    (figures go there; the exit code is 1 if a lesson failed)
+Usage: python .ci/lessons.py OUT    (figures go there; the exit code is 1 if a lesson failed, or if
+something in its figure is cut off at the edge)
 
 A lesson a core, each with a single thread: a lesson is many small steps, which two threads hardly
 speed up. What measures times runs at the end, alone, and may use all cores.
@@ -14,6 +15,10 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from minseg.lessons import Entry, lessons
 
@@ -47,9 +52,19 @@ def run(entry: Entry, fast: bool, out: str, core: int | None) -> bool:
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     how = "fast" if fast else "in full"
     verdict = "ok" if done.returncode == 0 else f"FAILED ({done.returncode})"
+    figures = [Path(name) for name in re.findall(r"^figure: (.+)$", done.stdout, re.M)]
+    if any(map(is_cut_off, figures)):
+        verdict = "FAILED (its figure is cut off)"
     print(f"-- {entry.name}, {how}: {verdict}, {time.monotonic() - start:.0f} s\n{done.stdout}",
           flush=True)  # fmt: skip
-    return done.returncode == 0
+    return verdict == "ok"
+
+
+def is_cut_off(figure: Path) -> bool:
+    """Does something reach the figure's edge? A title too high is not seen to be one otherwise."""
+    with Image.open(figure) as image:
+        pixels = np.asarray(image.convert("L"))
+    return any((edge < 255).any() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
 
 
 def main(out: str) -> int:

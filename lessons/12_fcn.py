@@ -186,8 +186,8 @@ for s in strides:
 photos = lesson.study("fcn-strides")
 assert [round(photos.mean(f"FCN-{s}s"), 3) for s in strides] == [0.125, 0.172, 0.203]
 assert photos.verdict == "shown"
-figure = lesson.figure(13, 6.6)
-parts = figure.subfigures(2, 1, height_ratios=[1, 1.1])
+figure = lesson.figure(13, 7)
+parts = figure.subfigures(2, 1, height_ratios=[1, 1])
 axes = parts[0].subplots(1, 5)
 axes[0].imshow(viz.rgb(test_set[0][0].transpose(1, 2, 0) + 0.5))
 for axis, masks in zip(axes[1:], [test_set[1], *predictions.values()], strict=True):

@@ -49,6 +49,8 @@ _STYLE: dict[Any, Any] = {
 }
 FOOT = 0.28  # inches of a figure, for a line below it
 
+FAST = "--fast: small sizes, short runs; what the lesson claims need not show here"
+
 # What of this run is a learner's own: `minseg lesson run --with` fills it, each figure shows it.
 stand_ins: list[object] = []
 
@@ -149,10 +151,13 @@ class Lesson:
         return Figure(figsize=(width, height), layout="constrained")
 
     def save(self, figure: "Figure", name: str) -> None:
-        """Write the figure as `out`/name.png and say so; in a notebook, show it as well."""
+        """Write the figure as `out`/name.png and say so; in a notebook, show it as well.
+
+        Below it stands what it must not be mistaken for: a run with --fast, layers of a learner.
+        """
         path = self.out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_below(figure, [str(stand_in) for stand_in in stand_ins])
+        _write_below(figure, [FAST] * self.fast + [str(stand_in) for stand_in in stand_ins])
         viz.save(figure, path)
         print(f"figure: {path}")
         if _in_notebook():
@@ -180,6 +185,8 @@ def start(arguments: Sequence[str] | None = None) -> Lesson:
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
     manual_seed(options.seed)
+    if options.fast:
+        print(FAST)
     return Lesson(options.fast, options.seed, options.device, options.out)
 
 

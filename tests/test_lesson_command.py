@@ -11,6 +11,7 @@ from minseg import lessons
 from minseg.cli import main
 from minseg.commands import learning
 from minseg.emulator.compiler import compiler
+from minseg.lesson import FAST
 
 SCRIPT = """\
 # %% [markdown]
@@ -83,7 +84,7 @@ def test_run(
     before = list(sys.argv)
     words = ["--fast", "--seed", "4", "--device", "cuda", "--out", "somewhere"]
     assert main(["lesson", "run", name, *words]) == 0
-    assert capsys.readouterr().out == "total 5, True, cuda, somewhere\n"
+    assert capsys.readouterr().out == f"{FAST}\ntotal 5, True, cuda, somewhere\n"
     assert main(["lesson", "run", name]) == 0
     assert capsys.readouterr().out == "total 1, False, cpu, out\n"
     assert sys.argv == before
@@ -154,7 +155,7 @@ def test_a_lesson_about_kernels_ends_where_no_compiler_is(
     with pytest.raises(SystemExit) as stop:
         main(["lesson", "run", str(number), "--fast"])
     assert stop.value.code == "minseg: error: CXX=no-such-compiler: no such compiler"
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == (f"{FAST}\n", "")
 
 
 def test_export_is_a_notebook_that_runs(

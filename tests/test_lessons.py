@@ -175,3 +175,20 @@ def test_save_writes_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert picture.size == (440, 330)
         colours = {colour for _, colour in picture.convert("RGB").getcolors(10**6)}
     assert tuple(OKABE_ITO[5].tolist()) in colours  # the first line is drawn in lesson.BLUE
+
+
+def test_fast_says_what_it_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    heights = []
+    for arguments in ([], ["--fast"]):
+        run = lesson.start([*arguments, "--out", str(tmp_path)])
+        assert (lesson.FAST in capsys.readouterr().out) == bool(arguments)
+        figure = run.figure(8, 3)
+        figure.subplots().plot([0, 1])
+        run.save(figure, "line")
+        with Image.open(tmp_path / "line.png") as picture:
+            heights.append(picture.height)
+            foot = np.asarray(picture.convert("L"))[-30:]
+    assert heights == [330, 330 + int(110 * 1.5 * lesson.FOOT)]
+    assert foot.min() < 128, "no text below the figure"
