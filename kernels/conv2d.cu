@@ -74,7 +74,7 @@ conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
 // if there is one. So the stride becomes a division that must leave no rest: a gather, no atomics.
 // launch: grid=(ceil_div(N * H * W, GEMM_TILE), ceil_div(C / groups, GEMM_TILE), groups) block=(GEMM_SIDE, GEMM_SIDE)  in: dy w  out: dx
 // sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 dy=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
-// sample: N=2 C=3 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
+// sample: N=2 C=70 H=9 W=9 O=3 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
                   scalar* __restrict__ dx, int N, int C, int H, int W, int O, int H_out, int W_out,
@@ -111,7 +111,7 @@ conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
 // outputs are split into `splits` ranges, each with a partial sum of its own, added up afterwards in order.
 // launch: grid=(ceil_div(C / groups * kh * kw, GEMM_TILE), ceil_div(O / groups, GEMM_TILE), groups * splits) block=(GEMM_SIDE, GEMM_SIDE)  in: dy x  out: partial
 // sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 dy=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
-// sample: N=2 C=3 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
+// sample: N=2 C=8 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
 conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
                    scalar* __restrict__ partial, int N, int C, int H, int W, int O, int H_out,

@@ -129,6 +129,7 @@ __device__ void find_taps(const scalar* grid, int dims, int depth, int H, int W,
 
 // launch: grid=(ceil_div(N * outputs, THREADS)) block=(THREADS)  in: x grid  out: y
 // sample: N=2 C=3 depth=1 H=5 W=6 outputs=40 dims=2 mode=2 padding=2 align_corners=0 x=(N,C,H,W) grid=(N,outputs,2) y=(N,C,outputs)
+// sample: N=2 C=3 depth=4 H=5 W=6 outputs=40 dims=3 mode=0 padding=2 align_corners=0 x=(N,C,depth,H,W) grid=(N,outputs,3) y=(N,C,outputs)
 extern "C" __global__ void __launch_bounds__(THREADS)
 grid_sample_forward(const scalar* __restrict__ x, const scalar* __restrict__ grid,
                     scalar* __restrict__ y, int N, int C, int depth, int H, int W, int outputs,
@@ -149,6 +150,7 @@ grid_sample_forward(const scalar* __restrict__ x, const scalar* __restrict__ gri
 
 // launch: grid=(ceil_div(N * outputs, THREADS)) block=(THREADS)  in: dy x grid  out: dgrid
 // sample: N=2 C=3 depth=1 H=5 W=6 outputs=40 dims=2 mode=2 padding=2 align_corners=0 dy=(N,C,outputs) x=(N,C,H,W) grid=(N,outputs,2) dgrid=(N,outputs,2)
+// sample: N=2 C=3 depth=4 H=5 W=6 outputs=40 dims=3 mode=0 padding=2 align_corners=0 dy=(N,C,outputs) x=(N,C,depth,H,W) grid=(N,outputs,3) dgrid=(N,outputs,3)
 extern "C" __global__ void __launch_bounds__(THREADS)
 grid_sample_grad_grid(const scalar* __restrict__ dy, const scalar* __restrict__ x,
                       const scalar* __restrict__ grid, scalar* __restrict__ dgrid, int N, int C,
@@ -176,6 +178,7 @@ grid_sample_grad_grid(const scalar* __restrict__ dy, const scalar* __restrict__ 
 // to one input more, after all images.
 // launch: grid=(ceil_div(N * outputs, THREADS)) block=(THREADS)  in: grid  out: key weight
 // sample: N=2 depth=1 H=5 W=6 outputs=40 dims=2 mode=2 padding=2 align_corners=0 each=16 grid=(N,outputs,2) key=(N,outputs,each) weight=(N,outputs,each)
+// sample: N=2 depth=4 H=5 W=6 outputs=40 dims=3 mode=0 padding=2 align_corners=0 each=8 grid=(N,outputs,3) key=(N,outputs,each) weight=(N,outputs,each)
 extern "C" __global__ void __launch_bounds__(THREADS)
 grid_sample_entries(const scalar* __restrict__ grid, long long* __restrict__ key,
                     scalar* __restrict__ weight, int N, int depth, int H, int W, int outputs,

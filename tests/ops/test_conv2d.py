@@ -5,7 +5,7 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops import columns, im2col
+from minseg.ops import columns, conv2d, im2col
 from minseg.ops.conv2d import POSITIONS_A_SPLIT, _splits, is_depthwise, op
 from minseg.ops.fast import shifted
 from minseg.ops.window import Window, within_reach
@@ -128,9 +128,14 @@ def test_gradients_are_adjoint_to_the_forward(case, layout):
     )
 
 
+# More channels, of input, output and weight, than a block computes; and outputs cut into ranges
+WIDE = ((2, 66, 2, 4), (67, 66, 1, 2), 1, 0, 1, 1)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("case", CASES)
-def test_kernels_equal_numpy(case, dtype):
+@pytest.mark.parametrize("case", [*CASES, WIDE])
+def test_kernels_equal_numpy(case, dtype, monkeypatch):
+    monkeypatch.setattr(conv2d, "POSITIONS_A_SPLIT", 7)
     x, w, b, *how = case_arguments(case, dtype)
     inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
     expected = op.forward(x, w, b, *how)
