@@ -1,38 +1,14 @@
 """What a training run is: every choice in one record, with good choices for each data set.
 
 A run folder keeps the record, so that evaluation, prediction and `--resume` need no options again.
+recipe.py and pipeline.py make from it what the run needs.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from minseg.data import (
-    Cached,
-    ColorJitter,
-    Compose,
-    DataLoader,
-    Dataset,
-    ElasticDeformation,
-    Flip,
-    Folder,
-    Mirror,
-    Normalize,
-    RandomCrop,
-    RandomGamma,
-    RandomRotate90,
-    RandomScale,
-    Sample,
-    Standardize,
-    open_dataset,
-)
-from minseg.data.transforms import Transform
-
-Size = tuple[int, int]
+from minseg.data.resized import Size
 
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("onecycle", "poly", "cosine", "step", "constant")
@@ -67,7 +43,7 @@ class Config:
     loss: str = "cross_entropy"
     class_weights: str = "none"
     augment: str = "flip"
-    normalize: str = "imagenet"  # by ImageNet's mean and deviation; see `normalisation`
+    normalize: str = "imagenet"  # what each is, `pipeline.normalisation` says
     seed: int = 0
     workers: int = 2
     device: str = "cpu"
@@ -160,8 +136,6 @@ _DATA: dict[str, dict[str, Any]] = {
     "folder": {"crop": (256, 256), "epochs": 40},
 }  # fmt: skip
 
-_CACHED = 1000  # drawn images that are kept: drawing one takes longer than training on it
-
 
 def configure(model: str, data: str, options: dict[str, Any] | None = None, **given: Any) -> Config:
     """The record for a network on a data set: the defaults of both, and over them what is given.
@@ -177,139 +151,3 @@ def configure(model: str, data: str, options: dict[str, Any] | None = None, **gi
     if {"epochs", "steps", "minutes"} & set(given):
         chosen["epochs"] = given.get("epochs")
     return Config(model, data, options={**_OPTIONS.get(model, {}), **(options or {})}, **chosen)
-
-
-def open_split(
-    config: Config,
-    split: str,
-    full_labels: bool = False,
-    on_progress: Callable[[float], None] = lambda share: None,
-) -> Dataset:
-    """The data set of a run: "train" or "val".
-
-    full_labels: labels as large as they come, where the images were scaled down to `size`.
-    on_progress: as `Folder` has it.
-    Raises what `open_dataset` raises.
-    """
-    options: dict[str, Any] = {}
-    if config.data in ("shapes", "street"):
-        # A quarter as many images to validate on. The seeds of the two splits differ.
-        count = config.images or 200
-        options = {"n": count if split == "train" else max(count // 4, 1)}
-        if config.size:
-            options["size"] = config.size
-        dataset = open_dataset(config.data, split, **options)
-        return Cached(dataset) if count <= _CACHED else dataset
-    if config.data == "camvid":
-        options = {"size": config.size, "full_labels": full_labels}
-        return open_dataset("camvid", split, config.data_root, **options)
-    if config.data.startswith("folder:"):
-        options = {"on_progress": on_progress}
-    dataset = open_dataset(config.data, split, config.data_root, **options)
-    return dataset if config.size is None else Resized(dataset, config.size, full_labels)
-
-
-def open_splits(
-    config: Config, on_progress: Callable[[float], None] = lambda share: None
-) -> tuple[Dataset, Dataset]:
-    """What a run trains on, and what it validates on; as `open_split` has them."""
-    train = open_split(config, "train", on_progress=on_progress)
-    folder = train.dataset if isinstance(train, Resized) else train
-    if not isinstance(folder, Folder):
-        return train, open_split(config, "val")
-    val = folder.part("val")
-    return train, val if config.size is None else Resized(val, config.size)
-
-
-class Resized(Dataset):
-    """A data set with its images scaled to one size; its labels too, or kept with `full_labels`."""
-
-    def __init__(self, dataset: Dataset, size: Size, full_labels: bool = False) -> None:
-        self.dataset = dataset
-        self.size = size
-        self.full_labels = full_labels
-        self.classes, self.palette, self.things = dataset.classes, dataset.palette, dataset.things
-        self.ignore_index, self.void_name = dataset.ignore_index, dataset.void_name
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
-        mask = sample.mask
-        if not self.full_labels:
-            rows, columns = (
-                ((np.arange(new) + 0.5) * old / new).astype(int)
-                for new, old in zip(self.size, mask.shape, strict=True)
-            )
-            mask = mask[rows[:, None], columns]
-        return Sample(resize_image(sample.image, self.size), mask, None, sample.name)
-
-
-def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
-    """The image (H, W, C) in another size; what shrinks is averaged, so that nothing flickers."""
-    if image.shape[:2] == tuple(size):
-        return image
-    channels = [
-        Image.fromarray(np.ascontiguousarray(channel, np.float32))
-        .resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        for channel in np.moveaxis(image, 2, 0)
-    ]  # fmt: skip
-    return np.stack([np.asarray(channel) for channel in channels], axis=2)
-
-
-def normalisation(config: Config, channels: int) -> Transform:
-    """What every image goes through before a network sees it.
-
-    "imagenet": ImageNet's mean and deviation; "image": each image's own; "upright": the same, and
-    things brighter than the ground.
-    """
-    if config.normalize != "imagenet":
-        return Standardize(upright=config.normalize == "upright")
-    return Normalize() if channels == 3 else Normalize((0.5,), (0.25,))
-
-
-def augmentation(config: Config, channels: int, frame: Size = (0, 0)) -> Compose:
-    """The random changes of the training images: colours, then, around the normalisation, places.
-
-    frame: rows and columns that a network's output lacks on each side. In the end the image gets as
-    many more, mirrored, so that its own pixels are all learnt from. What a turn or a crop brings in
-    from outside is 0: after the normalisation, that is the mean.
-    """
-    colours: dict[str, list[Transform]] = {
-        "scene": [ColorJitter()],
-        "cells": [RandomGamma(), ColorJitter(0.2, 0.2, 0.3, 0.03)],
-        "elastic": [RandomGamma()],
-    }
-    places: dict[str, list[Transform]] = {
-        "flip": [Flip()],
-        "scene": [Flip(), RandomScale(0.75, 1.5)],
-        # Of these, only the last interpolates: each time blurs what has to be told apart.
-        "cells": [Flip(), RandomRotate90(), ElasticDeformation("unet")],
-        "elastic": [ElasticDeformation("unet")],
-    }
-    return Compose(
-        [
-            *colours.get(config.augment, []),
-            normalisation(config, channels),
-            *places.get(config.augment, []),
-            *([Mirror(*frame)] if any(frame) else []),
-            *([RandomCrop(config.crop)] if config.crop else []),
-        ]
-    )
-
-
-def training_loader(
-    config: Config, dataset: Dataset, channels: int, frame: Size = (0, 0)
-) -> DataLoader:
-    """Batches of the changed images; frame: as `augmentation` has it."""
-    return DataLoader(
-        dataset,
-        config.batch_size,
-        shuffle=True,
-        seed=config.seed,
-        transform=augmentation(config, channels, frame),
-        workers=config.workers,
-        # A last batch of one image would unsettle batch norm.
-        drop_last=len(dataset) >= config.batch_size,
-    )

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
-from minseg.config import resize_image
 from minseg.data import Batch, Dataset, Sample, collate
 from minseg.data.dataset import check_sample
+from minseg.data.resized import resize_image
 from minseg.inference import (
     PIXEL_BUDGET,
     as_batch,

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
-from minseg.config import Size, resize_image
 from minseg.crf import dense_crf
+from minseg.data.resized import Size, resize_image
 from minseg.tape import no_grad
 from minseg.tensor import Tensor
 

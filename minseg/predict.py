@@ -19,9 +19,10 @@ from PIL import Image
 
 from minseg import checkpoint, hub, nn, viz
 from minseg.array import to_device
-from minseg.config import Config, Size, normalisation, resize_image
+from minseg.config import Config
 from minseg.crf import ITERATIONS
 from minseg.data import Sample
+from minseg.data.resized import Size, resize_image
 from minseg.files import PathLike, write_atomically
 from minseg.inference import (
     PIXEL_BUDGET,
@@ -34,6 +35,7 @@ from minseg.inference import (
     resize_maps,
     windows,
 )
+from minseg.pipeline import normalisation
 from minseg.recipe import build_model
 from minseg.suggest import suggest
 

@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 
 from minseg import checkpoint, optim, recipe, viz
-from minseg.config import Config, normalisation, open_splits, training_loader
+from minseg.config import Config
 from minseg.data import IGNORE_INDEX, Batch
 from minseg.evaluate import Evaluation, evaluate, predict_labels
 from minseg.files import PathLike, alone_in, write_atomically
 from minseg.inference import lost_frame, output_size
 from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
+from minseg.pipeline import normalisation, open_splits, training_loader
 from minseg.predict import load_network
 from minseg.random import get_rng_state, manual_seed, set_rng_state
 from minseg.tensor import Tensor

@@ -6,8 +6,9 @@ from PIL import Image
 
 from minseg import Tensor, checkpoint, inference, nn, predict, recipe
 from minseg import evaluate as evaluation
-from minseg.config import Config, configure, resize_image
+from minseg.config import Config, configure
 from minseg.data import Sample
+from minseg.data.resized import resize_image
 from minseg.evaluate import evaluate, predict_labels
 from minseg.inference import forward, in_windows
 from minseg.models import UNet

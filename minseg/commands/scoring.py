@@ -19,7 +19,7 @@ def eval(
     crf: bool, batch_size: int | None, json: str | None, device: str | None,
 ) -> int:  # fmt: skip
     """Print, and maybe write, the scores of a network."""
-    from minseg.config import normalisation, open_split
+    from minseg.pipeline import normalisation, open_split
     from minseg.predict import load_network
     from minseg.progress import counting
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from minseg import set_num_threads
-from minseg.config import Config, configure, normalisation, open_split
+from minseg.config import Config, configure
 from minseg.evaluate import evaluate, predict_labels
 from minseg.files import write_atomically
 from minseg.metrics import InstanceAP, connected_components
+from minseg.pipeline import normalisation, open_split
 from minseg.predict import Network, load_network
 from minseg.train import Trainer
 
