@@ -155,6 +155,18 @@ def test_cases_are_the_same_each_time_and_awkward(op):
         assert len(image) < 4 or (image[0] > 1 and image[2] != image[3])
 
 
+def test_a_floor_is_measured_once(monkeypatch):
+    devices = []
+    measure = floors.measure
+    monkeypatch.setattr(
+        "minseg.compare.run.measure", lambda device: devices.append(device) or measure(device)
+    )
+    several = [witnesses.Definition(), witnesses.NumPy(), witnesses.Emulated()]
+    monkeypatch.setattr("minseg.compare.run.choose", lambda *arguments: (several, []))
+    compare(["relu"])
+    assert devices == ["cpu"]
+
+
 # -- the command -----------------------------------------------------------------------------------
 def test_compare_conv2d(capsys, tmp_path):
     page, data = tmp_path / "c.html", tmp_path / "c.json"

@@ -60,7 +60,8 @@ def compare(
     for op in ops:
         cases_of(op)
     witnesses, notes = choose(device, sanitize)
-    floors = {w.device: measure(w.device) for w in witnesses if w.device in LARGE_BATCH}
+    devices = {witness.device for witness in witnesses}
+    floors = {device: measure(device) for device in LARGE_BATCH if device in devices}
     result = Comparison(notes=notes, floors=floors, machine=machine(witnesses))
     images = LARGE_BATCH["cuda" if "cuda" in floors else "cpu"]
     for op in ops or list_cases():
