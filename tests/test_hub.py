@@ -75,10 +75,11 @@ def tensor(offset=0, shape=(2, 3), stride=(3, 1), **which):
     )
 
 
-def zipped(data_pkl, records, compression=zipfile.ZIP_STORED):
+def zipped(data_pkl, records, compression=zipfile.ZIP_STORED, byteorder="little"):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
         archive.writestr("archive/data.pkl", data_pkl)
+        archive.writestr("archive/byteorder", byteorder)
         for key, data in records.items():
             archive.writestr(f"archive/data/{key}", data)
     return file.getvalue()
@@ -124,7 +125,7 @@ def test_a_zip_of_tensors(tmp_path):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_plain_python_values_of_every_protocol(protocol):
     tree = {
-        "a": [1, 2.5, (True, None), "é"],
+        "a": [1, 2.5, (True, None), (1,), (1, 2, 3), "é"],
         "b": collections.OrderedDict(x=(1, 2, 3, 4)),
         3: -(2**40),
     }
@@ -137,8 +138,8 @@ def test_the_state_dict_may_lie_one_level_deeper(tmp_path, key):
     assert list(read(tmp_path, content)) == ["w"]
 
 
-def legacy(tree, keys, data):
-    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"int": 4}}
+def legacy(tree, keys, data, little=True):
+    system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"int": 4}}
     return b"".join(pickled(part) for part in (LEGACY_MAGIC, 1001, system, tree, keys)) + data
 
 
@@ -149,6 +150,8 @@ def test_the_format_before_zip(tmp_path):
     np.testing.assert_array_equal(read(tmp_path, content)["w"], SIX.reshape(2, 3))
     with pytest.raises(ValueError, match=r"weights.pth: truncated or broken: storage 0"):
         read(tmp_path, content[:-1])
+    with pytest.raises(ValueError, match=r"weights.pth: its numbers are not little-endian"):
+        read(tmp_path, legacy(tree, ["0"], struct.pack(">q", 6) + SIX.byteswap().tobytes(), False))
 
 
 def test_16_bit_floats_become_float32(tmp_path):
@@ -179,7 +182,7 @@ def test_safetensors(tmp_path):
     path = tmp_path / "weights.safetensors"
     arrays = {"a.weight": SIX.reshape(2, 3), "count": np.array(7), "empty": np.zeros((0, 2))}
     save_file(arrays, path)
-    for name, array in load_weights(path).items():
+    for name, array in load_weights(str(path)).items():
         np.testing.assert_array_equal(array, arrays[name])
         assert array.dtype == arrays[name].dtype
     header = b'{"x":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
@@ -265,6 +268,7 @@ def test_a_list_in_the_memo_cannot_be_multiplied():
         ({"w": tensor(offset=1)}, {"0": SIX.tobytes()}, "does not fit"),
         ({"w": tensor(offset=-1)}, {"0": SIX.tobytes()}, "a broken pickle"),
         ({"w": tensor(stride=(-3, 1))}, {"0": SIX.tobytes()}, "a broken pickle"),
+        ({"w": tensor(shape=(2.0, 3))}, {"0": SIX.tobytes()}, "a broken pickle"),
         ({"w": tensor(length=2**60)}, {"0": SIX.tobytes()}, "storage 0 has 24 bytes"),
         ({"w": tensor(kind="torch.DoubleStorage")}, {"0": SIX.tobytes()}, "storage 0 has 24 bytes"),
         ({"w": tensor()}, {}, "truncated: storage 0 is missing"),
@@ -279,10 +283,29 @@ def test_tensors_that_are_not_there(tmp_path, tree, records, message):
         read(tmp_path, zipped(pickled(tree), records))
 
 
+@pytest.mark.parametrize(
+    "reference",
+    [
+        ("module", *storage()[1:]),
+        ("storage", "torch.FloatStorage", *storage()[2:]),
+        (*storage()[:2], 0, *storage()[3:]),
+        (*storage()[:4], 6.0),
+        (*storage()[:4], -1),
+        (*storage(), ("1", 0, 6)),  # a part of another storage
+    ],
+)
+def test_storages_that_are_not_described_by_type_key_and_length(tmp_path, reference):
+    stored = Call("torch._utils._rebuild_tensor", PersistentId(reference), 0, (2, 3), (3, 1))
+    with pytest.raises(ValueError, match=r"weights\.pth: a broken pickle: a storage is not descri"):
+        read(tmp_path, zipped(pickled({"w": stored}), {"0": SIX.tobytes()}))
+
+
 def test_archives_that_are_not_torch_s(tmp_path):
     tree = pickled({"w": tensor()})
     with pytest.raises(ValueError, match="compressed or encrypted"):
         read(tmp_path, zipped(tree, {"0": bytes(10**6)}, zipfile.ZIP_DEFLATED))
+    with pytest.raises(ValueError, match="its numbers are not little-endian"):
+        read(tmp_path, zipped(tree, {"0": SIX.byteswap().tobytes()}, byteorder="big"))
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("letter.txt", "hello")
