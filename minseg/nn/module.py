@@ -98,8 +98,11 @@ class Module:
         setattr(self, name, tensor)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
-        """The same as assigning it, with the name checked."""
+        """The same as assigning it, with name and type checked."""
         _check_name(self, name)
+        if parameter is not None and not isinstance(parameter, Parameter):
+            kind = type(parameter).__name__
+            raise TypeError(f"register_parameter: {name} is a {kind}, needs a Parameter or None")
         setattr(self, name, parameter)
 
     def add_module(self, name: str, module: "Module") -> None:

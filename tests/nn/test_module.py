@@ -39,6 +39,8 @@ def test_names_are_paths_and_each_part_comes_once():
     assert [p.shape for p in net.parameters(recurse=False)] == [(2,)]
     assert next(name for name, _ in net.body.named_parameters("x")) == "x.0.weight"
     assert [name for name, _ in net.named_buffers("x")] == ["x.count", "x.cache"]
+    assert [name for name, _ in nn.Sequential(net).named_buffers()] == ["0.count", "0.cache"]
+    assert list(nn.Sequential(net).buffers(recurse=False)) == []
     assert [name for name, _ in net.body.named_modules("x")] == ["x", "x.0", "x.1", "x.2"]
 
 
@@ -236,6 +238,15 @@ def test_a_part_is_not_lost_by_an_assignment():
     assert list(net.state_dict()) == ["count"]
 
 
+def test_a_parameter_is_registered_by_name():
+    net, shift = nn.ReLU(), nn.Parameter([1.0])
+    net.register_parameter("shift", shift)
+    net.register_parameter("scale", None)
+    assert [*net.parameters()] == [shift]
+    assert net.shift is shift
+    assert net.scale is None
+
+
 def test_errors_name_the_culprit():
     net = Net()
     with pytest.raises(ValueError, match=r"name is 'a\.b', needs a string without dots"):
@@ -244,6 +255,8 @@ def test_errors_name_the_culprit():
         net.add_module("forward", nn.ReLU())
     with pytest.raises(TypeError, match="w is a ndarray, needs a Tensor"):
         net.register_buffer("w", np.ones(3))
+    with pytest.raises(TypeError, match="w is a Tensor, needs a Parameter"):
+        net.register_parameter("w", Tensor([1.0]))
     with pytest.raises(TypeError, match="x is a int, needs a Module"):
         net.add_module("x", 3)
     with pytest.raises(NotImplementedError, match="ModuleDict has no forward"):
