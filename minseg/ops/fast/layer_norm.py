@@ -47,7 +47,7 @@ def layer_norm(
         return _of_few_rows(x, w, bias, eps)
     finite = np.isfinite(w).all()
     shift = np.zeros((2, K), x.dtype)  # to be multiplied by (e r, 1)
-    shift[0] = -w if finite else np.where(np.isfinite(w), -w, 0)  # infinity times e says nothing
+    shift[0] = np.where(np.isfinite(w), -w, 0)  # infinity times e says nothing
     if bias is not None:
         shift[1] = bias.reshape(K)
     y = np.empty_like(x)

@@ -125,3 +125,13 @@ def test_a_mean_that_float32_does_not_hold():
     y, (mean, var) = normalize(x, None, None, 0.0)
     assert (mean[0], var[0]) == (2**24 + 1, 1)
     np.testing.assert_array_equal(y.ravel(), np.tile([-1, 1], 64))
+
+
+def test_a_mean_is_large_or_small_beside_the_deviations():
+    """Of deviations of 1/1000 beside a mean of 1, the squares are lost in those of x."""
+    x, _, _ = numbers((2, 3, 2, 40), 0, np.float32)
+    x = 1 + x / 1000
+    exact = x.astype(np.float64)
+    moments = PLAIN["moments"](exact)
+    expected = PLAIN["forward"](exact, *moments, None, None, EPS)
+    assert_agree(normalize(x, None, None, EPS)[0], expected, np.float32)
