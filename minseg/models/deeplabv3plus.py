@@ -9,13 +9,12 @@ by itself, with any rate, then a 1x1 mixes them. The Xception is made of it; in 
 saves a third of all the work and more, at the same accuracy (table 5).
 
 Source: Chen, Zhu, Papandreou, Schroff, Adam 2018, "Encoder-Decoder with Atrous Separable
-        Convolution for Semantic Image Segmentation", arXiv:1802.02611. `deeplabv3plus_smp` has the
-        structure of segmentation_models.pytorch.
+        Convolution for Semantic Image Segmentation", arXiv:1802.02611.
 """
 
 from minseg import nn
 from minseg.backbones.mobilenet import MobileNetV2
-from minseg.backbones.resnet import ResNet, depth_of
+from minseg.backbones.resnet import ResNet
 from minseg.backbones.xception import Xception
 from minseg.joining import cat
 from minseg.models.deeplabv3 import ASPP, ConvBNReLU, SeparableConvBNReLU, aspp_rates, atrous_resnet
@@ -129,51 +128,3 @@ def _separable(
             SeparableConvBNReLU(channels, channels, 3),
         ),
     )
-
-
-def deeplabv3plus_smp(
-    num_classes: int,
-    in_channels: int = 3,
-    backbone: str = "resnet18",
-    width: int = 64,
-    output_stride: int = 16,
-) -> EncoderDecoder:
-    """DeepLabV3+ in the form of segmentation_models.pytorch.
-
-    ASPP and decoder are separable on any backbone, with one convolution after ASPP and one in the
-    decoder; the rates of ASPP are 12, 24, 36 at either output stride, the ResNets have no
-    multi-grid, and interpolation aligns the corners. Sizes that the reference refuses, no multiples
-    of the output stride, are rounded up on the way, as in all networks here.
-
-    Args:
-        backbone: "resnet18", "resnet34", "resnet50", "resnet101", "xception65", "mobilenet_v2".
-        width: 64 in the reference; a ResNet's first stage has as many channels, and all others, of
-            any backbone, follow.
-        output_stride: 16 or 8.
-
-    Raises ValueError for an unknown backbone or output stride, or a width below 1.
-    """
-    encoder = _encoder(backbone, in_channels, width, output_stride)
-    channels, low = 4 * width, low_channels(4 * width)
-    return EncoderDecoder(
-        encoder,
-        nn.Sequential(
-            ASPP(encoder.channels[3], (12, 24, 36), channels, separable=True),
-            *SeparableConvBNReLU(channels, channels, 3),
-        ),
-        nn.Conv2d(channels, num_classes, 1),
-        ConvBNReLU(encoder.channels[0], low),
-        SeparableConvBNReLU(channels + low, channels, 3),
-        align_corners=True,
-    )
-
-
-def _encoder(backbone: str, in_channels: int, width: int, output_stride: int) -> Backbone:
-    if output_stride not in (8, 16):
-        raise ValueError(f"deeplabv3plus: output_stride is {output_stride!r}, needs 8 or 16")
-    if backbone == "xception65":
-        return Xception(65, in_channels, width, output_stride)
-    if backbone == "mobilenet_v2":
-        return MobileNetV2(in_channels, (width + 1) // 2, output_stride)
-    depth = depth_of(backbone, "xception65", "mobilenet_v2")
-    return ResNet(depth, in_channels, width, output_stride, dilate_first=True)

@@ -11,7 +11,7 @@ convolution, group norm, ReLU, upsampling by 2) and adds them up (figure 3 there
 
 Source: Lin et al. 2017, "Feature Pyramid Networks for Object Detection", arXiv:1612.03144, section
         3. Head: Kirillov, Girshick, He, Dollar 2019, "Panoptic Feature Pyramid Networks",
-        arXiv:1901.02446, section 3. `FPNSMP` has the structure of segmentation_models.pytorch.
+        arXiv:1901.02446, section 3.
 """
 
 import math
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import minseg.functional as F
 from minseg import nn
 from minseg.backbones.initial import he, zero_bias
-from minseg.backbones.resnet import ResNet, depth_of
+from minseg.backbones.resnet import ResNet
 from minseg.models.resize import resize
 from minseg.tensor import Tensor
 
@@ -125,34 +125,3 @@ class FPN(nn.Module):
         pyramid = self.fpn(self.backbone(x))  # (N, 256, H/4, W/4) ... (N, 256, H/32, W/32)
         features = self.branch(pyramid)  # (N, 128, H/4, W/4)
         return resize(self.head(features), like=x)
-
-
-class FPNSMP(nn.Module):
-    """FPN in the form of segmentation_models.pytorch.
-
-    The sums of the pyramid are not smoothed, the head has dropout, and interpolation aligns the
-    corners.
-
-    Args:
-        backbone: "resnet18", "resnet34", "resnet50" or "resnet101".
-        width: channels of the ResNet's first stage, 64 in the reference.
-
-    Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W, as above, where the reference
-    refuses sizes that are no multiples of 32.
-    Raises ValueError for an unknown backbone or a width below 1.
-    """
-
-    def __init__(
-        self, num_classes: int, in_channels: int = 3, backbone: str = "resnet18", width: int = 64
-    ) -> None:
-        super().__init__()
-        self.encoder = ResNet(depth_of(backbone), in_channels, width)
-        self.fpn = FeaturePyramid(self.encoder.channels, 4 * width, smooth=False)
-        self.branch = SemanticBranch(4 * width, 2 * width, levels=4, align_corners=True)
-        self.dropout = nn.Dropout2d(0.2)
-        self.head = nn.Conv2d(2 * width, num_classes, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pyramid = self.fpn(self.encoder(x))  # (N, 256, H/4, W/4) ... (N, 256, H/32, W/32)
-        features = self.dropout(self.branch(pyramid))  # (N, 128, H/4, W/4)
-        return resize(self.head(features), x, align_corners=True)

@@ -10,12 +10,10 @@ The backbone is dilated, and an auxiliary head on its third stage, whose loss we
 training a shorter way to the early layers (section 4, figure 4); prediction ignores it.
 
 Source: Zhao, Shi, Qi, Wang, Jia 2017, "Pyramid Scene Parsing Network", arXiv:1612.01105.
-        `PSPNetSMP` has the structure of segmentation_models.pytorch.
 """
 
 from minseg import nn
-from minseg.backbones.initial import he
-from minseg.backbones.resnet import ResNet, depth_of
+from minseg.backbones.resnet import ResNet
 from minseg.joining import cat
 from minseg.models.deeplabv3 import ConvBNReLU
 from minseg.models.fcn_resnet import FCNHead, ResNetSegmenter
@@ -84,45 +82,3 @@ class PSPNet(ResNetSegmenter):
             nn.Conv2d(last // 4, num_classes, 1),
         )
         super().__init__(backbone, classifier, FCNHead(third, num_classes) if aux_loss else None)
-
-
-class PSPNetSMP(nn.Module):
-    """PSPNet in the form of segmentation_models.pytorch.
-
-    It stops after the ResNet's second stage, whose map has stride 8 anyway. The first bin has a
-    bias and no batch norm, so that one image is enough to train on; a 1x1 joins, and a 3x3 gives
-    the classes. Interpolation aligns the corners.
-
-    Args:
-        backbone: "resnet18", "resnet34", "resnet50" or "resnet101".
-        width: channels of the ResNet's first stage, 64 in the reference.
-
-    Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W: where the reference refuses sizes
-    that are no multiples of 8, maps are rounded up, and the last upsampling ends at the image's.
-    Raises ValueError for an unknown backbone or a width below 1.
-    """
-
-    def __init__(
-        self, num_classes: int, in_channels: int = 3, backbone: str = "resnet18", width: int = 64
-    ) -> None:
-        super().__init__()
-        self.encoder = ResNet(depth_of(backbone), in_channels, width, stages=2)
-        channels, joined = self.encoder.channels[-1], 8 * width
-        quarter = max(channels // 4, 1)
-        whole = [nn.AdaptiveAvgPool2d(1), he(nn.Conv2d(channels, quarter, 1)), nn.ReLU()]
-        self.pools = nn.ModuleList(
-            [
-                nn.Sequential(*whole),
-                *(region_pooling(channels, quarter, bins) for bins in BINS[1:]),
-            ]
-        )
-        self.project = nn.Sequential(
-            *ConvBNReLU(channels + len(BINS) * quarter, joined), nn.Dropout2d(0.2)
-        )
-        self.head = nn.Conv2d(joined, num_classes, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, last = self.encoder(x)  # (N, 128, H/8, W/8) of a ResNet-18
-        context = [resize(pool(last), last, align_corners=True) for pool in self.pools]
-        features = self.project(cat([*context, last], dim=1))  # (N, 256, ..) -> (N, 512, H/8, W/8)
-        return resize(self.head(features), x, align_corners=True)

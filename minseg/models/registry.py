@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minseg import nn
-from minseg.models.attention_unet import AttentionUNet, AttentionUNetMONAI
+from minseg.models.attention_unet import AttentionUNet
 from minseg.models.deeplabv1 import DeepLabV1
 from minseg.models.deeplabv2 import DeepLabV2
 from minseg.models.deeplabv3 import (
@@ -24,18 +24,19 @@ from minseg.models.deeplabv3 import (
 from minseg.models.deeplabv3plus import (
     DeepLabV3Plus,
     deeplabv3plus_mobilenet_v2,
-    deeplabv3plus_smp,
     deeplabv3plus_xception65,
 )
 from minseg.models.fcn import FCN
 from minseg.models.fcn_resnet import fcn_resnet50, fcn_resnet101
-from minseg.models.fpn import FPN, FPNSMP
+from minseg.models.fpn import FPN
+from minseg.models.monai import AttentionUNetMONAI
 from minseg.models.naive import PatchClassifier, PlainCNN
-from minseg.models.pspnet import PSPNet, PSPNetSMP
+from minseg.models.pspnet import PSPNet
 from minseg.models.segformer import SegFormer
 from minseg.models.segnet import SegNet
+from minseg.models.smp import FPNSMP, PSPNetSMP, UNetPlusPlusSMP, deeplabv3plus_smp
 from minseg.models.unet import UNet
-from minseg.models.unetplusplus import UNetPlusPlus, UNetPlusPlusSMP
+from minseg.models.unetplusplus import UNetPlusPlus
 from minseg.suggest import suggest
 
 # Name -> what makes it, the arguments that the name stands for, a description.
@@ -105,7 +106,7 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any], str]] = {
     "segformer_b5": (SegFormer, {"variant": 5}, "SegFormer, 52 blocks"),
 }
 
-# What makes the form of segmentation_models.pytorch, where `backbone=` is given.
+# What `backbone=` makes: the form of segmentation_models.pytorch, or of MONAI.
 WITH_BACKBONE: dict[str, Callable[..., nn.Module]] = {
     "unetplusplus": UNetPlusPlusSMP,
     "attention_unet": AttentionUNetMONAI,

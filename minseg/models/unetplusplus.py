@@ -13,13 +13,10 @@ image was halved i times) and sees all nodes to its left and the upsampled one b
           X20 -- X21 -- X22              the rest is unchanged by it.
 
 Source: Zhou, Siddiquee, Tajbakhsh, Liang 2018, "UNet++: A Nested U-Net Architecture for Medical
-        Image Segmentation", arXiv:1807.10165, section 3. `UNetPlusPlusSMP` has the structure of
-        segmentation_models.pytorch.
+        Image Segmentation", arXiv:1807.10165, section 3.
 """
 
-import minseg.functional as F
 from minseg import nn
-from minseg.backbones.resnet import ResNet, depth_of
 from minseg.joining import cat
 from minseg.models.unet import double_conv, levels
 from minseg.tensor import Tensor
@@ -126,58 +123,6 @@ class UNetPlusPlus(nn.Module):
         state = self.state_dict()
         small.load_state_dict({name: state[name] for name in small.state_dict()})
         return small.train(self.training)
-
-
-class ResNetNode(nn.Module):
-    """X[i, j] of segmentation_models.pytorch: nearest upsampling; the rest in another order."""
-
-    def __init__(self, below: int, left: int, channels: int) -> None:
-        super().__init__()
-        self.convs = double_conv(below + left, channels, "same", "batch")
-
-    def forward(self, left: list[Tensor], below: Tensor) -> Tensor:
-        up = F.interpolate(below, scale_factor=2.0, mode="nearest")
-        return self.convs(cat([fit(up, left[0]), *reversed(left)], dim=1))
-
-
-class UNetPlusPlusSMP(nn.Module):
-    """U-Net++ whose first column is a ResNet, in the form of segmentation_models.pytorch.
-
-    The levels have the strides 2, 4, 8, 16, 32; X[0, 4] is upsampled once more. The last node of a
-    row is narrower than the others. No deep supervision.
-
-    Args:
-        backbone: "resnet18", "resnet34", "resnet50" or "resnet101".
-        width: channels of the ResNet's first stage, 64 in the reference.
-
-    Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W: where the reference refuses sizes
-    that are no multiples of 32, maps are rounded up and cropped.
-    Raises ValueError for an unknown backbone or a width below 1.
-    """
-
-    def __init__(
-        self, num_classes: int, in_channels: int = 3, backbone: str = "resnet18", width: int = 64
-    ) -> None:
-        super().__init__()
-        self.encoder = ResNet(depth_of(backbone), in_channels, width)
-        column = [width, *self.encoder.channels]
-        channels = {(i, 0): c for i, c in enumerate(column)}
-        nodes = {}
-        for j in range(1, 5):
-            for i in range(5 - j):
-                # The last of each row has 256, 128, 64, 32 channels, from the bottom up.
-                channels[i, j] = column[i] if i + j < 4 else max(width * 2**i // 2, 1)
-                below, left = channels[i + 1, j - 1], j * column[i]
-                nodes[f"x_{i}_{j}"] = ResNetNode(below, left, channels[i, j])
-        self.nodes = nn.ModuleDict(nodes)
-        last = max(width // 4, 1)
-        self.last = double_conv(channels[0, 4], last, "same", "batch")
-        self.head = nn.Conv2d(last, num_classes, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        grid = nest(self.encoder.pyramid(x), self.nodes)
-        up = F.interpolate(grid[0, 4], scale_factor=2.0, mode="nearest")  # (N, 32, ~H, ~W)
-        return self.head(self.last(fit(up, x)))
 
 
 def fit(upsampled: Tensor, like: Tensor) -> Tensor:
