@@ -43,6 +43,9 @@ def test_colour_jitter_definitions():
     np.testing.assert_allclose(strong, luma[..., None] + 1.5 * (image - luma[..., None]), atol=1e-6)
     opposite = ColorJitter(0, 0, 0, 0.5)(sample, Upwards()).image  # half a turn mirrors at grey
     np.testing.assert_allclose(opposite, 2 * luma[..., None] - image, atol=1e-6)
+    yellow = Sample(np.array([[[0.9, 0.9, 0.1]]], np.float32), np.zeros((1, 1), int))
+    turned = ColorJitter(0, 0, 0, 0.5)(yellow, Upwards()).image  # its blue would be 1.5176
+    np.testing.assert_allclose(turned, [[[0.7176, 0.7176, 1]]], atol=1e-4)
 
 
 def test_normalize():
@@ -50,6 +53,9 @@ def test_normalize():
     sample = Sample(image, np.zeros((4, 5), int))
     after = Normalize((0.1, 0.2, 0.3), (0.5, 1.0, 2.0))(sample, generator())
     np.testing.assert_allclose(after.image, (image - [0.1, 0.2, 0.3]) / [0.5, 1, 2], atol=1e-6)
+    imagenet = Normalize()(sample, generator()).image  # by torchvision's numbers
+    expected = (image - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(imagenet, expected, atol=1e-5)
     grey = Sample(image[:, :, :1], np.zeros((4, 5), int), name="slice")
     assert Normalize((0.5,), (0.5,))(grey, generator()).image.shape == (4, 5, 1)
     with pytest.raises(ValueError, match="'slice' has 1 channels"):

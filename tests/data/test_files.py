@@ -65,6 +65,8 @@ def test_a_photo_is_turned_as_its_camera_says(tmp_path, suffix):
 
 def test_images_in_grey(tmp_path):
     grey = read_image(save(tmp_path / "grey.png", GREY), channels=1)
+    with pytest.raises(ValueError, match="channels: got 2, needs 1 or 3"):
+        read_image(tmp_path / "grey.png", channels=2)
     np.testing.assert_allclose(grey, GREY[:, :, None] / 255, rtol=0, atol=2**-24)
     deep = read_image(save(tmp_path / "deep.png", DEEP), channels=1)
     np.testing.assert_allclose(deep, DEEP[:, :, None] / 65535, rtol=0, atol=2**-24)
@@ -103,6 +105,9 @@ def test_labels_may_not_be_colours_unless_these_are_known(tmp_path):
     path = save(tmp_path / "colours.png", colours)
     with pytest.raises(ValueError, match=r"colours\.png: stores colours"):
         read_labels(path)
+    near = {(0, 0, 128): 1, (0, 1, 0): 2, (0, 128, 0): 3, (1, 0, 0): 5}
+    neighbours = save(tmp_path / "near.png", np.array([list(near)], np.uint8))
+    assert read_labels(neighbours, colours=near).tolist() == [[1, 2, 3, 5]]
     known = {(10, 20, 30): 4, (1, 2, 3): 0, (255, 255, 255): 9}
     assert read_labels(path, colours=known).tolist() == [[4, 0], [0, 9]]
     del known[1, 2, 3]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minseg.config import configure, open_split, open_splits
+from minseg.config import configure
 from minseg.data import (
     ISBI,
     VOC,
@@ -15,6 +15,7 @@ from minseg.data import (
     open_dataset,
     read_labels,
 )
+from minseg.pipeline import open_split, open_splits
 from tests.data.official import GENERATOR, SIZE, check, pixels, save, save_indices
 
 # ---------------------------------------------------------------------------------- a folder
@@ -66,6 +67,8 @@ def test_the_masks_are_read_once_to_know_the_classes_of_both_splits(
     assert (len(train), len(val)) == (8, 2)
     assert val[0].image.shape == (*(size or SIZE), 3)
     assert [sample.mask.max() for sample in val] == [masks[name][0, 0] for name in names]
+    with pytest.raises(ValueError, match="split: got 'test'"):
+        Folder(tmp_path).part("test")
 
 
 def test_folder_of_black_and_white_masks(tmp_path):
@@ -80,11 +83,11 @@ def test_folder_with_given_splits_and_classes(tmp_path):
     mask = np.array([[0, 1, 2], [1, 9, 255]], np.uint8)
     train = folder_set(tmp_path, {"a": mask}, "train")
     val = folder_set(tmp_path, {"b": mask, "c": mask}, "val")
-    text = "# index name colour\n0 sky 1 2 3\n1 wet road 4 5 6\n2 tree\n9 Void 0 0 0\n"
+    text = "# index name colour\n0 sky 1 2 3\n1 wet black road 4 5 6\n2 tree\n9 Void 0 0 0\n"
     (tmp_path / "classes.txt").write_text(text)
     data = Folder(tmp_path, "val")
     assert (len(data), len(Folder(tmp_path)), len(Folder(tmp_path, "all"))) == (2, 1, 3)
-    assert (data.classes, data.void_name) == (("sky", "wet road", "tree"), "Void")
+    assert (data.classes, data.void_name) == (("sky", "wet black road", "tree"), "Void")
     assert data.palette[:2].tolist() == [[1, 2, 3], [4, 5, 6]]
     expected = np.array([[0, 1, 2], [1, 255, 255]])
     check(data[1], val["c"], expected)
@@ -108,6 +111,7 @@ def test_folder_of_grey_jpegs(tmp_path):
         image = Folder(tmp_path, "all", channels=channels)[0].image
         assert image.shape == (*SIZE, channels)
         np.testing.assert_allclose(image, 77 / 255, atol=1 / 255)
+    assert Folder(tmp_path, "all").classes == ("class 0",)  # no white: not black and white
 
 
 def test_folder_errors(tmp_path):
