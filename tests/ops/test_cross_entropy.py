@@ -76,6 +76,17 @@ def test_large_scores(dtype):
     np.testing.assert_array_equal(x.grad.data, [[-0.5, 0.5, 0], [0, 1, -1]])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_class_that_a_score_rules_out(dtype):
+    """It adds nothing to the loss of a pixel of another class: not 0 times infinity."""
+    x = Tensor(np.array([[1, -np.inf, 2]], dtype), requires_grad=True)
+    loss = F.cross_entropy(x, Tensor(np.array([0])))
+    np.testing.assert_allclose(loss.data, math.log1p(math.e), rtol=1e-6)
+    loss.backward()
+    other = math.e / (1 + math.e)
+    np.testing.assert_allclose(x.grad.data, [[-other, 0, other]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_all_pixels_ignored(smoothing):
     x = Tensor(np.ones((2, 3, 4, 5)), requires_grad=True)
@@ -192,6 +203,7 @@ def test_kernels_equal_numpy(kind, smoothing, dtype):
 def test_kernels_at_the_edges(dtype):
     with minseg.use_kernels("emulator"):
         test_large_scores(dtype)
+        test_a_class_that_a_score_rules_out(dtype)
         test_all_pixels_ignored(0.1)
         test_an_ignored_pixel_has_no_influence_whatever_its_scores()
 

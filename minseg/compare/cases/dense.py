@@ -19,7 +19,7 @@ Pair = tuple[int, int]
 def conv2d(draw: Draw) -> Iterator[Case]:
     yield _conv2d(draw, (2, 3, 9, 7), (5, 3, 3, 2), (2, 3), (1, 2), (1, 1), 1)
     yield _conv2d(draw, (2, 4, 8, 11), (6, 2, 2, 3), (1, 1), (2, 0), (2, 3), 2)
-    yield _conv2d(draw, (2, 6, 7, 9), (6, 1, 3, 3), (1, 1), (1, 1), (1, 1), 6)
+    yield _conv2d(draw, (2, 6, 7, 9), (6, 1, 3, 2), (2, 3), (2, 1), (1, 2), 6)
     # more channels than a block of the kernels computes, 64
     yield _conv2d(draw, (2, 66, 2, 3), (67, 66, 1, 2), (1, 1), (0, 0), (1, 1), 1)
     large = (draw.images, 64, 48, 64)
