@@ -176,6 +176,14 @@ def test_antialias_equals_the_definition(case, corners, mode):
     np.testing.assert_array_equal(y, op.forward(x, *how))
 
 
+@pytest.mark.parametrize(("antialias", "a"), [(False, -3 / 4), (True, -1 / 2)])
+def test_bicubic_weights_are_those_of_keys_with_pytorchs_a(antialias, a):
+    """In the middle between pixels 1 and 2 of 4: k(1/2) = 1/2 - a/8 and k(3/2) = a/8."""
+    x = Tensor(np.eye(4).reshape(1, 4, 4, 1))
+    y = F.interpolate(x, (5, 1), mode="bicubic", antialias=antialias).data[0, :, 2, 0]
+    np.testing.assert_allclose(y, [a / 8, 1 / 2 - a / 8, 1 / 2 - a / 8, a / 8], rtol=1e-14)
+
+
 def test_antialias_counts_every_pixel_and_keeps_a_constant():
     x = np.zeros((1, 1, 8, 8))
     x[0, 0, 3, 3] = 1  # between the pixels that plain bilinear reads for an output of 2 x 2
