@@ -312,6 +312,15 @@ def test_functions_of_integers_are_computed_in_float32(dtype):
     assert Tensor(x).abs().dtype == x.dtype
 
 
+def test_integers_beside_an_integer_power_or_bound_stay_integers():
+    x = Tensor(np.array([0, 3, 50_000]))
+    for y, expected in (
+        (x**0, [1, 1, 1]), (x**2, [0, 9, 2_500_000_000]), (x.clamp(max=40_000), [0, 3, 40_000])
+    ):  # fmt: skip
+        np.testing.assert_array_equal(y.data, expected)
+        assert y.dtype == np.int64
+
+
 def test_the_slope_of_a_zeroth_power_is_zero():
     x = Tensor(np.array([0.0, 2.0]), requires_grad=True)
     (x**0).sum().backward()
@@ -395,6 +404,8 @@ def test_dimensions_are_numpy_integers_too():
         (lambda x: Tensor(np.ones(2, np.uint8)).where(True, -1), "where: uint8 cannot hold -1"),
         (lambda x: x.clamp(x), "clamp: got a Tensor"),
         (lambda x: x.clamp(), "clamp: got neither min nor max"),
+        (lambda x: x ** np.ones(3), "pow: got a ndarray, needs a number"),
+        (lambda x: x ** Tensor(2.0), "pow: got a Tensor, needs a number"),
         (lambda x: (x > 0).to(np.int64) ** -1, "pow: int64 to the power of -1 is no integer"),
         (lambda x: x[:0].amax(0), "amax: shape"),
         (lambda x: x[:0].amin(0), "amin: shape"),
