@@ -82,6 +82,16 @@ def test_windows_of_a_network_without_context_change_nothing(height, width):
     np.testing.assert_allclose(in_windows(model, image, window=16), whole, rtol=1e-4, atol=1e-6)
 
 
+def test_of_a_network_with_an_auxiliary_head_the_main_one_counts():
+    class TwoHeads(PerPixel):
+        def forward(self, x):
+            return {"aux": Tensor(np.zeros((1, 3, *x.shape[2:]), np.float32)), "out": self.head(x)}
+
+    two, one, image = TwoHeads(), PerPixel(), picture(5, 7)
+    two.load_state_dict(one.state_dict())
+    np.testing.assert_array_equal(in_windows(two, image), in_windows(one, image))
+
+
 def test_a_large_picture_is_cut_by_itself(monkeypatch):
     sizes = small_budget(monkeypatch)
     in_windows(PerPixel(), picture(30, 40))
