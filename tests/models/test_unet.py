@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import minseg
 from minseg import Tensor, nn, no_grad
 from minseg.models import UNet, build
 from minseg.models.unet import join
@@ -12,6 +13,15 @@ def test_the_paper_s_network():
     assert len(convolutions) == 23  # section 2
     assert [m.out_channels for m in convolutions[:10:2]] == [64, 128, 256, 512, 1024]
     assert network.output_size(572, 572) == (388, 388)  # figure 1
+
+
+@pytest.mark.parametrize("name", ["unet", "unetplusplus"])
+def test_up_convolutions_start_by_keeping_the_variance(name):
+    minseg.manual_seed(0)
+    network = build(name, 2, width=16, depth=1)
+    (up,) = (m for m in network.modules() if isinstance(m, nn.ConvTranspose2d))
+    x = Tensor(np.random.default_rng(0).standard_normal((1, 32, 40, 40)).astype(np.float32))
+    assert up(x).data.std() == pytest.approx(1, rel=0.05)  # 2048 weights: 1.6 % of deviation
 
 
 @pytest.mark.parametrize(("height", "width"), [(572, 204), (188, 220)])
