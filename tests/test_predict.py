@@ -224,6 +224,15 @@ def test_evaluation_may_refine_by_the_crf(budget, monkeypatch):
     assert after == 1 if budget == 10000 else after >= 0.98  # two columns are a smaller one
 
 
+def test_where_classes_are_as_probable_the_first_wins():
+    """As argmax has it, by which networks are scored."""
+    net = network(PerPixel())
+    net.model.head.weight.data[...] = net.model.head.bias.data[...] = 0
+    labels, confidence = segment(net, picture(4, 6))
+    assert (labels == 0).all()
+    np.testing.assert_allclose(confidence, 1 / 3, rtol=1e-6)
+
+
 def test_a_picture_with_nan():
     image = picture(8, 8)
     image[0, 0, 0] = np.nan
@@ -263,6 +272,8 @@ def test_feature_maps_are_the_layer_s_output():
     assert not model.contract[1]._forward_hooks
     with pytest.raises(ValueError, match=r"no layer 'nope'; there are: .*contract\.0\.0.*head"):
         feature_maps(net, image, "nope")
+    with pytest.raises(ValueError, match=r"'contract' only holds other layers: it gives no maps"):
+        feature_maps(net, image, "contract")
 
 
 # -- a valid network, and masks larger than the images ---------------------------------------------

@@ -1,5 +1,7 @@
 """What holds for every network that `build` makes."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,26 @@ def test_state_goes_round_and_evaluation_repeats(name):
         expected = logits(network(x)).data
         np.testing.assert_array_equal(logits(network(x)).data, expected)
         np.testing.assert_array_equal(logits(other(x)).data, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "variance"),
+    [
+        ("unet", "contract.1.0", 2 / (9 * 32)),  # section 3: 2 / N, N the inputs of a neuron
+        ("fcn_resnet50", "backbone.layer3.0.conv1", 2 / (9 * 128)),  # torchvision: by the outputs
+        # The authors' MiT: convolutions by their outputs, depthwise ones by a channel's
+        ("segformer_b0", "backbone.stages.1.patch_embeddings.proj", 2 / (9 * 64)),
+        ("segformer_b0", "backbone.stages.1.blocks.0.mlp.dwconv", 2 / 9),
+        ("segformer_b0", "backbone.stages.1.blocks.0.mlp.fc1", 0.02**2),
+    ],
+)
+def test_weights_start_as_in_the_papers(name, layer, variance):
+    network = small(name, width=32)
+    state = network.state_dict()
+    weight = state[f"{layer}.weight"]
+    assert abs(weight.mean()) < 5 * math.sqrt(variance / weight.size)
+    assert weight.var() == pytest.approx(variance, rel=5 * math.sqrt(2 / weight.size))
+    assert not state.get(f"{layer}.bias", np.zeros(1)).any()
 
 
 @pytest.mark.parametrize("name", QUICK)
