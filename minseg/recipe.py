@@ -78,7 +78,7 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
 
 
-# The terms that a loss can be made of, and the argument that takes the classes' weights.
+# The terms that a loss can be made of, and the argument of each that takes class weights.
 _TERMS: dict[str, tuple[Callable[..., Tensor], str | None]] = {
     "cross_entropy": (F.cross_entropy, "weight"),
     "focal": (F.focal_loss, "alpha"),
@@ -88,56 +88,67 @@ _TERMS: dict[str, tuple[Callable[..., Tensor], str | None]] = {
 
 
 def build_loss(config: Config, weights: np.ndarray | None = None) -> LossFunction:
-    """The loss of a network's output and the masks (N, H, W): a weighted sum of terms.
+    """The loss of a network's output and the masks (N, H, W), as config.loss has it.
 
-    config.loss: "cross_entropy", "focal + 0.5 * dice", ... weights: of the classes, (K,) float32,
-    for the terms that know them. An output with an auxiliary head pays for that one too. The term
-    "border", beside another, is cross-entropy with the weights of `minseg.data.border_weights`; it
-    needs the instances (N, H, W).
+    The logits of auxiliary heads count too, each with AUXILIARY_WEIGHT. The term "border" is
+    cross-entropy with the weights of `minseg.data.border_weights`, and needs the instances
+    (N, H, W). weights: of the classes, (K,) float32, for the terms that take them.
 
-    Raises ValueError for a term that does not exist.
+    Raises what `parse_loss` raises.
     """
-    on_device = None if weights is None else Tensor(weights).to(config.device)
-    terms = []
-    border = 0.0
-    for text in config.loss.replace(" ", "").split("+"):
-        factor, _, name = text.rpartition("*")
-        try:
-            if name == "border" and "+" in config.loss:
-                border += float(factor or 1)
-                continue
-            function, takes_weights = _TERMS[name]
-            terms.append((float(factor or 1), function))
-        except (ValueError, KeyError):
-            raise ValueError(
-                f"loss: got {config.loss!r}, needs a sum of {', '.join(_TERMS)}, each with a "
-                f'factor if wanted: "cross_entropy + 0.5 * dice"'
-            ) from None
-        if takes_weights and on_device is not None:
-            terms[-1] = (terms[-1][0], partial(function, **{takes_weights: on_device}))
-    of_head = WeightedSum(*terms, ignore_index=IGNORE_INDEX)
+    class_weights = None if weights is None else Tensor(weights).to(config.device)
+
+    def term(name: str) -> Callable[..., Tensor]:
+        function, takes_weights = _TERMS[name]
+        if class_weights is None or takes_weights is None:
+            return function
+        return partial(function, **{takes_weights: class_weights})
+
+    terms = parse_loss(config.loss)
+    border = sum(factor for factor, name in terms if name == "border")
+    others = [(factor, term(name)) for factor, name in terms if name != "border"]
+    weighted_sum = WeightedSum(*others, ignore_index=IGNORE_INDEX)
 
     def loss(out: Any, masks: np.ndarray, instances: np.ndarray | None = None) -> Tensor:
         if border and instances is None:
             raise ValueError("loss: border needs instances, which this data set does not have")
 
-        def part(logits: Tensor) -> Tensor:
+        def of_head(logits: Tensor) -> Tensor:
             size = logits.shape[2:]
             labels = Tensor(centre(masks, size)).to(config.device)
-            total = of_head(logits, labels)
+            total = weighted_sum(logits, labels)
             if border and instances is not None:
-                weights = centre(np.stack([*map(border_weights, instances)]), size)
-                total = total + border * border_loss(logits, labels, weights)
+                pixel_weights = centre(np.stack([*map(border_weights, instances)]), size)
+                total = total + border * border_loss(logits, labels, pixel_weights)
             return total
 
         if not isinstance(out, dict):
-            return part(out)
-        total = part(out["out"])
-        for head in [logits for name, logits in out.items() if name != "out"]:
-            total = total + AUXILIARY_WEIGHT * part(head)
+            return of_head(out)
+        total = of_head(out["out"])
+        for logits in [logits for name, logits in out.items() if name != "out"]:
+            total = total + AUXILIARY_WEIGHT * of_head(logits)
         return total
 
     return loss
+
+
+def parse_loss(text: str) -> list[tuple[float, str]]:
+    """The (factor, name) of each term: of "focal + 0.5 * dice" [(1.0, "focal"), (0.5, "dice")].
+
+    Raises ValueError for a term that does not exist, and for "border" without another term.
+    """
+    parts = [term.rpartition("*") for term in text.replace(" ", "").split("+")]
+    try:
+        terms = [(float(factor or 1), name) for factor, _, name in parts]
+    except ValueError:  # a factor that is no number
+        terms = []
+    names = {name for _, name in terms}
+    if names <= {"border"} or not names <= {"border", *_TERMS}:
+        raise ValueError(
+            f"loss: got {text!r}, needs a sum of {', '.join(_TERMS)}, each with a factor if "
+            f'wanted: "cross_entropy + 0.5 * dice"'
+        )
+    return terms
 
 
 def border_loss(logits: Tensor, labels: Tensor, weights: np.ndarray) -> Tensor:

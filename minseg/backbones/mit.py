@@ -5,8 +5,9 @@ changes three things, so that it suits segmentation (section 3.1):
 
 1. *Overlapped patch merging*: each stage starts with a strided convolution whose windows overlap,
    so that what lies on a patch's border stays whole. Strides 4, 8, 16, 32.
-2. *Efficient self-attention*: of L = h w queries each looks at all L pixels: L^2 scores. Here keys
-   and values come from the map reduced R times a side, L / R^2 of them (equations 1 and 2).
+2. *Efficient self-attention*: where each of L = h w queries looks at all L pixels, there are L^2
+   scores. Here keys and values come from the map shrunk R times along each side, so that there are
+   only L / R^2 of them (equations 1 and 2).
 3. *Mix-FFN*: a 3x3 convolution between the two linear layers (equation 3). Its zero padding tells
    where a pixel is, so that no position embedding is needed, nor one image size.
 
@@ -49,7 +50,8 @@ class MiT(nn.Module):
     Args:
         variant: 0 to 5, how many blocks the stages have (table 6).
         width: channels of the first stage and of every head; in the paper 32 (B0) or 64.
-        drop_path: the last block's probability of being skipped in training; linear from 0 on.
+        drop_path: the probability that an image skips the last block in training; that of the
+            blocks before rises linearly from 0.
 
     Shapes: (N, C, H, W) -> a list of four maps, (N, channels[i], H / s, W / s) rounded up, with
     the strides s = 4, 8, 16, 32; any H and W.

@@ -28,7 +28,8 @@ def conv(in_channels: int, out_channels: int, k: int, stride: int = 1, rate: int
 class BasicBlock(nn.Module):
     """relu(x + bn(conv3x3(relu(bn(conv3x3(x)))))): ResNet-18 and 34.
 
-    rates: of the two 3x3: the second already stands behind the stride, or behind its place.
+    rates: the dilations of the two 3x3. In the first block of a stage that dilates instead of
+    striding, the first 3x3 may keep the rate of the stage before; the second has the stage's own.
     """
 
     expansion = 1
@@ -53,7 +54,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """The same with 1x1 to fewer channels, 3x3, and 1x1 to four times as many: ResNet-50 and up.
 
-    rates: the first is that of the 3x3; a 1x1, which stands behind it, has none.
+    rates: the first is the dilation of the 3x3, the second, BasicBlock's, is not used.
     """
 
     expansion = 4
@@ -79,7 +80,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
-    """How x gets the shape of its correction, where it has another: a 1x1 convolution."""
+    """A 1x1 convolution that gives x the shape of its correction; None where it has it already."""
     if stride == 1 and in_channels == out_channels:
         return None
     return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
@@ -171,8 +172,8 @@ class ResNet(nn.Module):
                 rates = [rate * unit for unit in multi_grid]
             blocks = []
             for i, first in enumerate(rates):
-                pair = (first, max(first, rate))
-                blocks.append(block(channels, width * 2**stage, stride if i == 0 else 1, pair))
+                both = (first, max(first, rate))
+                blocks.append(block(channels, width * 2**stage, stride if i == 0 else 1, both))
                 channels = width * 2**stage * block.expansion
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             self.channels.append(channels)

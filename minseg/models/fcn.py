@@ -29,11 +29,12 @@ class FCN(VGGFeatures):
         stride: 32, 16 or 8: that of the finest scores, before the last upsampling.
         width: channels of the first stage, 64 in the paper; fc6 and fc7 have 64 * width.
         depth: layers of the VGG: 11, 13, 16 (the paper) or 19.
-        norm: None as in the paper, or "batch": batch norm after the convolutions of the VGG. From
-            scratch, without a trained VGG to start from, it hardly learns without.
-        padding: 100 as in the paper, a frame of zeros so wide that fc6, which pads nothing, has its
-            7x7 even for one pixel; most of the work is in the frame where images are small. "same"
-            pads fc6 by 3 instead: the same layers and weights, at a sixth of the work for 160x120.
+        norm: None as in the paper, or "batch": batch norm after the convolutions of the VGG. A
+            network that does not start from a trained VGG hardly learns without it.
+        padding: 100 as in the paper: zeros around the image, so many that fc6, which has no padding
+            of its own, has 7x7 pixels to see even if the image is a single one. Around a small
+            image most of the work is done on these zeros. "same" pads fc6 by 3 instead: the same
+            layers and weights, at a sixth of the work for 160x120.
         dropout: rate after fc6 and fc7.
         at_once: whether pool4 is scaled by 0.01 and pool3 by 0.0001 before it is scored, so that
             all strides can be trained at once from a classifier, as the authors later did: as they
@@ -100,16 +101,22 @@ class FCN(VGGFeatures):
         return crop(last(score), shift[LAST[self.stride]], size)  # (N, K, H, W)
 
 
-# By how many pixels a map must be cropped at the top and left to lie on the other: a skip (positive
-# numbers) or the scores (negative), and in the end the upsampled scores. Transposed convolution
-# with kernel 2 s and stride s moves a map by s / 2; fc6 without padding by three of its own pixels,
-# which are 32 of the image; the frame by 99.
+# How many rows and columns to crop at the top and left, so that one map lies on the other: of a
+# skip (positive) or of the scores (negative), and in the end of the upsampled scores.
+#
+# With the frame, conv1_1 adds 99 pixels more than a 3x3 needs, and fc6 takes off 3 of its own, of
+# 32 image pixels each: its pixel p covers the image from 32 p - 3 on. A transposed convolution with
+# kernel 2 s and stride s moves a map by s / 2. So the 32s crop 3 + 32 / 2 = 19. Once doubled, the
+# scores start at 16 (p - 1) - 3, while pool4 starts at 16 p - 99, which is 5 pixels further out;
+# the last upsampling of the 16s adds 16 / 2 to 19: 27. Likewise pool3, 9, and 8 / 2 to 27: 31.
+# Without the frame, only the transposed convolutions move the maps.
 FRAMED = {"pool4": 5, "pool3": 9, "upscore": 19, "upscore16": 27, "upscore8": 31}
 SAME = {"pool4": -1, "pool3": -1, "upscore": 16, "upscore16": 8, "upscore8": 4}
 LAST = {32: "upscore", 16: "upscore16", 8: "upscore8"}
 
 
 def crop(x: Tensor, offset: int, size: tuple[int, ...]) -> Tensor:
+    """The (h, w) of x that start at row and column `offset`."""
     h, w = size
     return x[:, :, offset : offset + h, offset : offset + w]
 

@@ -33,10 +33,10 @@ class PatchClassifier(nn.Module):
         num_classes: K, the channels of the logits.
         in_channels: C, the channels of the image.
         width: maps of every convolution, 48 in the paper; the hidden layer has 200 units for 48.
-        depth: how many times convolution and pooling; a window so has 9, 23, 47 or 95 (4, the
-            paper) pixels a side.
-        stride: how far the window is moved. With more than 1, the scores between its places are
-            interpolated: a square as little work for coarser labels.
+        depth: how many pairs of convolution and pooling, 1 to 4 (the paper); the windows have 9,
+            23, 47 or 95 pixels a side.
+        stride: how far the window moves. Above 1, the scores between its places are interpolated:
+            stride^2 times less work, for coarser labels.
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W; the border is repeated outwards.
     Raises ValueError for a depth that is not 1 to 4, a width or stride below 1, and a stride above

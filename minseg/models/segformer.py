@@ -61,7 +61,7 @@ class SegFormer(nn.Module):
         variant: 0 to 5: how deep the encoder is.
         width: channels of the first stage and of every head, 32 (B0) or 64 in the paper; all other
             widths, the head's too, are multiples of it.
-        drop_path: the last block's probability of being skipped in training.
+        drop_path: the probability that an image skips the encoder's last block in training.
         dropout: rate before the logits.
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W.

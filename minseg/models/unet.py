@@ -133,9 +133,11 @@ class UNet(nn.Module):
         """
         if self.padding == "same":
             return height, width
-        # From a level to the next, s pixels a side become (s - 4) / 2: s + 4 is halved, and must
-        # leave no rest. A pixel of level l is 2^l of the image's; convolutions take off 4 of each
-        # level's on the way down, 4 on the way up: 4 (2^(depth + 1) - 1) + 4 (2^depth - 1) in all.
+        # Two valid convolutions and a pooling make (s - 4) / 2 pixels a side of s. As
+        # (s - 4) / 2 + 4 = (s + 4) / 2, it is s + 4 that is halved at each level, so it has to be a
+        # multiple of 2^depth. A pixel of level l is 2^l of the image's, and each level's
+        # convolutions take off 4 of its pixels, on the way down and on the way up: in all
+        # 4 (2^(depth + 1) - 1) + 4 (2^depth - 1).
         depth = len(self.up)
         step, lost = 2**depth, 12 * 2**depth - 8
 
