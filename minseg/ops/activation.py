@@ -11,7 +11,7 @@
     tanh(x)        = (e^x - e^-x) / (e^x + e^-x)
     softplus(x)    = log(1 + e^(beta x)) / beta         Dugas et al., 2001
 
-(gelu has a file of its own.) At a kink the gradient is PyTorch's choice, the left slope for relu.
+(gelu has a file of its own.) At a kink the gradient is PyTorch's: for relu, the slope on the left.
 `inplace` is PyTorch's argument; True raises ValueError, since the tape keeps what would be
 overwritten.
 
@@ -65,10 +65,10 @@ def elementwise_op(
 
 
 def of_input(op: Op, input: Tensor, *arguments: float | str) -> Tensor:
-    """An activation whose gradient is a function of its input."""
+    """The activation `op` of a tensor, where the gradient is computed from the input."""
     check_tensor(op.name, "input", input, ndim=None)
     x = input.data
-    # NumPy's numbers as Python's: np.float64(2) would make float64 of float32.
+    # NumPy's scalars become Python's: an np.float64 would turn float32 arrays into float64.
     arguments = tuple(a.item() if hasattr(a, "item") else a for a in arguments)
 
     def quiet(part: str, array: Array, *others: Any) -> Array:
@@ -87,17 +87,17 @@ def of_input(op: Op, input: Tensor, *arguments: float | str) -> Tensor:
 
 
 def of_output(op: Op, input: Tensor) -> Tensor:
-    """One whose gradient is a function of its output: the next layer keeps that array anyway."""
+    """The same, where the gradient is computed from the output: the next layer keeps it anyway."""
     check_tensor(op.name, "input", input, ndim=None)
     y = op.forward(input.data)
     return record(op.name, y, (input,), lambda grad: (op.grad_input(grad, y),))
 
 
 # -- piecewise linear, and elu ---------------------------------------------------------------------
-# Cases are told apart by factors of 0 and 1. `where` would branch at each element, and a processor
-# that guesses the sign of an activation wrong half of the time takes ten times as long. But a
-# factor of 0 makes NaN of an infinite gradient. Where PyTorch stops that, so do relu, relu6 and the
-# hard ones; for float32, fast/activation.py does so without a branch.
+# Cases are told apart by factors of 0 and 1. `where` would branch at each element; as the sign of
+# an activation cannot be predicted, the processor would guess wrong half of the time, and take ten
+# times as long. But a factor of 0 turns an infinite gradient into NaN. Where PyTorch gives 0, in
+# relu, relu6 and the hard ones, `where` is needed (for float32, fast/activation.py has no branch).
 def _positive(x: Array) -> Array:
     """1 where x > 0, else 0."""
     return (x > 0).astype(x.dtype)
@@ -107,7 +107,7 @@ relu_op = elementwise_op(
     "relu",
     lambda x: max(x, 0.0),
     lambda x: array_module(x).maximum(x, 0),
-    lambda grad, y: array_module(y).where(y <= 0, 0, grad),  # so written, a NaN shows
+    lambda grad, y: array_module(y).where(y <= 0, 0, grad),  # not y > 0, which would hide a NaN
     fast.relu,
     fast.relu_grad,
     light=True,

@@ -4,8 +4,8 @@
     class probabilities:  loss = -sum over c of w_c t_c log p_c
     label smoothing:      t_c -> (1 - s) t_c + s / C             (for an index, t_c = [c = t])
 
-All three are -sum_c q_c log p_c for some weights q, with the gradient p_i (sum_c q_c) - q_i. Its
-probabilities are computed again: that costs less than keeping an array as large as the scores.
+All three are -sum_c q_c log p_c for some weights q, and so have the gradient p_i (sum_c q_c) - q_i.
+For that, p is computed again: it costs less than keeping an array as large as the scores.
 
 "mean" divides by the sum of the weights w_t of the pixels that count; with class probabilities by
 the number of pixels. A pixel whose index is `ignore_index` has no loss, weight and gradient.
@@ -122,11 +122,12 @@ def _grad_target_numpy(grad: Array, x: Array, w: Array, smoothing: float) -> Arr
 
 
 def _smooth(t: Array, smoothing: float) -> Array:
+    """Label smoothing of class probabilities (N, C, P)."""
     return (1 - smoothing) * t + smoothing / t.shape[1]
 
 
 def _blocks(images: int, pixels: int) -> list[tuple[slice, slice]]:
-    """Slices of images and pixels that share the work out: whole images while these are small."""
+    """Slices of images and of pixels: blocks of several whole images, or of a part of one."""
     many = max(1, PIXELS_A_BLOCK // max(pixels, 1))
     return [
         (slice(n, n + many), slice(p, p + PIXELS_A_BLOCK))
@@ -141,17 +142,8 @@ def _forward_cuda(x: Array, target: Array, w: Array, ignore_index: int, smoothin
     loss = xp.empty((x.shape[0], x.shape[2]), x.dtype)
     x, t, w = xp.ascontiguousarray(x), xp.ascontiguousarray(target), xp.ascontiguousarray(w)
     labels, probabilities = (None, t) if t.ndim == 3 else (t, None)
-    launch(
-        "cross_entropy_forward",
-        x,
-        labels,
-        probabilities,
-        w,
-        loss,
-        *x.shape,
-        ignore_index,
-        smoothing,
-    )
+    how = (*x.shape, ignore_index, smoothing)
+    launch("cross_entropy_forward", x, labels, probabilities, w, loss, *how)
     return loss
 
 

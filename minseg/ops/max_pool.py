@@ -53,11 +53,12 @@ def max_pool2d_definition(
 def _forward_numpy(
     x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
-    """Over the rows of all windows at once, then over their columns, each row a strided slice.
+    """The maximum down the columns of all windows at once, then along what is left of each.
 
-    A place's rank within its window is the larger, the earlier it comes; where a maximum is met
-    several times, the largest rank wins. (A comparison, a product and a maximum: each runs on many
-    elements an instruction, which an assignment under a mask does not.)
+    Element i of all windows is one strided slice of the image. To find where a maximum stood, each
+    place of a window has a rank: the earlier in row-major order, the larger. Of the places equal to
+    the maximum, the one of the largest rank is it. (A comparison, a product and a maximum are
+    vector instructions; an assignment under a mask is not.)
     """
     window, (kh, kw), (H, W) = Window(kernel, stride, padding, dilation), kernel, x.shape[2:]
     H_out, W_out = number_of_windows(window, (H, W), ceil_mode)
@@ -73,7 +74,7 @@ def _forward_numpy(
     )
     offsets = np.arange(kh)[:, None] * dilation[0] * W + np.arange(kw) * dilation[1]
     offset_of_rank = np.append(0, offsets.ravel()[::-1])
-    number = np.min_scalar_type(kh * kw).type  # of a rank: the smaller, the faster
+    number = np.min_scalar_type(kh * kw).type  # the smallest type that holds a rank: the fastest
     blocks = plane_blocks(planes)
 
     def one_block(index: int) -> None:
@@ -92,12 +93,12 @@ def _forward_numpy(
             hit = row_best[..., source] == best[..., target]
             here = hit * (row_rank[..., source] * number(kw) - number(j))
             np.maximum(rank[..., target], here, out=rank[..., target])
-        if np.isnan(best).any():  # it equals nothing, not even itself
+        if np.isnan(best).any():  # NaN equals nothing, so no place has been found for it
             for i, (row_source, row_target) in enumerate(rows):
                 for j, (col_source, col_target) in enumerate(cols):
                     nan = np.isnan(inside[:, row_source, col_source])
                     rank[:, row_target, col_target][nan] = kh * kw - (i * kw + j)
-        indices[block] = offset_of_rank.take(rank, mode="clip")  # no rank is out of range
+        indices[block] = offset_of_rank.take(rank, mode="clip")  # spares the check of the range
         indices[block] += corner
 
     parallel_for(one_block, len(blocks))
@@ -108,7 +109,7 @@ def add_at_indices(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Arr
     """Add each gradient at its index; windows that overlap may share one."""
     N, C, H, W = x_shape
     dx = np.empty((N * C, H * W), grad.dtype)
-    outputs = grad.shape[2] * grad.shape[3]  # a batch may be empty: -1 could not be told
+    outputs = grad.shape[2] * grad.shape[3]  # not -1, which reshape cannot tell of an empty batch
     flat_grad, flat_indices = grad.reshape(N * C, outputs), indices.reshape(N * C, outputs)
 
     def one_plane(p: int) -> None:
@@ -146,7 +147,7 @@ def _grad_input_numpy(
     padding: Pair,
     dilation: Pair,
 ) -> Array:
-    """A scatter by the indices, of which windows that do not overlap share none."""
+    """Each gradient goes to its index. Only windows that overlap can share one, and need a sum."""
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if all(s >= r for s, r in zip(stride, reach, strict=True)):
         return put_at_indices(grad, indices, x_shape)
@@ -223,7 +224,7 @@ def max_pool2d(
 
 @lru_cache
 def _check_no_window_is_empty(window: Window, size: Pair, ceil_mode: bool) -> None:
-    """A dilated window can step over a small image: both its taps in the padding."""
+    """Raise ValueError for a dilated window that steps over a small image, into padding only."""
     counts = number_of_windows(window, size, ceil_mode)
     for n, count, k, s, p, d in zip(
         size, counts, window.kernel, window.stride, window.padding, window.dilation, strict=True

@@ -2,16 +2,16 @@
 
     y = (x - mean) / sqrt(var + eps) * weight + bias,      mean, var: over one group of elements
 
-The four layers differ only in what a group is. Seen as an array (B, G, K, L), with statistics over
-B, K and L, and a weight for every (g, k):
+The four layers differ only in what a group is. Each reshapes its input to (B, G, K, L), so that the
+statistics run over B, K and L, and there is a weight for every (g, k):
 
     batch norm      a channel, over all images       (N, C, 1, H W)
     instance norm   a channel of one image           (1, N C, 1, H W)
     group norm      some channels of one image       (1, N groups, C / groups, H W)
     layer norm      the last dimensions              (1, rest, last, 1)
 
-normalization.py holds the computation and its gradient; fast/normalize.py has it in fewer passes,
-with the ReLU that follows a batch norm, and fast/layer_norm.py for short rows.
+normalization.py holds the computation and its gradient. fast/normalize.py does the same in fewer
+passes over memory, together with a ReLU that follows; fast/layer_norm.py does it for layer norm.
 
 Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
         2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
@@ -50,9 +50,9 @@ def batch_norm(
 ) -> Tensor:
     """Normalise each channel of input (N, C, ...), over the batch and all places.
 
-    In training with the batch's own statistics, which the running ones (C,), Tensors or arrays, are
-    moved towards, in place: running = (1 - momentum) running + momentum * batch, with the variance
-    divided by m - 1. Else with the running ones.
+    In training with the batch's own statistics; the running ones (C,), Tensors or arrays, are then
+    updated in place: running = (1 - momentum) running + momentum batch, with the batch's variance
+    divided by m - 1. In evaluation with the running ones.
 
     Raises ValueError for shapes that do not fit, for running statistics that are missing in
     evaluation, and in training for a single value a channel, whose variance says nothing.
@@ -63,7 +63,7 @@ def batch_norm(
 
 
 def batch_norm_relu(*arguments: Any) -> Tensor:
-    """relu(batch_norm(*arguments)) at once, in training; for where both `are_numpy`."""
+    """relu(batch_norm(*arguments)), computed together: in training, and where `are_numpy` holds."""
     return _batch_norm(True, *arguments)
 
 
@@ -94,7 +94,7 @@ def _batch_norm(
     given = None if training else _running(op.name, running_mean, running_var)
     y, moments = _normalize(op, input, view, weight, bias, given, eps, relu)
     if training and count:
-        _update((running_mean, running_var), moments, count, momentum)
+        _update_running((running_mean, running_var), moments, count, momentum)
     return y
 
 
@@ -128,7 +128,7 @@ def instance_norm(
     y, moments = _normalize(op, input, view, weight, bias, given, eps)
     if use_input_stats and input.numel():
         means = [s.reshape(-1, channels).mean(axis=0) for s in moments]
-        _update((running_mean, running_var), means, count, momentum)
+        _update_running((running_mean, running_var), means, count, momentum)
     return y
 
 
@@ -161,9 +161,9 @@ def layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Normalise over the last dimensions, which must be `normalized_shape`, as weight and bias are.
+    """Normalise over the last dimensions; `normalized_shape`, weight and bias have their sizes.
 
-    Raises ValueError where they are not.
+    Raises ValueError where they do not.
     """
     op = layer_norm_op
     check_tensor(op.name, "input", input, ndim=None)
@@ -200,16 +200,16 @@ def _normalize(
     eps: float,
     relu: bool = False,
 ) -> tuple[Tensor, tuple[Array, Array]]:
-    """The part that the four share: y, and the moments that it was normalised by.
+    """What the four layers share: y, and the moments (mean, variance) that it was normalised by.
 
-    `view` is (B, G, K, L), `given` moments that do not depend on the input; None: its own. With
-    `relu`, which is for its own moments on NumPy arrays, y is max(y, 0).
+    view: (B, G, K, L). given: moments to use in place of the input's own. relu: y is max(y, 0);
+    only with the input's own moments, on NumPy arrays.
     """
     x = input.data.reshape(view)
     groups = view[1:3]
 
     def for_each_group(values: Tensor | None) -> Array | None:
-        """(C,) or (last,) -> (G, K); the images repeat it."""
+        """(C,) or (last,) -> (G, K): repeated for each image, where images are groups."""
         if values is None:
             return None
         repeats = math.prod(groups) // max(values.numel(), 1)
@@ -242,14 +242,16 @@ def _normalize(
 
 
 def _running(op: str, mean: Any, var: Any) -> tuple[Array, Array]:
+    """The running statistics as moments, in float64. Raises ValueError where they are missing."""
     if mean is None or var is None:
         raise ValueError(f"{op}: needs running_mean and running_var to do without the input's own")
     return _array(mean).astype(np.float64), _array(var).astype(np.float64)
 
 
-def _update(
+def _update_running(
     statistics: tuple[Any, Any], moments: Sequence[Array], count: int, momentum: float
 ) -> None:
+    """Move the running mean and variance towards the moments of `count` elements, in place."""
     mean, var = moments
     unbiased = var * (count / (count - 1))
     for running, value in zip(statistics, (mean, unbiased), strict=True):

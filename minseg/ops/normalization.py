@@ -28,12 +28,11 @@ from minseg.array import Array, array_module, contiguous
 from minseg.ops.op import launch
 from minseg.parallel import parallel_for
 
-# NumPy calls of less than 50 us hardly run beside each other: threads hand the interpreter's lock
-# to and fro, and one that waits for it sleeps. So blocks are as large as the last cache lets them
-# be, and what has no two of them that take as long is left to one thread.
-BLOCK_BYTES = 2**22  # groups that are worked on together
-ALONE = 2**19  # elements
-AXES = (0, 2, 3)  # of (B, G, K, L)
+# Two threads hardly gain anything from NumPy calls of less than 50 us: they hand the interpreter's
+# lock to and fro, and one that waits for it sleeps. So blocks are as large as the last cache
+# allows, and an array too small for two such blocks is left to one thread.
+BLOCK_BYTES = 2**22  # of the groups in a block
+ALONE = 2**19  # elements: up to so many, one thread
 
 # Elements that one block of the kernels takes: enough to pay for its start, few enough that a batch
 # gives every multiprocessor of a GPU a block.
@@ -59,8 +58,9 @@ def normalization_definition(
 def _moments_numpy(x: Array) -> tuple[Array, Array]:
     """Mean and variance (divided by m) of each group, (G,), in float64.
 
-    mean(x^2) - mean(x)^2 loses every digit when the mean is large. So both are taken of d, which is
-    x less its mean in x's own precision: d's mean is nearly 0, and put right in float64.
+    mean(x^2) - mean(x)^2 loses every digit when the mean is large. So both are computed of
+    d = x - near, with the mean in the precision of x as `near`: d has a mean close to 0, and what
+    it is away from 0 corrects mean and variance, in float64.
     """
     B, G, K, L = x.shape
     rows, m = x.reshape(B, G, K * L), x[:, :1].size
@@ -78,7 +78,7 @@ def _moments_numpy(x: Array) -> tuple[Array, Array]:
 
 
 def sum_of_rows(rows: Array) -> Array:
-    """(B, G, M) -> (G,), in float64 but for the rows themselves."""
+    """(B, G, M) -> (G,): each row is summed in its own precision, the rows' sums in float64."""
     return np.einsum("bgm->bg", rows).sum(axis=0, dtype=np.float64)
 
 
@@ -110,7 +110,7 @@ def _grad_numpy(
     eps: float,
     constant: bool,
 ) -> tuple[Array, Array, Array]:
-    """The gradients to x, weight and bias; `constant` statistics do not depend on x."""
+    """The gradients to x, weight and bias. `constant`: the statistics do not depend on x."""
     dx = np.empty(x.shape, x.dtype)
     dw, db = np.zeros((2, *x.shape[1:3]))
     r = inverse_deviation(var, eps)
@@ -140,27 +140,28 @@ def _grad_numpy(
 
 
 def two_parts(mean: Array, dtype: Any) -> tuple[Array, Array]:
-    """A float64 mean as a number of `dtype` and what is missing: x - mean to the last digit."""
+    """A float64 mean as a number of `dtype` and the rest: x - near - rest loses no digits."""
     near = mean.astype(dtype)
     return near, mean - near
 
 
 def inverse_deviation(var: Array, eps: float) -> Array:
+    """r = 1 / sqrt(var + eps)."""
     with np.errstate(invalid="ignore", divide="ignore"):  # eps = 0 on a constant, eps < 0
         return 1 / np.sqrt(var + eps)
 
 
 def over(values: Array) -> Array:
-    """Values for each (g, k) or (g, 1), to meet (B, G, K, L)."""
+    """Values for each (g, k) or (g, 1), to broadcast over (B, G, K, L)."""
     return values[None, :, :, None]
 
 
 def blocks_of(x: Array) -> list[slice]:
-    """Slices of groups, by the shape alone: how sums are cut must not depend on the machine."""
+    """Slices of groups. They depend on the shape alone: the same bits on every machine."""
     if not x.size:
         return []
     groups, pairs = x.shape[1], -(-x.nbytes // (2 * BLOCK_BYTES))
-    count = 2 * pairs if x.size > ALONE else 1  # even and equal: two cores' share
+    count = 2 * pairs if x.size > ALONE else 1  # an even number, so that two cores share alike
     step = -(-groups // min(count, groups))
     return [slice(i, i + step) for i in range(0, groups, step)]
 
