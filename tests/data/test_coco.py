@@ -40,7 +40,7 @@ def test_coco_instances(tmp_path):
     text = rle.counts_to_text(rle.mask_to_counts(small))
     annotations = [
         {"segmentation": {"size": [6, 8], "counts": text}, "category_id": 44, "iscrowd": 0},
-        {"segmentation": [[2, 0, 8, 0, 8, 4, 2, 4]], "category_id": 3, "iscrowd": 0},
+        {"segmentation": [[2, 0, 8, 0, 8, 4, 2, 4]], "category_id": 3},
         {"segmentation": {"size": [6, 8], "counts": rle.mask_to_counts(crowd)},
          "category_id": 3, "iscrowd": 1},
     ]  # fmt: skip
@@ -94,7 +94,7 @@ def test_coco_panoptic(tmp_path):
     segments = [
         {"id": 70000, "category_id": 119, "iscrowd": 0},
         {"id": 300, "category_id": 44, "iscrowd": 0},
-        {"id": 301, "category_id": 44, "iscrowd": 0},
+        {"id": 301, "category_id": 44},
         {"id": 5, "category_id": 3, "iscrowd": 1},
     ]
     annotation = {"image_id": 7, "file_name": "7.png", "segments_info": segments}
