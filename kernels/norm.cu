@@ -11,7 +11,8 @@
 //
 // Why the shift x_0: mean(x^2) - mean(x)^2 loses every digit when the mean is large. x_0 is one of the
 // group's own values, so (x_0 - mean)^2 <= m var, and in double the variance keeps a relative error
-// below eps m ~ 1e-16 m even if x_0 is the worst of outliers.
+// of the order of eps m ~ 1e-16 m even if x_0 is the worst of outliers: it cannot fall below 0, and is 0
+// where all values are equal, d being 0 there.
 //
 // `splits` blocks share a group (norm_grad_sums: a row (g, k)), each with `threads` threads and a
 // contiguous range of its elements. A thread reads one element of each input array a step, its
@@ -86,9 +87,8 @@ norm_finish(const scalar* __restrict__ x, const double* __restrict__ partial,
         sum += partial[2 * ((long long)g * splits + s)];
         squares += partial[2 * ((long long)g * splits + s) + 1];
     }
-    double variance = (squares - sum * sum / m) / m;
     mean[g] = x[(long long)g * KL] + sum / m;
-    var[g] = variance < 0 ? 0 : variance;  // by rounding, where all values are equal; NaN stays
+    var[g] = (squares - sum * sum / m) / m;
 }
 
 // launch: grid=(G, splits) block=(threads)  in: x mean var weight bias  out: y
