@@ -75,7 +75,7 @@ class MiT(nn.Module):
         self.channels = [width * heads for heads in HEADS]
         stages, start = [], 0
         for i, depth in enumerate(depths):
-            last = max(sum(depths) - 1, 1)
+            last = sum(depths) - 1
             rates = [drop_path * block / last for block in range(start, start + depth)]
             channels = [in_channels, *self.channels][i]
             stages.append(
