@@ -132,6 +132,11 @@ def test_large_images_are_scored_in_windows_and_in_batches_that_fit(monkeypatch)
     )
     data[4].mask = generator.integers(0, 3, (40, 40))  # larger than its image
     whole = evaluate(model, data, lambda s, g: s, loss, batch_size=8)
+    each = [
+        loss(forward(model, s.image.transpose(2, 0, 1)[None], s.mask.shape), s.mask[None]).item()
+        for s in data
+    ]
+    np.testing.assert_allclose(whole.loss, np.mean(each), rtol=1e-5)
     labels = predict_labels(model, data[0], lambda s, g: s)
     seen = small_budget(monkeypatch)
     pieces = evaluate(model, data, lambda s, g: s, loss, batch_size=8)
@@ -143,6 +148,8 @@ def test_large_images_are_scored_in_windows_and_in_batches_that_fit(monkeypatch)
     maps = feature_maps(network(model), data[0].image, "head")
     assert seen == [(1, 3, 27, 36)]  # 30 x 40, as many pixels as are in the budget
     assert maps.shape == (3, 27, 36)
+    model.head.bias.data[2] = -200  # a probability of 0, which has no logarithm
+    assert np.isfinite(evaluate(model, data, lambda s, g: s, loss).loss)
 
 
 def test_windows_share_the_exposure_of_the_whole_picture():
