@@ -11,6 +11,7 @@ from minseg.data import Sample
 from minseg.data.resized import resize_image
 from minseg.evaluate import evaluate, predict_labels
 from minseg.inference import forward, in_windows
+from minseg.metrics import BoundaryF, BoundaryIoU
 from minseg.models import UNet
 from minseg.predict import (
     Network,
@@ -329,6 +330,30 @@ def test_masks_larger_than_images_score_upsampled_logits():
     result = evaluate(model, Data([Sample(image, mask, None, "x")]), lambda s, g: s)
     assert result.confusion.matrix.sum() == 18 * 24 - 1
     assert result.confusion.pixel_accuracy() == 1
+
+
+def test_boundaries_count_where_asked_for_and_an_image_that_is_all_void_nowhere():
+    class Data(list):
+        classes = ("a", "b", "c")
+        ignore_index = 255
+
+    def keep(sample, generator):
+        return sample
+
+    mask = np.random.default_rng(0).integers(0, 3, (12, 16))
+    one = Data([Sample(picture(12, 16), mask, None, "x")])
+    two = Data([*one, Sample(picture(12, 16), np.full((12, 16), 255), None, "void")])
+    model, loss = PerPixel(), recipe.build_loss(Config(epochs=1))
+    alone = evaluate(model, one, keep, loss)
+    result = evaluate(model, two, keep, loss, batch_size=1, boundaries=True)
+    assert result.loss == alone.loss
+    assert alone.boundary_iou is alone.boundary_f is None
+    for metric, scores in (
+        (BoundaryIoU(3), result.boundary_iou),
+        (BoundaryF(3), result.boundary_f),
+    ):
+        metric.update(predict_labels(model, one[0], keep), mask)
+        np.testing.assert_array_equal(scores, metric.compute())
 
 
 # -- weights ---------------------------------------------------------------------------------------
