@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minseg import Tensor, recipe
+from minseg import Tensor, nn, optim, recipe
 from minseg.config import configure
 from minseg.data import Sample
 
@@ -30,6 +30,21 @@ def test_class_weights_by_hand():
     np.testing.assert_allclose(invlog, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", optim.SGD), ("adam", optim.Adam), ("adamw", optim.AdamW)]
+)
+def test_biases_and_norms_are_not_decayed(name, kind):
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1, bias=False))
+    config = configure("unet", "shapes", optimizer=name, lr=0.25, weight_decay=0.5)
+    optimizer = recipe.build_optimizer(config, model)
+    assert type(optimizer) is kind
+    matrices, vectors = optimizer.param_groups
+    assert matrices["params"] == [model[0].weight, model[2].weight]
+    assert vectors["params"] == [model[0].bias, model[1].weight, model[1].bias]
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.5, 0)
+    assert (matrices["lr"], vectors["lr"]) == (0.25, 0.25)
+
+
 def loss(name):
     return recipe.build_loss(configure("unet", "shapes", loss=name))
 
@@ -44,9 +59,10 @@ def test_losses_add_up():
     mixed = loss("focal + 0.5*dice+2 * cross_entropy")(logits, masks)
     expected = values["focal"] + 0.5 * values["dice"] + 2 * values["cross_entropy"]
     assert mixed.item() == pytest.approx(expected, rel=1e-5)
-    two_heads = {"out": logits, "aux": logits}
-    total = loss("cross_entropy")(two_heads, masks).item()
-    assert total == pytest.approx(1.4 * values["cross_entropy"], rel=1e-5)
+    aux = Tensor(generator.standard_normal((2, 3, 4, 5)).astype(np.float32))
+    total = loss("cross_entropy")({"out": logits, "aux": aux}, masks).item()
+    expected = values["cross_entropy"] + 0.4 * loss("cross_entropy")(aux, masks).item()
+    assert total == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["crossentropy", "dice +", "x * dice"])
