@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import minseg.functional as F
 from minseg import Tensor, nn, optim, recipe
 from minseg.config import configure
 from minseg.data import Sample
@@ -59,6 +60,12 @@ def test_losses_add_up():
     mixed = loss("focal + 0.5*dice+2 * cross_entropy")(logits, masks)
     expected = values["focal"] + 0.5 * values["dice"] + 2 * values["cross_entropy"]
     assert mixed.item() == pytest.approx(expected, rel=1e-5)
+    weights = np.float32([1, 2, 5])  # which Dice does not take
+    weighted = recipe.build_loss(configure("unet", "shapes", loss="cross_entropy + dice"), weights)
+    expected = values["dice"] + F.cross_entropy(
+        logits, Tensor(masks), weight=Tensor(weights), ignore_index=255
+    )
+    assert weighted(logits, masks).item() == pytest.approx(expected.item(), rel=1e-5)
     aux = Tensor(generator.standard_normal((2, 3, 4, 5)).astype(np.float32))
     total = loss("cross_entropy")({"out": logits, "aux": aux}, masks).item()
     expected = values["cross_entropy"] + 0.4 * loss("cross_entropy")(aux, masks).item()
