@@ -49,8 +49,8 @@ def evaluate(
     """Score `model` on a data set; void pixels do not count.
 
     Where a mask is larger than its image, the logits are upsampled bilinearly to the mask's size.
-    Photos fit into memory: a batch holds no more than the pixel budget, and an image that is larger
-    goes through the network in windows, as `minseg predict` has it.
+    So that photos fit into memory, a batch has at most PIXEL_BUDGET pixels, and an image with more
+    goes through the network in windows, as in `minseg predict`.
     crf: refine what the network says by a fully connected CRF (`minseg.crf`).
     on_batch: called with each batch and its predicted labels (N, H, W).
     """
@@ -89,9 +89,10 @@ def predict_labels(model: Any, sample: Sample, normalise: Callable[[Sample, Any]
 
 
 def _logits(model: Any, images: np.ndarray, size: tuple[int, ...]) -> Tensor:
-    """The logits (N, K, *size) of images (N, C, H, W), N = 1 above the pixel budget.
+    """The logits (N, K, *size) of images (N, C, H, W); above the pixel budget, N is 1.
 
-    What windows give are probabilities; the softmax of their logarithm is what they are.
+    Such an image goes through in windows, which give probabilities p. Their logarithms serve as
+    logits, since softmax(log p) = p.
     """
     if math.prod(images.shape[2:]) <= PIXEL_BUDGET:
         return forward(model, images, size)
@@ -110,9 +111,9 @@ def _refine(probabilities: np.ndarray, sample: Sample) -> np.ndarray:
 
 
 def _batches(dataset: Dataset, batch_size: int) -> Iterator[list[Sample]]:
-    """The data set in its order; a batch ends early where the next image has another size.
+    """The data set in its order, in batches of at most `batch_size`.
 
-    And where it would no longer be within the pixel budget, by its images or its masks.
+    A batch ends early where the next image has another size, or would exceed the pixel budget.
     """
     samples: list[Sample] = []
     for index in range(len(dataset)):

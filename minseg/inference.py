@@ -1,7 +1,7 @@
 """A trained network at work: any size of image, in one piece or in windows.
 
-An image above the budget would fill the memory. It is cut into overlapping windows, whose
-probabilities are blended.
+An image of more pixels than PIXEL_BUDGET would fill the memory. It is cut into overlapping windows,
+whose probabilities are blended.
 """
 
 import math
@@ -18,8 +18,8 @@ from minseg.tape import no_grad
 from minseg.tensor import Tensor
 
 PIXEL_BUDGET = 1 << 20  # pixels that go through a network in one piece
-_WINDOW = 512  # the side of a window above the budget
-CRF_PIXELS = 1 << 18  # above so many, the CRF works on a smaller picture
+_WINDOW = 512  # the side of the windows of a larger image
+CRF_PIXELS = 1 << 18  # an image with more is shrunk to so many for the CRF
 
 
 @contextmanager
@@ -156,9 +156,9 @@ def _ramp(length: int) -> np.ndarray:
 def refine(
     probabilities: np.ndarray, image: np.ndarray, on_iteration: Callable[[], None] | None = None
 ) -> np.ndarray:
-    """What a fully connected CRF makes of (K, h, w), given the image (H, W, C): (K, H, W).
+    """Probabilities (K, h, w) refined by a fully connected CRF on the image (H, W, C).
 
-    (K, ...) at a smaller size where the image is too large for it.
+    Returns (K, H, W), or, where the image has more than CRF_PIXELS, the size it was shrunk to.
     """
     size = at_most(CRF_PIXELS, image.shape[:2])
     picture = resize_image(image, size)

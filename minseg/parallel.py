@@ -2,15 +2,16 @@
 
 NumPy threads its matrix products only; copies, sums and comparisons run on one core. Most of them
 release the interpreter's lock, so an op that cuts its work into independent blocks can run these in
-plain threads: `parallel_for` waits for them all; `later` lets one compute what is not wanted yet.
+plain threads: `parallel_for` waits for them all; `later` starts what is not needed at once.
 
 BLAS's own threads would be in the way of ours. OpenBLAS's stay awake for 25 ms after each product,
 waiting for another, and take turns with ours on the cores meanwhile: a third of a U-Net's training
 step was seen to go there. So an op holds BLAS to the thread that calls it, and large products are
 cut into blocks as everything else is. Between ops BLAS has its threads, for whoever else uses it.
 
-Blocks never share an output element, and what sums are cut into is added up in a fixed order. How
-sums are cut does not depend on the number of threads: neither does the result, to the last bit.
+Blocks never share an output element. Where a sum is cut into parts, the cuts do not depend on the
+number of threads, and the parts are added up in a fixed order: so the result does not depend on the
+number of threads either, to the last bit.
 """
 
 import os
@@ -48,7 +49,7 @@ _blas_limit = threading.Lock()  # the limit belongs to the process, whichever th
 def get_num_threads() -> int:
     """The number of threads that ops use; at first the number of cores that this process may use.
 
-    Of a container's share of all cores' time, it is that many cores, rounded up.
+    In a container that is given a share of the cores' time, these are that many cores, rounded up.
     """
     return _num_threads
 
@@ -71,10 +72,10 @@ def parallel_for(
 ) -> None:
     """Call body(0), ..., body(count - 1), in any order, on all threads; return when all are done.
 
-    A single block runs in place, as do the blocks of a block, and blocks that take no longer than
-    a few `multiplications` of a matrix product do in all (PASS for each element that is read and
-    written). BLAS is held to one thread. An exception in a block is raised here, after the others
-    have ended. What holds here (np.errstate, no_grad) holds in all blocks.
+    multiplications: how long all of it takes, in multiplications of a matrix product (PASS for each
+    element that is read and written). Little work stays on this thread, as does a single block, and
+    a parallel_for within a block. BLAS is held to one thread. An exception in a block is raised
+    here, after the others have ended. What holds here (np.errstate, no_grad) holds in all blocks.
     """
     if getattr(_inside, "block", False):
         for i in range(count):
@@ -125,7 +126,7 @@ def parallel_for(
 
 
 class Later:
-    """What a helper computes while its caller goes on: call it, and it gives the result.
+    """A computation that a helper runs while its caller goes on. Calling it gives the result.
 
     If the helper has not begun by then, being busy with others, the caller computes it itself.
     """
@@ -146,7 +147,7 @@ class Later:
         except BaseException as error:  # raised where the result is wanted
             self._error = error
         finally:
-            del self._compute  # what it refers to is not to wait for the result to be wanted
+            del self._compute  # free what it refers to now, not when the result is fetched
             self._ended.release()
 
     def on_helper(self) -> None:
@@ -167,7 +168,10 @@ class Later:
 
 
 def later(compute: Callable[[], Any]) -> Any:
-    """compute(), or a function that gives it; meanwhile a helper computes it, if there is one."""
+    """Let a helper run compute(); returns a function that gives its result.
+
+    Where there is no helper, returns the result itself.
+    """
     if get_num_threads() == 1 or getattr(_inside, "block", False):
         return compute()
     promise = Later(compute)
@@ -182,13 +186,15 @@ def in_blocks(
     fast: Callable[..., None] | None = None,
     light: bool = False,
 ) -> Callable[..., Array]:
-    """A formula of elements, made to run block by block, on all cores.
+    """An elementwise formula, made to run block by block, on all cores.
 
     formula(a, b, ..., *constants) of arrays of one shape gives an array of that shape and dtype,
     each element of it from those in its place. NumPy computes a formula operation by operation,
     each one reading and writing whole arrays; on blocks, these reads and writes stay in the cache.
-    fast(out, a, b, ..., *constants), if there is one, writes the same of flat float32 arrays into
-    `out`, in fewer passes. A `light` one has few, and no exponential.
+
+    fast(out, a, b, ..., *constants), if there is one, writes the same result, of flat float32
+    arrays, into `out` in fewer passes. light: it has few passes and no exponential, so that more
+    elements are needed before a second thread is worth its while.
     """
     # On one and on two threads, a ReLU of 2^18 elements takes 50 and 80 us, of 2^20 150 on either;
     # a sigmoid of 2^18 145 and 190, of 2^20 530 and 350: the second also has to wait for the lock.
@@ -200,7 +206,7 @@ def in_blocks(
         constants = arguments[len(arrays) :]
         shortcut = fast if arrays and arrays[0].dtype == np.float32 else None
         if not arrays or (shortcut is None and arrays[0].size <= SMALL):
-            return formula(*arguments)  # not NumPy's, or small
+            return formula(*arguments)  # CuPy's arrays, or small ones
         flat = [np.ascontiguousarray(a).reshape(-1) for a in arrays]
         result = np.empty_like(flat[0])
         pieces = cut(result.size, small)
@@ -220,10 +226,10 @@ def in_blocks(
 
 
 def cut(size: int, small: int = SMALL) -> list[slice]:
-    """Equal pieces of `size` elements for a formula of elements, as many for each thread.
+    """`size` elements in slices of one length, as many for each thread, for an elementwise formula.
 
-    Up to `small` elements are for one. How they are cut depends on the number of threads: no sum
-    may run over a piece.
+    Up to `small` elements are for one thread. The slices depend on the number of threads, so they
+    are not for sums, whose bits must not.
     """
     threads = 1 if size <= small else get_num_threads()
     pieces = threads * -(-size // (threads * BLOCK))
@@ -245,11 +251,11 @@ def _serve(queue: SimpleQueue) -> None:
     while True:
         context, work = queue.get()
         context.run(work)
-        del context, work  # what they refer to is not to wait for the next
+        del context, work  # free what they refer to now, not when the next work comes
 
 
 def _start_afresh() -> None:
-    """In a child process: it has none of its parent's other threads, to end what they began."""
+    """In a child process, which lacks its parent's other threads: nobody would free their locks."""
     global _one_at_a_time, _blas_limit, _blas_on_one_thread
     _one_at_a_time, _blas_limit = threading.Lock(), threading.Lock()
     _helpers.clear()
@@ -264,10 +270,10 @@ if hasattr(os, "register_at_fork"):
 
 
 class _BlasOnOneThread:
-    """A context; not made by @contextmanager, for an op of a few microseconds has it, too."""
+    """A context manager. Written by hand, as @contextmanager is slow for ops of microseconds."""
 
-    holders = 0  # somebody, in some thread, who is inside
-    before: Sequence[tuple[Callable[[int], Any], int]] = ()  # what to call with what at the end
+    holders = 0  # how many are inside, in all threads
+    before: Sequence[tuple[Callable[[int], Any], int]] = ()  # setters, and the numbers to restore
 
     def __enter__(self) -> None:
         with _blas_limit:
@@ -298,13 +304,13 @@ def blas_on_one_thread() -> _BlasOnOneThread:
 
 @cache
 def _blas_switches() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
-    """Of each BLAS library of this process: what tells its number of threads, and what sets it.
+    """For each BLAS library of this process, the getter and setter of its number of threads.
 
-    OpenBLAS's own functions, where they are to be had: threadpoolctl takes ten times as long.
+    OpenBLAS's own functions where they can be found: threadpoolctl's take ten times as long.
     """
     switches = []
     for library in _blas():
-        # threadpoolctl's own limit heeds the first thread that sets it, and no other
+        # threadpoolctl's public setter has an effect only in the first thread that calls it
         switch = getattr(library, "_real_set_num_threads", library.set_num_threads)
         found = [None, None]
         if hasattr(library, "_get_symbol") and library.threading_layer == "pthreads":
@@ -316,6 +322,6 @@ def _blas_switches() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
 @cache
 def _blas() -> Any:
     """The BLAS libraries of this process."""
-    from threadpoolctl import ThreadpoolController  # here, so that `import minseg` stays quick
+    from threadpoolctl import ThreadpoolController  # here: `import minseg` stays quick
 
     return ThreadpoolController().select(user_api="blas").lib_controllers

@@ -268,11 +268,11 @@ class Trainer:
             optim.clip_grad_norm_(self.model.parameters(), _MAX_NORM)
             self.optimizer.step()
             self.loss_sum, self.loss_count = self.loss_sum + value, self.loss_count + 1
-            self._show(out, batch.masks)
+            self._count(out, batch.masks)
         self.step += 1
         self.batch += 1
 
-    def _show(self, out: Any, masks: np.ndarray) -> None:
+    def _count(self, out: Any, masks: np.ndarray) -> None:
         """Count the batch for the running mIoU that the progress bar shows."""
         logits = out["out"] if isinstance(out, dict) else out
         labels = logits.detach().argmax(1)

@@ -1,4 +1,4 @@
-"""Layers in turn; where nobody looks at what lies in between, several of them at once."""
+"""Layers one after another; several of them fused into one, where nobody looks in between."""
 
 from typing import Any
 
@@ -14,18 +14,19 @@ from minseg.tensor import Tensor
 def in_turn(input: Any, *modules: Module) -> Any:
     """Each module on the output of the one before: in_turn(x, conv, norm) is norm(conv(x)).
 
-    A prediction (evaluation, inside no_grad) computes a Conv2d, a BatchNorm2d after it and a ReLU
-    after that as one convolution; training computes a BatchNorm2d and a ReLU after it in one go;
-    unless a hook, an override or the emulator is to see the steps.
+    Two fusions make it faster. In prediction (evaluation, inside no_grad) a Conv2d, the BatchNorm2d
+    after it and a ReLU after that become one convolution. In training a BatchNorm2d and the ReLU
+    after it are computed together. Neither happens where a hook, an override or the emulator wants
+    to see each layer.
     """
     rest: list[Any] = list(modules)
     while rest:
         first, second, third = (*rest, None, None)[:3]
         relu = _is(third, ReLU) and serves(input, relu=True)
-        if _fit(input, first, second) and (relu or serves(input, relu=False)):
+        if _conv_and_norm(input, first, second) and (relu or serves(input, relu=False)):
             input = _conv_norm_relu(input, first, second, relu)
             del rest[: 2 + relu]
-        elif _train_as_one(input, first, second):
+        elif _norm_and_relu(input, first, second):
             input = first._by(batch_norm_relu, input)
             del rest[:2]
         else:
@@ -33,8 +34,8 @@ def in_turn(input: Any, *modules: Module) -> Any:
     return input
 
 
-def _fit(input: Any, conv: Any, norm: Any) -> bool:
-    """Are these a convolution and a norm in evaluation that can be one, of one dtype?"""
+def _conv_and_norm(input: Any, conv: Any, norm: Any) -> bool:
+    """Are these a convolution and a norm in evaluation, of one dtype, that can be one?"""
     if not (isinstance(input, Tensor) and _is(conv, Conv2d) and _is(norm, BatchNorm2d)):
         return False
     tensors = [input, conv.weight, conv.bias, norm.weight, norm.bias]
@@ -48,8 +49,8 @@ def _fit(input: Any, conv: Any, norm: Any) -> bool:
     )
 
 
-def _train_as_one(input: Any, norm: Any, relu: Any) -> bool:
-    """Are these a norm in training and a ReLU, each to run the library's own NumPy functions?"""
+def _norm_and_relu(input: Any, norm: Any, relu: Any) -> bool:
+    """Are these a norm in training and a ReLU, both to run the library's own NumPy functions?"""
     return (
         isinstance(input, Tensor)
         and _is(norm, BatchNorm2d)
@@ -60,7 +61,7 @@ def _train_as_one(input: Any, norm: Any, relu: Any) -> bool:
 
 
 def _is(module: Module | None, kind: type[Module]) -> bool:
-    """Of this very class, and nobody looks at its output."""
+    """Is it of this very class, not a subclass, and does nobody look at its output?"""
     return type(module) is kind and not module._forward_hooks and "forward" not in vars(module)
 
 

@@ -54,8 +54,8 @@ def conv_transpose2d_definition(
     return y
 
 
-# The parts are conv2d's, on whichever device it runs; conv2d's input is our output. On NumPy,
-# ops/fast/phases.py is quicker at strides above 1.
+# On any device: conv2d's parts, with the roles of input and output exchanged. On NumPy,
+# ops/fast/phases.py is quicker at strides above 1 (further below).
 def _forward(
     x: Array,
     w: Array,
