@@ -46,6 +46,13 @@ def test_forward_equals_the_definition(kind, dtype):
     assert_agree(got.data, expected, dtype, length=8)
 
 
+def test_keys_of_one_number_are_not_scaled():
+    q, k, v = case()
+    q, k = q[..., :1], k[..., :1]
+    got = F.scaled_dot_product_attention(Tensor(q), Tensor(k), Tensor(v))
+    assert_agree(got.data, by_definition(q, k, v, None, 1), np.float64, length=5)
+
+
 def test_grouped_queries_share_a_head():
     q, k, v = case(heads=1)
     expected = by_definition(q, k.repeat(2, 1), v.repeat(2, 1), None, 1 / math.sqrt(3))
@@ -83,6 +90,7 @@ def test_dropout_drops_weights_and_keeps_the_mean():
         ({"value": np.ones((2, 2, 4, 3))}, ValueError, "as many values as keys"),
         ({"key": np.ones((2, 2, 5, 3), np.float32)}, TypeError, "key is float32"),
         ({"key": np.ones((3, 2, 5, 3))}, ValueError, "do not broadcast"),
+        ({"query": np.ones((2, 4, 4, 3))}, ValueError, "do not broadcast"),  # without enable_gqa
         ({"attn_mask": np.ones((4, 4), bool)}, ValueError, "attn_mask has shape"),
         ({"attn_mask": np.ones((4, 5), np.float32)}, TypeError, "attn_mask is float32"),
         ({"attn_mask": np.ones((4, 5), bool), "is_causal": True}, ValueError, "exclude"),

@@ -247,6 +247,10 @@ def test_same_padding_keeps_the_size(kernel, dilation):
     y = F.conv2d(Tensor(x), Tensor(w), padding="same", dilation=dilation)
     assert y.shape == x.shape
     assert y.data.max() == kernel[0] * kernel[1]
+    valid = F.conv2d(Tensor(x), Tensor(w), padding="valid", dilation=dilation)
+    np.testing.assert_array_equal(
+        valid.data, F.conv2d(Tensor(x), Tensor(w), None, 1, 0, dilation).data
+    )
 
 
 def test_inputs_may_be_non_contiguous_and_are_not_mutated():

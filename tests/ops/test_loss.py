@@ -77,6 +77,8 @@ def test_weighted_losses_of_a_difference(name, reduction, dtype):
         assert nothing == 0 if name == "huber_loss" else math.isnan(nothing)
     with pytest.raises(ValueError, match=rf"^{name}: weight has shape \(5,\), the input"):
         function(*tensors(x, t), weight=Tensor(w[0, 0]))
+    with pytest.raises(TypeError, match=f"^{name}: weight is int64"):
+        function(*tensors(x, t), weight=Tensor(w).to(np.int64))
 
 
 def binary_case(name, dtype=np.float64):
@@ -170,6 +172,8 @@ def test_shapes_and_dtypes_must_agree(name):
     loss = getattr(F, name)
     with pytest.raises(ValueError, match=rf"^{name}: target has shape \(2, 1\), the input has"):
         loss(*tensors(np.ones((2, 3)), np.ones((2, 1))))
+    with pytest.raises(TypeError, match=f"^{name}: input is int64"):
+        loss(*tensors(np.ones(3, np.int64), np.ones(3, np.int64)))
     with pytest.raises(TypeError, match=f"^{name}: target is bool"):
         loss(*tensors(np.ones(3), np.ones(3, bool)))
     with pytest.raises(TypeError, match=f"^{name}: target is float32 but the input is float64"):

@@ -149,7 +149,8 @@ def test_empty_batch(name):
     y.backward(np.zeros(y.shape))
     assert [leaf.grad.shape for leaf in leaves] == [y.shape, affine[0].shape, affine[1].shape]
     mean, var = np.ones(4), np.full(4, 2.0)
-    F.batch_norm(leaves[0], mean, var, training=True)
+    for nothing in (leaves[0], Tensor(np.ones((2, 4, 0, 3)))):
+        assert F.batch_norm(nothing, mean, var, training=True).shape == nothing.shape
     np.testing.assert_array_equal((mean, var), (np.ones(4), np.full(4, 2.0)))
 
 
@@ -163,6 +164,15 @@ def test_gradients_of_an_empty_batch_are_zero(name, monkeypatch):
         np.testing.assert_array_equal(leaf.grad.data, np.zeros(leaf.shape))
 
 
+@pytest.mark.parametrize("norm", [F.batch_norm, F.instance_norm])
+def test_given_statistics_serve_a_single_value(norm):
+    training = {F.batch_norm: "training", F.instance_norm: "use_input_stats"}[norm]
+    y = norm(
+        Tensor(X[:1, :, :1, :1]), np.full(4, 0.5), np.full(4, 2.0), eps=0.25, **{training: False}
+    )
+    np.testing.assert_allclose(y.data, (X[:1, :, :1, :1] - 0.5) / 1.5, rtol=1e-15)
+
+
 def test_two_dimensions_and_a_constant_channel():
     x = np.stack([np.full(6, 7.0), np.arange(6.0)], axis=1)  # (N, C)
     y = F.batch_norm(Tensor(x), training=True).data
@@ -174,6 +184,8 @@ def test_two_dimensions_and_a_constant_channel():
     ("call", "error", "message"),
     [
         (lambda x: F.batch_norm(x), ValueError, "batch_norm: needs running_mean"),
+        (lambda x: F.batch_norm(x, np.ones(4)), ValueError, "needs running_mean and running_var"),
+        (lambda x: F.batch_norm(x.to(int), training=True), TypeError, "batch_norm: input is int64"),
         (lambda x: F.batch_norm(x[:1, :, :1, :1], training=True), ValueError, "at least 2"),
         (lambda x: F.batch_norm(x, np.ones(3), np.ones(4)), ValueError, "running_mean has shape"),
         (lambda x: F.batch_norm(x, weight=Tensor(np.ones(3))), ValueError, "weight has shape"),
