@@ -34,8 +34,8 @@ from minseg.files import PathLike, alone_in, write_atomically
 from minseg.inference import lost_frame, output_size
 from minseg.interrupt import StopRequest
 from minseg.metrics import ConfusionMatrix
+from minseg.network import load_network
 from minseg.pipeline import normalisation, open_splits, training_loader
-from minseg.predict import load_network
 from minseg.random import get_rng_state, manual_seed, set_rng_state
 from minseg.tensor import Tensor
 

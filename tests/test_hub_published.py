@@ -13,7 +13,8 @@ import pytest
 from minseg import Tensor, hub, no_grad
 from minseg.hub import published
 from minseg.models import build
-from minseg.predict import load_network, working_size
+from minseg.network import load_network
+from minseg.predict import working_size
 from tests.golden.make_models import formula
 from tests.test_hub import pickled, tensor, zipped
 

@@ -13,14 +13,8 @@ from minseg.evaluate import evaluate, predict_labels
 from minseg.inference import forward, in_windows
 from minseg.metrics import BoundaryF, BoundaryIoU
 from minseg.models import UNet
-from minseg.predict import (
-    Network,
-    feature_maps,
-    load_network,
-    segment,
-    working_size,
-    write_prediction,
-)
+from minseg.network import Network, load_network
+from minseg.predict import feature_maps, segment, working_size, write_prediction
 from minseg.train import Trainer
 
 PALETTE = np.array([[0, 0, 0], [230, 159, 0], [86, 180, 233]], np.uint8)

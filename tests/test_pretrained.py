@@ -7,7 +7,8 @@ from minseg import checkpoint
 from minseg.cli import main
 from minseg.data import Street
 from minseg.metrics import ConfusionMatrix
-from minseg.predict import load_network, segment
+from minseg.network import load_network
+from minseg.predict import segment
 from minseg.pretrained import STREET
 
 

@@ -6,7 +6,7 @@ import minseg
 from minseg import models
 from minseg.cli import main
 from minseg.data import open_dataset
-from minseg.predict import load_network
+from minseg.network import load_network
 from minseg.suggest import suggest
 
 

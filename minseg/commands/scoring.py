@@ -19,8 +19,8 @@ def eval(
     crf: bool, batch_size: int | None, json: str | None, device: str | None,
 ) -> int:  # fmt: skip
     """Print, and maybe write, the scores of a network."""
+    from minseg.network import load_network
     from minseg.pipeline import normalisation, open_split
-    from minseg.predict import load_network
     from minseg.progress import counting
 
     need_folders("eval", json)
@@ -58,7 +58,8 @@ def predict(
 ) -> int:  # fmt: skip
     """Label pictures, and those in folders; 1 if one of them could not be read."""
     from minseg.data import read_image
-    from minseg.predict import feature_maps, find_layer, load_network, write_prediction
+    from minseg.network import load_network
+    from minseg.predict import feature_maps, find_layer, write_prediction
     from minseg.pretrained import STREET
     from minseg.progress import counting
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from minseg import checkpoint
 from minseg.config import configure
-from minseg.predict import load_network
+from minseg.network import load_network
 from minseg.pretrained import STREET
 from minseg.progress import TrainingProgress
 from minseg.train import Trainer

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from minseg import viz
 from minseg.files import write_atomically
-from minseg.predict import load_network
+from minseg.network import load_network
 from minseg.studies import NAMES, networks, report, study
 from minseg.studies.results import RECORDED, Result, how_made, load, result_of
 from minseg.studies.run import Run, run_study

@@ -16,8 +16,8 @@ from minseg.config import Config, configure
 from minseg.evaluate import evaluate, predict_labels
 from minseg.files import write_atomically
 from minseg.metrics import InstanceAP, connected_components
+from minseg.network import Network, load_network
 from minseg.pipeline import normalisation, open_split
-from minseg.predict import Network, load_network
 from minseg.train import Trainer
 
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from minseg import recipe
 from minseg.inference import evaluating, forward
+from minseg.network import Network
 from minseg.parallel import get_num_threads
-from minseg.predict import Network
 from minseg.studies.results import RECORDED
 from minseg.studies.run import run_module
 from minseg.summary import summary

@@ -14,7 +14,7 @@ from minseg.cli import main
 from minseg.config import Config, configure
 from minseg.data import Batch, Street
 from minseg.models import list_models
-from minseg.predict import Network
+from minseg.network import Network
 from minseg.recipe import build_model
 from minseg.studies import commands, network_worker, networks
 from minseg.studies.networks import NETWORKS, OTHERS, Row, row_of, train_all
