@@ -29,7 +29,9 @@ struct Patches {
     const scalar* x;
     Window w;
     Size in, out;
-    int channels, first, count, positions;  // of the image; first of the group, number in it
+    int channels;      // of the image
+    int first, count;  // channels of the group: c = first, ..., first + count - 1
+    int positions;     // outputs of the batch
 
     __device__ scalar operator()(int k, int p) const {
         if (k >= count * w.kh * w.kw || p >= positions) return 0;

@@ -22,20 +22,21 @@ struct Range {
     int first, end;  // end: one past the last
 };
 
-// The places i * s - p + t * d, t < k, of window i, as if there were nothing but the image of n places.
+// Window i has the places i * s - p + t * d, t < k. Which of them lie inside the image, 0 to n - 1?
 __device__ __forceinline__ Range clipped(int i, int n, int k, int s, int p, int d) {
     int first = i * s - p, end = min(first + d * (k - 1) + 1, n);
     if (first < 0) first += ceil_div(-first, d) * d;
     return {first, end};
 }
 
-// The windows, of `count`, from whose first to whose last place `place` lies.
+// The windows, of `count` in all, that reach over `place`: it lies between their first and last.
 __device__ __forceinline__ Range reaching(int place, int count, int k, int s, int p, int d) {
     int before = place + p - d * (k - 1);  // a window that starts earlier ends before `place`
     return {before > 0 ? ceil_div(before, s) : 0, min((place + p) / s + 1, count)};
 }
 
-// Window i of `count` that cover n places, and the windows that hold `place`.
+// Adaptive pooling: the places of window i, where `count` windows cover n places; and the windows
+// that hold `place`.
 __device__ __forceinline__ Range adaptive(int i, int n, int count) {
     return {(int)((long long)i * n / count), (int)(((long long)(i + 1) * n + count - 1) / count)};
 }
@@ -128,7 +129,7 @@ adaptive_max_pool2d_grad_input(const scalar* __restrict__ dy, const long long* _
 }
 
 // --- Average -----------------------------------------------------------------------------------
-// How many places of window i count: the image's, and, if so wanted, the padding's.
+// How many places of window i the mean divides by: those in the image or, with_padding, all of them.
 __device__ __forceinline__ int counted(int i, int n, int k, int s, int p, bool with_padding) {
     int first = i * s - p, end = min(first + k, n + p);
     return with_padding ? end - first : min(end, n) - max(first, 0);

@@ -1,7 +1,7 @@
 """The public ops, with torch.nn.functional's names, argument order, defaults and results.
 
-PyTorch's losses have two arguments that it has given up (size_average, reduce) between others.
-These are left out, and what stands behind them is given by name. `inplace` may only be False.
+PyTorch's losses have two deprecated arguments (size_average, reduce) in the middle of the others.
+They are left out here, and those behind them are keyword-only. `inplace` may only be False.
 bias_activation, WeightedSum and the losses made for segmentation (focal, Dice, Lovasz, ...) are
 minseg's own.
 

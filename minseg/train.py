@@ -210,6 +210,7 @@ class Trainer:
         saved = drawn = time.monotonic()
         started = self.clock() - self.seconds
         while True:
+            # Of a finished run that is resumed, no batch is left, only the validation.
             for batch in () if self.finished() else self.loader.epoch(self.epoch, self.batch):
                 self._train_on(batch)
                 self.seconds = self.clock() - started
