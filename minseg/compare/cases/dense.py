@@ -106,10 +106,11 @@ def _transposed(
 @cases("matmul")
 def matmul(draw: Draw) -> Iterator[Case]:
     """The product of Tensors; the two gradients are matrix products, too."""
-    for (m, k), l, large in (((7, 33), 5, False), ((70, 19), 66, False), ((512, 768), 1024, True)):
+    for *batch, m, k, l in ((7, 33, 5), (70, 19, 66), (2, 3, 17, 66), (512, 768, 1024)):
+        large = m > 70
         yield Case(
             "matmul",
-            {"input": draw.normal(m, k), "other": draw.normal(k, l)},
+            {"input": draw.normal(*batch, m, k), "other": draw.normal(*batch, k, l)},
             lengths={"forward": k, "grad_input": l, "grad_other": m},
             gradients=("input", "other"),
             definition=None if large else _matmul_definition,
@@ -120,7 +121,10 @@ def matmul(draw: Draw) -> Iterator[Case]:
 
 
 def _matmul_definition(input: Any, other: Any) -> Any:
-    return get_op("matmul").definition(input, other)  # type: ignore[misc]
+    formula: Any = get_op("matmul").definition
+    if input.ndim == 2:
+        return formula(input, other)
+    return np.stack([formula(a, b) for a, b in zip(input, other, strict=True)])
 
 
 @cases("linear")
