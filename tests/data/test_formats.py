@@ -65,7 +65,7 @@ def test_the_masks_are_read_once_to_know_the_classes_of_both_splits(
     names = [sample.name for sample in val]
     assert names == [sample.name for sample in open_split(config, "val")]
     assert (len(train), len(val)) == (8, 2)
-    assert val[0].image.shape == (*(size or SIZE), 3)
+    assert train[0].image.shape == val[0].image.shape == (*(size or SIZE), 3)
     assert [sample.mask.max() for sample in val] == [masks[name][0, 0] for name in names]
     with pytest.raises(ValueError, match="split: got 'test'"):
         Folder(tmp_path).part("test")
