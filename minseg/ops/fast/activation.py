@@ -1,4 +1,4 @@
-"""Activations in few passes: flat float32 arrays of NumPy's, results written where they are wanted.
+"""Activations in few passes over flat float32 arrays, with the results written into `out`.
 
 A pass (one NumPy call) over elements in the cache costs about 0.13 ns an element and core, whatever
 it computes, and an exponential two to four times that. The formulas of activation.py and gelu.py
@@ -37,10 +37,10 @@ def relu(out: Array, x: Array) -> None:
 
 
 def relu_grad(out: Array, grad: Array, y: Array) -> None:
-    """grad's bits or none of them, for a product would make NaN of an infinite gradient and 0.
+    """grad where y is not 0, else 0, by a mask of bits: infinity times 0 would be NaN.
 
-    Where y is not 0 (but above, or NaN) it has some bit besides the sign's. As an integer, the
-    negative of these bits is below 0; moved right, its sign fills every bit: a mask.
+    Where y is not 0 (but positive, or NaN), some bit besides its sign is set. As an integer, the
+    negative of these bits is below 0; shifted right, its sign fills all bits: that is the mask.
     """
     integer = np.iinfo(f"i{y.itemsize}")
     bits = out.view(integer.dtype)
@@ -70,7 +70,7 @@ def leaky_relu_grad(out: Array, grad: Array, x: Array, negative_slope: float) ->
 
 
 def _all_but(zero: Array, out: Array, grad: Array) -> None:
-    """grad's bits, or none of them where `zero`, a bool array that is overwritten."""
+    """out = 0 where `zero`, else grad, by a mask of bits. The bool array `zero` is overwritten."""
     mask = zero.view(np.int8)
     mask -= 1  # True: no bit, False: every bit
     bits = out.view(np.int32)
@@ -105,7 +105,7 @@ def elu(out: Array, x: Array, alpha: float, slope: Array | None = None) -> None:
 
 
 def one_plus_power(x: Array) -> None:
-    """x, UNIT times something, becomes 1 + e^something. What is divided by an infinite one is 0."""
+    """x = UNIT z becomes 1 + e^z. That may be infinite: a quotient by it is 0, as it should be."""
     with np.errstate(over="ignore"):
         POWER(x, out=x)
     x += 1

@@ -1,4 +1,4 @@
-"""Joining arrays with all cores: a copy each of parts of them all."""
+"""np.concatenate on all cores: each copies a part of every array."""
 
 from collections.abc import Sequence
 

@@ -1,9 +1,9 @@
 """Cross-entropy of class indices without smoothing, the usual case, in few passes over the scores.
 
 The loss needs log p of one class of each pixel, not of all: w (log(sum_c e^z_c) - z_t), with
-z = x - max(x). Of the gradient g w (p - [c = t]), the label's term is one number a pixel, taken off
-in its place. The powers e^z are computed once: kept from the loss to the gradient, they are p but
-for a factor a pixel. (By then the gradient of that size has to be stored in any case.)
+z = x - max(x). The gradient is g w (p - [c = t]), so the label takes off one number a pixel. The
+powers e^z are computed once and kept from the loss to the gradient, where they are p times a factor
+for each pixel. (A gradient of that size has to be stored then in any case.)
 """
 
 from collections.abc import Callable
@@ -20,8 +20,11 @@ ELEMENTS_A_BLOCK = 2**20  # few calls on much: they hand the interpreter's lock 
 def cross_entropy(
     x: Array, target: Array, w: Array, ignore_index: int
 ) -> tuple[Array, Array, Callable[[Array], Array]]:
-    """x (N, C, P), target (N, P), w (C,) -> loss (N, P), the pixels' weights (N, P), 0 for those
-    that are ignored, and what turns the gradient of the loss into that of x."""
+    """The loss (N, P) of x (N, C, P), target (N, P) and w (C,).
+
+    Also the pixels' weights (N, P), 0 for those that are ignored, and the function that turns the
+    gradient of the loss into that of x.
+    """
     N, C, P = x.shape
     x = np.ascontiguousarray(x)
     powers = np.empty_like(x)

@@ -1,7 +1,7 @@
 """Dot products of long lines, computed without the interpreter's lock.
 
-NumPy keeps the lock in a call of np.vecdot of no more than 500 dot products, however long these
-are: no other thread runs meanwhile. So lines are cut into pieces, and there are more products.
+In a call of np.vecdot for at most 500 dot products, NumPy keeps the lock, however long these are:
+no other thread runs meanwhile. So the lines are cut into pieces, until there are more than that.
 """
 
 import math
@@ -17,8 +17,8 @@ SHORT = 1 << 14  # elements: over before another thread would have been woken up
 def dots(a: Array, b: Array, lines: int | None = None) -> Array:
     """sum(a * b) along the last axis; the others broadcast.
 
-    lines: how many products decide on the cut, if other than these: calls with the same number and
-    length add up in the same order.
+    lines: how many products the cut is made for, by default as many as there are. Calls with the
+    same `lines` and length add up in the same order.
     """
     if lines is None:
         lines = math.prod(np.broadcast_shapes(a.shape[:-1], b.shape[:-1]))

@@ -1,4 +1,4 @@
-"""What becomes of a convolution's outputs, block by block, while these are in the cache."""
+"""Scale, bias and ReLU of a convolution, applied to each block of outputs while it is in cache."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from minseg.array import Array
 
 
 class Epilogue(NamedTuple):
-    """y -> relu(scale y + bias): of each part only what there is.
+    """y -> relu(scale y + bias), where each of the three may be absent.
 
-    scale and bias have a number for each output channel.
+    scale and bias are (O,), a number for each output channel.
     """
 
     bias: Array | None = None
@@ -18,7 +18,7 @@ class Epilogue(NamedTuple):
     relu: bool = False
 
     def apply(self, out: Array, axis: int, channels: slice = slice(None)) -> None:
-        """To a block of outputs, whose `axis` has the channels, or those in the slice."""
+        """Apply it in place to a block of outputs, whose `axis` has the given channels."""
         shape = (-1, *[1] * (out.ndim - axis - 1))
         if self.scale is not None:
             out *= self.scale[channels].reshape(shape)

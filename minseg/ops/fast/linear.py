@@ -1,7 +1,8 @@
-"""Many rows through a linear layer: the bias is added to a block that is in the cache.
+"""A linear layer for many rows: the bias is added to each block while it is in the cache.
 
-NumPy adds a short row to each row of a matrix slowly, and would pass over all of the product once
-more. Here several rows are one long row, which meets the bias as often repeated.
+NumPy is slow at adding a short row to each row of a matrix, and would read and write the whole
+product once more. Here several rows are seen as one long row, to which the bias, repeated as often,
+is added.
 """
 
 import math
@@ -13,7 +14,7 @@ from minseg.parallel import BLOCK, parallel_for
 
 
 def serves(x: Array, w: Array) -> bool:
-    """Enough rows to share them among threads, and not fewer than columns of the result."""
+    """Are there enough rows for several threads, and as many as the result has columns?"""
     return len(x) >= len(w) and len(x) * len(w) > BLOCK
 
 

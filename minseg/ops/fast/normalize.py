@@ -1,17 +1,18 @@
-"""Norms of long groups on the CPU, in few passes, and the ReLU after them in the same go.
+"""Norms of long groups on the CPU, in few passes, together with a ReLU that follows.
 
 The formulas are those of normalization.py, whose parts each read x anew. Here a block of groups
 stays in the cache from the first pass over it to the last, and each pass is the cheapest that NumPy
 has. x is seen as rows (B, R, L), with R = G K:
 
-- short rows cost more for where they begin than for what is in them. So a number for each row is
-  written out along it, and meets all rows of an image as one (_along); and the sums of all rows are
-  one product of BLAS's (_sums);
-- a ReLU takes its turn while the block is in the cache, forwards and backwards. Neither gradient
-  needs the norm's own result, which is never written down: y is ReLU's;
-- mean(x^2) - mean(x)^2 is the variance, but for digits that a large mean takes. A mean within two
-  deviations takes two bits, and x is used as it is. Only for a block with others, d = x - mean is
-  computed; as x's precision does not hold all of a large mean, d has a mean, too, called offset.
+- NumPy takes longer to begin a short row than to compute it. So a number for each row is repeated
+  along it, and all rows of an image are computed as one (_along); and the sums of all rows are one
+  matrix product (_sums);
+- the ReLU is computed while the block is in the cache, forwards and backwards. Neither gradient
+  needs the norm's own result, so that it is never kept: y is the ReLU's;
+- mean(x^2) - mean(x)^2 is the variance, but loses digits where the mean is large. A mean of at most
+  two deviations costs two bits, and x is used as it is. Only where a block has a larger one,
+  d = x - mean is computed; as the precision of x does not hold all of a large mean, d still has a
+  small mean, called offset.
 """
 
 import numpy as np
@@ -30,7 +31,7 @@ def normalize(
 ) -> tuple[Array, tuple[Array, Array]]:
     """x (B, G, K, L), weight and bias (G, K) -> y, and the mean and the variance (G,), float64.
 
-    With `relu`, max(y, 0) is in the place of y.
+    With `relu`, y is max(y, 0).
     """
     B, G, K, L = x.shape
     y, mean, var, m = np.empty(x.shape, x.dtype), np.empty(G), np.empty(G), B * K * L
@@ -75,10 +76,10 @@ def normalize_grad(
     weight: Array | None,
     eps: float,
 ) -> tuple[Array, Array, Array]:
-    """The gradients to x, weight and bias. y: the result, if a ReLU made it; None: no ReLU."""
+    """The gradients to x, weight and bias. y: the ReLU's result; None where there was no ReLU."""
     B, G, K, L = x.shape
     dx, m = np.empty(x.shape, x.dtype), B * K * L
-    dw, db = np.zeros((2, G, K), x.dtype)  # they stay so for a batch of none
+    dw, db = np.zeros((2, G, K), x.dtype)  # an empty batch leaves them so
     r = inverse_deviation(var, eps)
     near, rest = two_parts(mean, x.dtype)
     all_rows, upstream, results = (a.reshape(B, G * K, L) for a in (x, grad, dx))
@@ -110,12 +111,12 @@ def normalize_grad(
 
 
 def _is_small(mean: Array, var: Array) -> bool:
-    """Are all means within two deviations? Not one that is no number, or whose square is none."""
+    """Are all means within two deviations? A NaN is not, nor one whose square is infinite."""
     return bool((mean * mean <= 4 * var).all() and np.isfinite(var).all())
 
 
 def _sums(rows: Array) -> Array:
-    """(B, R, L) -> (R,), in float64 but for each row by itself."""
+    """(B, R, L) -> (R,): each row is summed in its own precision, the rows' sums in float64."""
     L = rows.shape[2]
     return _totals(np.einsum("brl->br", rows) if L > SHORT else rows @ np.ones(L, rows.dtype))
 
@@ -131,7 +132,7 @@ def _of_groups(values: Array, K: int) -> Array:
 
 
 def _along(values: Array, rows: Array) -> Array:
-    """A number for each group, or for each row, in the shape in which it meets rows (B, R, L)."""
+    """A number for each group, or for each row, as it broadcasts to rows (B, R, L)."""
     _, R, L = rows.shape
     values, each = values.astype(rows.dtype), R // len(values)
     if L > SHORT:

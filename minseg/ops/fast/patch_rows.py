@@ -7,8 +7,8 @@ is a row of the matrix, its channels last:
 
     y = patches @ w^T,      (positions, kh kw C) @ (kh kw C, O)
 
-and the gradients, of the patches grad @ w, of the weights grad^T @ patches. What comes out lies
-pixel by pixel, too: it is to be tokens again.
+and the gradients: of the patches grad @ w, of the weights grad^T @ patches. The results lie pixel
+by pixel, too, as they become tokens again.
 
 How the work is cut never depends on the number of threads: neither do the bits.
 """
@@ -33,9 +33,9 @@ Block = tuple[slice, slice]  # a range of images and of their rows
 
 
 def fits(maps: Array, w_shape: tuple[int, ...], width: int, groups: int) -> bool:
-    """Do the channels of `maps`, input or gradient, lie side by side, and have patches room?
+    """Do the channels of `maps`, an input or a gradient, lie side by side in memory?
 
-    `width` is that of the outputs: the patches of at least one row of them are in memory.
+    And does the workspace hold the patches of one row of outputs, of which there are `width`?
     """
     row_bytes = width * math.prod(w_shape[1:]) * maps.itemsize
     side_by_side = maps.shape[1] > 1 and maps.strides[1] == maps.itemsize
@@ -66,7 +66,7 @@ def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) ->
 
 
 def grad_input(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) -> Array:
-    """Of the patches, each tap's part added to the pixels that it came from."""
+    """The gradient of the patches, each tap's part added to the pixels that it came from."""
     (N, C, H, W), (top, left) = x_shape, window.padding
     dx = np.zeros((N, H + 2 * top, W + 2 * left, C), grad.dtype)
     patches = _patches(dx, window, grad.shape[2:])  # which overlap in memory
@@ -88,7 +88,7 @@ def grad_input(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) 
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
-    """Of each task's positions a sum of its own, for threads; then the sum of these."""
+    """The sum over all positions: each task has its own, and these are added up in order."""
     patches = _patches(_padded(x, window), window, grad.shape[2:])
     blocks, grad = _blocks(patches), grad.transpose(0, 2, 3, 1)
     O, C, kh, kw = w_shape
