@@ -98,11 +98,6 @@ def of_output(op: Op, input: Tensor) -> Tensor:
 # an activation cannot be predicted, the processor would guess wrong half of the time, and take ten
 # times as long. But a factor of 0 turns an infinite gradient into NaN. Where PyTorch gives 0, in
 # relu, relu6 and the hard ones, `where` is needed (for float32, fast/activation.py has no branch).
-def _positive(x: Array) -> Array:
-    """1 where x > 0, else 0."""
-    return (x > 0).astype(x.dtype)
-
-
 relu_op = elementwise_op(
     "relu",
     lambda x: max(x, 0.0),
@@ -126,7 +121,7 @@ def _leaky_relu_forward(x: Array, slope: float) -> Array:
 
 
 def _leaky_relu_grad_input(grad: Array, x: Array, slope: float) -> Array:
-    positive = _positive(x)
+    positive = (x > 0).astype(x.dtype)  # 1 or 0
     return grad * (positive + slope * (1 - positive))
 
 

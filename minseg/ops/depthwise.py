@@ -36,7 +36,10 @@ from minseg.parallel import parallel_for
 
 @dataclass(frozen=True)
 class Phase:
-    """What of the image lies in a phase, and the taps that read it: (i, j, shift)."""
+    """A phase: which pixels of the planes it has, where in it they lie, and the taps that read it.
+
+    A tap is (i, j, shift): kernel element i, j, and how far it shifts the phase as one long row.
+    """
 
     image: tuple[slice, slice, slice]
     places: tuple[slice, slice, slice]
@@ -45,7 +48,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a plane is dealt out: the size of a phase, and the outputs in rows of a phase's width."""
+    """A plane dealt out into phases of one size, and the size of the outputs.
+
+    The outputs are computed in rows as wide as a phase; what is too wide is cut off in the end.
+    """
 
     phases: list[Phase]
     size: Pair
@@ -58,6 +64,7 @@ class Layout:
 
 
 def _layout(window: Window, image: Pair, out: Pair) -> Layout:
+    """The layout for planes of size `image` whose outputs have size `out`."""
     axes, reach = [], []  # of each axis: phase -> (tap, shift) pairs; the largest shift
     for k, s, d in zip(window.kernel, window.stride, window.dilation, strict=True):
         shifts = defaultdict(list)
