@@ -5,7 +5,7 @@ import pytest
 
 from minseg.config import AUGMENTATIONS, Config, configure
 from minseg.data import Sample, Shapes
-from minseg.pipeline import augmentation, training_loader
+from minseg.pipeline import augmentation, open_split, open_splits, training_loader
 
 MEAN, DEVIATION = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])  # ImageNet's
 GENERATOR = np.random.default_rng(0)
@@ -16,6 +16,15 @@ MASK = np.arange(12 * 18).reshape(SHAPE)
 def changed(image, mask=MASK, seed=0, **how):
     transform = augmentation(Config(epochs=1, **how), image.shape[2])
     return transform(Sample(image, mask), np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(("images", "count"), [(9, 2), (1, 1)])
+def test_a_quarter_as_many_images_are_drawn_to_validate_on(images, count):
+    config = Config(data="shapes", images=images, size=(16, 24), epochs=1)
+    train, val = open_splits(config)
+    assert (len(train), len(val), len(open_split(config, "val"))) == (images, count, count)
+    assert train[0].image.shape == val[0].image.shape == (16, 24, 3)
+    assert not np.array_equal(train[0].image, val[0].image)
 
 
 def test_training_batches_are_full_and_in_another_order_each_epoch():

@@ -107,6 +107,7 @@ def test_a_stop_in_the_middle_of_a_validation(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer, "_validate", interrupted)
     assert not trainer.fit()
+    assert not trainer.history  # it was not waited for
     assert Trainer.resume(tmp_path).fit()
     assert_same(state(tmp_path), state(whole))
 
@@ -161,6 +162,24 @@ def test_it_learns(tmp_path):
     first, last = trainer.history[0], trainer.history[-1]
     assert last["train_loss"] < 0.75 * first["train_loss"]
     assert last["val_pixel_accuracy"] > 0.6
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_training_loss_is_the_mean_since_the_last_validation(tmp_path):
+    trainer = Trainer(small(epochs=2), tmp_path)
+    loss_of, losses = trainer.loss, []
+
+    def recorded(*arguments):
+        loss = loss_of(*arguments)
+        if trainer.model.training:
+            losses.append(loss.item())
+        return loss
+
+    trainer.loss = recorded
+    trainer.fit()
+    means = [np.mean(losses[:3]), np.mean(losses[3:])]
+    assert len(losses) == 6
+    assert [row["train_loss"] for row in trainer.history] == pytest.approx(means)
 
 
 @pytest.mark.usefixtures("no_figures")
