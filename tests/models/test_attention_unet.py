@@ -26,6 +26,8 @@ def test_the_gate_s_formula():
     """Equations 1 and 2, pixel by pixel on the grid of g; then resampled and multiplied."""
     minseg.manual_seed(0)
     gate = Gate(3, 5).to(np.float64).eval()
+    assert gate.theta.bias is None  # as in the authors' code; that of phi starts at zero
+    gate.phi.bias.data[...] = image(3).data
     x, g = image(1, 3, 4, 6, dtype=np.float64), image(1, 5, 2, 3, dtype=np.float64)
     theta, phi, psi = (layer.weight.data for layer in (gate.theta, gate.phi, gate.psi))
     alpha = np.zeros((2, 3))
