@@ -162,5 +162,8 @@ def test_errors_name_the_culprit():
     for name in ("normal_", "uniform_", "trunc_normal_"):
         with pytest.raises(TypeError, match=f"{name}: got int64, needs a Tensor of float32"):
             getattr(init, name)(Tensor(np.ones(3, int)))
+    init.trunc_normal_(weight, 1, 2, 7, 9)  # 3 to 4 deviations: 0.00132 of the distribution
+    with pytest.raises(ValueError, match=r"trunc_normal_: \[7.2, 9\] hardly meets"):
+        init.trunc_normal_(weight, 1, 2, 7.2, 9)  # 0.00094
     with pytest.raises(ValueError, match="normal_: std is -1, needs at least 0"):
         init.normal_(weight, 0, -1)

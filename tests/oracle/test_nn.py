@@ -239,7 +239,10 @@ def test_default_initialisation_has_the_same_range(name, args):
 
 
 def test_initialisers_have_pytorchs_gains_and_fans():
-    for name in ("linear", "conv2d", "sigmoid", "tanh", "relu", "leaky_relu", "selu"):
+    for name in (
+        *("linear", "conv2d", "conv_transpose2d"),
+        *("sigmoid", "tanh", "relu", "leaky_relu", "selu"),
+    ):
         expected = torch.nn.init.calculate_gain(name)
         assert nn.init.calculate_gain(name) == pytest.approx(expected, rel=1e-15)
     assert nn.init.calculate_gain("leaky_relu", 0.3) == pytest.approx(
@@ -248,6 +251,21 @@ def test_initialisers_have_pytorchs_gains_and_fans():
     for shape in [(5, 3), (6, 4, 3, 2), (8, 1, 3, 3)]:
         fans = torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
         assert nn.init.fans(Tensor(np.empty(shape))) == fans
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("constant_", "zeros_", "ones_", "uniform_", "normal_", "trunc_normal_"),
+        *("xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_"),
+    ],
+)
+def test_initialisers_have_pytorchs_arguments_and_defaults(name):
+    ours, theirs = (
+        [(p.name, p.default) for p in inspect.signature(getattr(init, name)).parameters.values()]
+        for init in (nn.init, torch.nn.init)
+    )
+    assert ours == theirs
 
 
 def test_a_torch_state_dict_loads():
