@@ -17,6 +17,7 @@ def small(**options):
 def test_the_paper_s_nodes():
     """Figure 1: ten nodes beside the contracting path; filters of 32 to 512 (section 4)."""
     network = UNetPlusPlus(2)
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 2) == 9.04  # table 3
     assert len(network.nodes) == 10
     assert [convs[0].out_channels for convs in network.contract] == [32, 64, 128, 256, 512]
     for i, j in [(0, 4), (1, 3), (2, 1)]:  # j maps of its own level, and the one from below
