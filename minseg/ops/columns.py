@@ -19,8 +19,8 @@ from minseg.ops.window import Window, overlap
 CACHE_BYTES = 6 * 2**20  # a block of about this size is still in cache when it is multiplied
 MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
 
-# There are BLOCKS of them at least, or as many of SHARED_COLUMNS as there can be: work for several
-# threads. Of few an even number: of three, one of two threads would wait for the last.
+# There are at least BLOCKS blocks, so that several threads have work, as long as each then has
+# SHARED_COLUMNS columns. Their number is even: three would leave one of two threads waiting.
 BLOCKS = 4
 SHARED_COLUMNS = 64
 
@@ -36,7 +36,7 @@ def get_workspace_limit() -> int:
 
 
 def workspace_of_a_thread() -> int:
-    """Its part of the limit, be there fewer threads or more: any number cuts the work alike."""
+    """An eighth of the limit, however many threads there are, so that all cut the work alike."""
     return _workspace_limit // 8
 
 
@@ -88,7 +88,7 @@ def boxes(
 
 
 def even(count: int) -> int:
-    """The even number of blocks next below `count`; 1 below 2."""
+    """`count` rounded down to an even number of blocks, at least 1."""
     return max(count // 2 * 2, 1)
 
 
@@ -117,7 +117,10 @@ def counted(blocks: list) -> str:
 
 
 def _box_size(positions: int, images: int, size: Pair) -> tuple[int, int, int]:
-    """Whole images if one fits, else whole rows, else a piece of a row; all about the same."""
+    """The (images, rows, columns) of a box of at most so many positions.
+
+    Whole images if one fits, else whole rows of one, else a piece of a row; all of about one size.
+    """
     height, width = size
     if positions >= height * width:
         return _equal(images, positions // (height * width)), height, width
@@ -127,7 +130,7 @@ def _box_size(positions: int, images: int, size: Pair) -> tuple[int, int, int]:
 
 
 def _equal(length: int, most: int) -> int:
-    """The size of parts of at most `most`, if there are as few as can be, of one size."""
+    """`length` cut into as few equal parts of at most `most` as possible: the size of a part."""
     return math.ceil(length / math.ceil(length / most)) if length else 1
 
 

@@ -208,7 +208,7 @@ def _grad_input_cuda(
     xp = array_module(grad)
     dx = xp.empty(x_shape, grad.dtype)
     how = (*w.shape[2:], *stride, *padding, *dilation, groups)
-    grad, w = xp.ascontiguousarray(grad), xp.ascontiguousarray(w)
+    grad, w = contiguous(grad, w)
     launch("conv2d_grad_input", grad, w, dx, *x_shape, *grad.shape[1:], *how)
     return dx
 
@@ -229,7 +229,7 @@ def _grad_weight_cuda(
     splits = _splits(positions, groups)
     partial = xp.empty((splits, *w_shape), grad.dtype)
     how = (*w_shape[2:], *stride, *padding, *dilation, groups)
-    grad, x = xp.ascontiguousarray(grad), xp.ascontiguousarray(x)
+    grad, x = contiguous(grad, x)
     launch("conv2d_grad_weight", grad, x, partial, *x.shape, *grad.shape[1:], *how, splits)
     return partial.sum(axis=0)
 

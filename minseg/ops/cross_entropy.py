@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from minseg.array import FLOATS, Array, array_module
+from minseg.array import FLOATS, Array, array_module, contiguous
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import cross_entropy as fast
 from minseg.ops.labels import check_labels, check_weight, sum_of_weights
@@ -140,8 +140,8 @@ def _forward_cuda(x: Array, target: Array, w: Array, ignore_index: int, smoothin
     """kernels/cross_entropy.cu: log-softmax and loss in one go, a thread a pixel."""
     xp = array_module(x)
     loss = xp.empty((x.shape[0], x.shape[2]), x.dtype)
-    x, t, w = xp.ascontiguousarray(x), xp.ascontiguousarray(target), xp.ascontiguousarray(w)
-    labels, probabilities = (None, t) if t.ndim == 3 else (t, None)
+    x, t, w = contiguous(x, target, w)
+    labels, probabilities = (None, t) if target.ndim == 3 else (t, None)
     how = (*x.shape, ignore_index, smoothing)
     launch("cross_entropy_forward", x, labels, probabilities, w, loss, *how)
     return loss
@@ -152,8 +152,8 @@ def _grad_input_cuda(
 ) -> Array:
     xp = array_module(grad)
     dx = xp.empty(x.shape, x.dtype)
-    grad, x, t, w = (xp.ascontiguousarray(a) for a in (grad, x, target, w))
-    labels, probabilities = (None, t) if t.ndim == 3 else (t, None)
+    grad, x, t, w = contiguous(grad, x, target, w)
+    labels, probabilities = (None, t) if target.ndim == 3 else (t, None)
     how = (*x.shape, ignore_index, smoothing)
     launch("cross_entropy_grad_input", grad, x, labels, probabilities, w, dx, *how)
     return dx
@@ -162,7 +162,7 @@ def _grad_input_cuda(
 def _grad_target_cuda(grad: Array, x: Array, w: Array, smoothing: float) -> Array:
     xp = array_module(grad)
     dt = xp.empty(x.shape, x.dtype)
-    grad, x, w = (xp.ascontiguousarray(a) for a in (grad, x, w))
+    grad, x, w = contiguous(grad, x, w)
     launch("cross_entropy_grad_target", grad, x, w, dt, *x.shape, smoothing)
     return dt
 

@@ -23,11 +23,11 @@ from minseg.ops.fast.windows import gather, scatter_add
 from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
-TASKS = 4  # of the gradients, about: more would each copy the same, and have shorter products
+TASKS = 4  # that a gradient is cut into, about: with more, products get short, copies repeat
 CHANNELS_A_TASK = 16  # at least
-MOST_SUMS = 2**20  # elements of all partial sums of the weights
-MIN_PIXELS = 64  # of an image, for a product of its own,
-MORE_PIXELS = 256  # where several images may be one
+MOST_SUMS = 2**20  # elements that the partial sums of the weights may have in all
+MIN_PIXELS = 64  # an image with as many is multiplied by itself where pixels need no copy
+MORE_PIXELS = 256  # the same, where blocks are large, and could hold several images
 MOVE = 64  # multiplications in the time of copying an element, or adding to it: about 20 to 75
 
 
@@ -95,7 +95,7 @@ def grad_weight(
 ) -> Array:
     """A weight meets one column element at every output: a product, summed over blocks.
 
-    Few weights are summed in several shares of the blocks, and these added up.
+    Where there are few weights, the blocks are shared among tasks, each with sums of its own.
     """
     parts = _parts(w_shape, groups)
     blocks = _boxes(x.shape, w_shape, window, x.itemsize, large=len(parts) > 1)
@@ -132,8 +132,8 @@ def _multiply(matrices: Array, columns: Array, out: Array) -> None:
 def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, slice, int]]:
     """Cut the gradients into tasks: by input channels, or, if there are groups, by groups.
 
-    A part is: its channels of the input, its channels of the output, its channels within a group,
-    the number of groups in it.
+    A part is the slices of its input channels, its output channels and its channels within a group,
+    and the number of its groups.
     """
     out_channels, in_channels = w_shape[0] // groups, w_shape[1]
     length = in_channels if groups == 1 else groups
@@ -153,7 +153,7 @@ def _parts(w_shape: tuple[int, ...], groups: int) -> list[tuple[slice, slice, sl
 
 
 def _shares(w_shape: tuple[int, ...], groups: int, itemsize: int) -> list[slice]:
-    """The output channels, in halves where the weights do not fit the cache: each read once."""
+    """The output channels, in halves where the weights do not fit the cache."""
     O = w_shape[0]
     heavy = groups == 1 < O and math.prod(w_shape) * itemsize > CACHE_BYTES
     return [slice(0, O // 2), slice(O // 2, O)] if heavy else [slice(0, O)]

@@ -18,7 +18,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair
 from minseg.ops.fast import max_pool_2x2
 from minseg.ops.fast.window_maxima import window_maxima
@@ -180,7 +180,7 @@ def _grad_input_cuda(
     xp = array_module(grad)
     dx = xp.empty(x_shape, grad.dtype)
     how = (*kernel, *stride, *padding, *dilation)
-    grad, indices = xp.ascontiguousarray(grad), xp.ascontiguousarray(indices)
+    grad, indices = contiguous(grad, indices)
     launch("max_pool2d_grad_input", grad, indices, dx, *x_shape, *grad.shape[2:], *how)
     return dx
 

@@ -61,11 +61,11 @@ def reads(window: Window, size: Pair, counts: Pair) -> tuple[list[Tap], list[Tap
 
 @lru_cache
 def within_reach(window: Window, height: int, width: int) -> tuple[tuple[slice, slice], Window]:
-    """The rows and columns of a kernel that meet the image anywhere, and how these move.
+    """The rows and columns of a kernel that meet the image anywhere, and the window of these alone.
 
-    The others meet padding only: of 3x3 at a rate as large as the image, all but the centre
-    (Chen et al., "Rethinking Atrous Convolution", 2017, section 3.3). Whatever they are, a NaN or
-    not, as the definition has it.
+    The others meet padding only: of a 3x3 kernel at a rate as large as the image, all but the
+    centre (Chen et al., "Rethinking Atrous Convolution", 2017, section 3.3). Without them there is
+    less to compute, and a weight that is NaN there has no effect, as in the definition.
     """
     outputs = window.output_size(height, width)
     (rows, top), (cols, left) = (
@@ -79,7 +79,8 @@ def within_reach(window: Window, height: int, width: int) -> tuple[tuple[slice, 
     inner = Window(kernel, window.stride, (top, left), window.dilation)
     if min(top, left) >= 0 and inner.output_size(height, width) == outputs:
         return (rows, cols), inner
-    return (slice(None), slice(None)), window  # it would need a negative padding, or two
+    # What is left would need a negative padding, or another one at the bottom or right.
+    return (slice(None), slice(None)), window
 
 
 def _taps_within_reach(
