@@ -281,6 +281,7 @@ def test_override_replaces_the_forward_everywhere():
         ({"input": Tensor(np.ones((1, 3, 5, 5), np.float32))}, TypeError, "weight is float64"),
         ({"input": Tensor(np.ones((1, 3, 2, 5)))}, ValueError, "output would be 0x3"),
         ({"bias": Tensor(np.ones(3))}, ValueError, "bias has shape"),
+        ({"bias": Tensor(np.ones(4, np.float32))}, TypeError, "bias is float32"),
         ({"stride": 0}, ValueError, "stride is 0, needs at least 1"),
         ({"padding": -1}, ValueError, "padding is -1, needs at least 0"),
         ({"padding": "full"}, ValueError, "padding is 'full'"),

@@ -76,6 +76,7 @@ def test_it_is_the_transpose_of_conv2d(case):
         ({"input": Tensor(np.ones((1, 2, 5, 5)))}, ValueError, "needs 3 input channels"),
         ({"input": Tensor(np.ones((1, 3, 5, 5), np.float32))}, TypeError, "weight is float64"),
         ({"bias": Tensor(np.ones(3))}, ValueError, "bias has shape .3,., needs .4,."),
+        ({"bias": Tensor(np.ones(4, np.float32))}, TypeError, "bias is float32"),
         ({"groups": 2}, ValueError, "groups is 2, needs to divide"),
         ({"output_padding": 2, "stride": 2}, ValueError, "output_padding is .2, 2."),
         ({"padding": 4}, ValueError, "output would be -1x-1"),

@@ -57,3 +57,5 @@ def test_errors_name_the_culprit():
         F.linear(x, w, Tensor(np.ones(4)))
     with pytest.raises(TypeError, match="linear: weight is float32"):
         F.linear(x, Tensor(np.ones((3, 4), np.float32)))
+    with pytest.raises(TypeError, match="linear: bias is float32"):
+        F.linear(x, w, Tensor(np.ones(3, np.float32)))
