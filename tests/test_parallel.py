@@ -183,7 +183,9 @@ def test_a_child_process_has_threads_of_its_own(busy, monkeypatch):
         signal.alarm(30)
         both = threading.Barrier(2, timeout=30)
         try:
-            parallel_for(lambda i: both.wait(), 2)
+            inside = []
+            parallel_for(lambda i: (both.wait(), inside.append(blas_threads())), 2)
+            assert inside == [[1] * len(before)] * 2
             assert blas_threads() == before
         except BaseException:
             os._exit(1)

@@ -36,7 +36,7 @@ def _grad_input_numpy(grad: Array, ce: Array, gamma: float) -> Array:
     """(1 - p)^gamma + gamma p ce (1 - p)^(gamma - 1); the last two are near ce^gamma at ce = 0."""
     xp = array_module(ce)
     miss = -xp.expm1(-ce)  # 1 - p
-    relative = xp.where(miss > 0, ce / xp.where(miss > 0, miss, 1), 1)
+    relative = ce / xp.where(miss > 0, miss, 1)
     return grad * (miss**gamma * (1 + gamma * (1 - miss) * relative))
 
 

@@ -155,6 +155,7 @@ def test_strided_scores_and_a_single_pixel():
         ({"target": np.zeros((2, 5, 3, 4), np.float32)}, TypeError, "target is float32 but"),
         ({"input": np.zeros((2, 5, 3, 4), int)}, TypeError, "input is int64"),
         ({"input": np.zeros((2, 0, 3, 4))}, ValueError, "needs at least one class"),
+        ({"input": np.array(1.0), "target": np.array(0)}, ValueError, "needs at least one class"),
         ({"weight": np.ones(4)}, ValueError, r"weight has shape \(4,\), .* needs \(5,\)"),
         ({"weight": np.ones(5, np.float32)}, TypeError, "weight is float32"),
         ({"reduction": "max"}, ValueError, "reduction is 'max'"),

@@ -277,8 +277,9 @@ def test_errors_name_the_culprit(loss):
         ValueError, match=rf"{name}: target has label 3 at \(1, 2, 3\), needs 0 to 2"
     ):
         loss(Tensor(x), Tensor(t))
-    with pytest.raises(ValueError, match=f"{name}: input .* at least 2 classes"):
-        loss(Tensor(x[:, :1]), Tensor(t * 0))
+    for scores, labels in ((x[:, :1], t * 0), (x[0, :, 0, 0], t[0, 0, 0])):
+        with pytest.raises(ValueError, match=f"{name}: input .* at least 2 classes"):
+            loss(Tensor(scores), Tensor(labels))
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss, *OF_CLASSES, *OF_YES_OR_NO])
