@@ -65,18 +65,18 @@ _unread: list[tuple[Array, Callable[[], NoReturn]]] = []
 
 
 def raise_where(wrong: Array, fail: Callable[[], NoReturn]) -> None:
-    """Call `fail`, which raises, if `wrong` holds anywhere: at once for an array of NumPy's.
+    """Call `fail`, which raises, if `wrong` holds anywhere: at once for a NumPy array.
 
-    On a GPU this would wait until all work before it is done. There `fail` is called when something
-    else is next read from a GPU, such as the loss; the caller sees to it that what is wrong does no
-    harm until then.
+    On a GPU, looking would mean to wait for all work queued before. There `fail` is called when
+    something else, such as the loss, is next read from the GPU; until then the caller must see to
+    it that what is wrong does no harm.
     """
     if isinstance(wrong, np.ndarray | np.generic):
         if wrong.any():
             fail()
         return
     _unread.append((wrong.any(), fail))
-    if len(_unread) > 100:  # nobody reads anything: they keep their arrays in memory
+    if len(_unread) > 100:  # nothing is ever read, and these keep arrays in memory
         _raise_unread()
 
 

@@ -1,4 +1,4 @@
-"""The machine's memory: how much it has, an end to it, and how what is freed is kept.
+"""The machine's memory: how much there is, a limit to its use, and keeping what is freed.
 
 A training step allocates the same arrays as the step before. By default the C library maps each
 large array anew, and the kernel then fills in its pages one by one, 4 KiB at a time, as they are

@@ -17,9 +17,9 @@ from minseg.train import Trainer
 def counting(
     console: Console, title: str, total: int, after: float = 0
 ) -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal; call what it gives with what was done of the total.
+    """Show a bar on a terminal; yields a function to be called with how much more is done.
 
-    after: seconds without a bar, for what mostly takes less.
+    after: seconds until the bar shows, for what mostly takes less.
     """
     if not console.is_terminal:  # rich below 14.3 would write an empty line for a bar that is off
         yield lambda count: None

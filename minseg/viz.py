@@ -238,18 +238,18 @@ def _figure(width: float, height: float) -> "Figure":
 
 
 def _legend_columns(names: Sequence[str], width: float) -> int:
-    """As many as fit beside each other: of 9 points, a letter takes 0.08 inches, its box 0.7."""
+    """How many names fit side by side: at 9 points a letter is 0.08 inches wide, a box 0.7."""
     longest = max(map(len, names))
     return max(1, min(7, len(names), int(width / (0.7 + 0.08 * longest))))
 
 
 def _legend_height(names: Sequence[str], width: float) -> float:
-    """In inches: that of the rows, 9 points high with half of that between them, and a margin."""
+    """Inches: rows of 9 points, with half of that between them, and a margin."""
     return 0.06 + 13.5 / 72 * math.ceil(len(names) / _legend_columns(names, width))
 
 
 def _legend(figure: Any, entries: Sequence[tuple[str, np.ndarray]], width: float) -> None:
-    """Names and colours (0..255) below a figure that is so wide."""
+    """Draw the names and colours (0..255) below a figure of this width, in inches."""
     from matplotlib.patches import Patch
 
     patches = [

@@ -120,7 +120,7 @@ def check_split(dataset: str, split: str, known: tuple[str, ...]) -> None:
 
 
 def random_stream(*key: int) -> np.random.Generator:
-    """A generator that depends on the key alone, so that nobody's order of drawing matters.
+    """A generator seeded by the key alone, so that no order of drawing matters.
 
     NumPy seeds (1, 2) and (1, 2, 0) alike; the key's length, put first, keeps them apart.
     """

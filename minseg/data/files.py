@@ -121,7 +121,10 @@ def _open(path: PathLike, page: int = 0) -> Image.Image:
 
 
 def _has_sixteen_bit_colours(path: PathLike, page: int) -> bool:
-    """Which pillow reads as 8 bits; only what it says of a file's layout beforehand tells."""
+    """Does the file store 16 bits for each of red, green and blue?
+
+    Pillow reads such a file as 8 bits; only the layout that it names before it reads tells.
+    """
     with Image.open(path) as image:
         image.seek(page)
         return any(";16" in str(how) for _, _, _, how in image.tile)

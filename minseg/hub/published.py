@@ -1,9 +1,9 @@
 """Published weights by name: `load("segformer_b0_ade20k")` fetches, checks and keeps them.
 
 A file is fetched once, into ~/.cache/minseg/weights ($XDG_CACHE_HOME moves it), and read from there
-afterwards, offline too. Its SHA-256 is compared with what its publisher says: the names of
-torchvision's files end with how it begins, and Hugging Face serves, under raw/ in place of
-resolve/, the Git LFS pointer that states it. What does not agree is not kept.
+afterwards, offline too. Its SHA-256 is compared with what its publisher says: torchvision's file
+names end with its first digits, and Hugging Face's Git LFS pointer, served under raw/ in place of
+resolve/, states it. A file that does not agree is not kept.
 
 The weights have licences of their own; NVIDIA's SegFormer allows research, not commerce.
 """

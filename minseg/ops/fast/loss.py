@@ -1,7 +1,7 @@
 """Losses of pairs of numbers, with their slopes: the gradient is then one product.
 
 Value and slope are computed together, block by block on all cores, from the same differences and
-exponentials; activation.py says what a pass costs. For flat float32 arrays of NumPy's.
+exponentials; activation.py says what a pass costs. For flat float32 arrays on the CPU.
 """
 
 from collections.abc import Callable
