@@ -262,6 +262,7 @@ def test_a_batch_whose_visible_middle_is_void_is_passed_over(tmp_path):
     batch.masks[:, 15, 23] = 0
     trainer._train_on(batch)
     assert trainer.loss_count == 1
+    assert trainer.confusion.matrix.sum() == len(batch)  # what the bar shows
 
 
 def test_a_valid_network_learns_from_the_border_as_well(tmp_path):
