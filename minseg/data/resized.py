@@ -35,11 +35,12 @@ class Resized(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
-        mask = sample.mask
+        mask, instances = sample.mask, sample.instances
         if not self.full_labels:
             rows, columns = (
                 ((np.arange(new) + 0.5) * old / new).astype(int)
                 for new, old in zip(self.size, mask.shape, strict=True)
             )
             mask = mask[rows[:, None], columns]
-        return Sample(resize_image(sample.image, self.size), mask, None, sample.name)
+            instances = None if instances is None else instances[rows[:, None], columns]
+        return Sample(resize_image(sample.image, self.size), mask, instances, sample.name)
