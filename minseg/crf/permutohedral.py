@@ -37,7 +37,7 @@ class Permutohedral:
 
     Built once (sorting N (d + 1) corners), used for every plane of values. It takes 12 bytes a
     corner, and 16 (d + 1) bytes a point, of which there are at most a few for each corner.
-    Raises ValueError where features lie too far apart for 63-bit names of the points.
+    Raises ValueError where features lie too far apart for 63-bit keys of the points.
     """
 
     def __init__(self, features: np.ndarray) -> None:
@@ -89,8 +89,8 @@ class Permutohedral:
 def simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The simplex that each pixel is in: its corners (d + 1, N), their weights, the strides.
 
-    A corner's name is its first d coordinates (the last follows) times `strides`, an integer. Names
-    are linear: a step on the lattice adds the step's own.
+    A corner is stored as its key, an integer: its first d coordinates (the last follows from them)
+    times `strides`. Keys are linear: a step on the lattice adds the key of the step.
     """
     n, d = features.shape
     x = elevate(features)
@@ -101,24 +101,26 @@ def simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(d + 1)[:, None], axis=0)
 
-    rank += excess  # too large a sum: the last in rank go down by one, and become the first
+    # Where the coordinates sum to too much, the last in rank go down by one and become the first;
+    # where to too little, the first go up and become the last.
+    rank += excess
     move = (rank < 0).astype(np.int64) - (rank > d)
     corner += move
     rank += (d + 1) * move
     difference -= (d + 1) * move
 
     t = np.empty_like(difference)
-    np.put_along_axis(t, rank, difference / (d + 1), axis=0)  # falling
+    np.put_along_axis(t, rank, difference / (d + 1), axis=0)  # sorted, the largest first
     weights = np.empty_like(t)
     weights[0] = 1 + t[d] - t[0]
     weights[1:] = t[d - 1 :: -1] - t[d:0:-1]
 
     strides = _strides((d + 1) * corner[:d], d + 1)
     zero = strides @ ((d + 1) * corner[:d])
-    names = np.empty((d + 1, n), np.int64)
+    keys = np.empty((d + 1, n), np.int64)
     for colour in range(d + 1):
-        names[colour] = zero + strides @ (colour - (d + 1) * (rank[:d] > d - colour))
-    return names, weights, strides
+        keys[colour] = zero + strides @ (colour - (d + 1) * (rank[:d] > d - colour))
+    return keys, weights, strides
 
 
 def elevate(features: np.ndarray) -> np.ndarray:
@@ -132,7 +134,7 @@ def elevate(features: np.ndarray) -> np.ndarray:
 
 
 def _strides(coordinates: np.ndarray, margin: int) -> np.ndarray:
-    """The place values of a mixed-radix number, so that no two points share a name.
+    """The place values of a mixed-radix number, so that no two points share a key.
 
     The margin leaves room for the neighbours of the outermost points.
     """
@@ -143,13 +145,13 @@ def _strides(coordinates: np.ndarray, margin: int) -> np.ndarray:
     if strides[-1] >= 2**62:
         raise ValueError(
             f"permutohedral lattice: features span {' x '.join(map(str, sides))} points, more than "
-            "can be named: a standard deviation is too small"
+            "keys can tell apart: a standard deviation is too small"
         )
     return np.array(strides[:-1])
 
 
 def _steps(strides: np.ndarray) -> list[int]:
-    """The names of the d + 1 directions: (1, .., 1) with -d at one place, the last one left out."""
+    """The keys of the d + 1 directions: (1, .., 1) with -d at one place, the last one left out."""
     d, ones = len(strides), int(strides.sum())
     return [ones - (d + 1) * int(stride) for stride in strides] + [ones]
 

@@ -57,13 +57,13 @@ def test_exact_sums_do_not_depend_on_the_blocks(monkeypatch):
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5])
 def test_simplices_of_the_lattice(d):
-    """A place is the mean of its corners, each with its weight; names are linear in the places."""
+    """A place is the mean of its corners, each with its weight; keys are linear in the places."""
     features = 4 * np.random.default_rng(d).standard_normal((300, d))
-    names, weights, strides = simplices(features)
+    keys, weights, strides = simplices(features)
     assert (weights >= -1e-12).all()
     np.testing.assert_allclose(weights.sum(axis=0), 1, rtol=1e-12)
     place = strides @ elevate(features)[:d]
-    np.testing.assert_allclose((weights * names).sum(axis=0), place, atol=1e-13 * abs(names).max())
+    np.testing.assert_allclose((weights * keys).sum(axis=0), place, atol=1e-13 * abs(keys).max())
 
 
 def test_elevation_keeps_angles_and_lies_in_the_hyperplane():
@@ -93,7 +93,7 @@ def test_lattice_is_linear_and_repeats():
     assert lattice(a.astype(np.float32)).dtype == np.float32
 
 
-def test_features_too_far_apart_for_names():
+def test_features_too_far_apart_for_keys():
     with pytest.raises(ValueError, match="a standard deviation is too small"):
         Permutohedral(np.array([[0.0] * 5, [1e4] * 5]))
 
