@@ -278,7 +278,7 @@ def test_errors_name_the_culprit(loss):
     ):
         loss(Tensor(x), Tensor(t))
     for scores, labels in ((x[:, :1], t * 0), (x[0, :, 0, 0], t[0, 0, 0])):
-        with pytest.raises(ValueError, match=f"{name}: input .* at least 2 classes"):
+        with pytest.raises(ValueError, match=f"{name}: input .*needs .*(classes|dimensions)"):
             loss(Tensor(scores), Tensor(labels))
 
 
