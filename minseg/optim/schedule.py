@@ -14,7 +14,7 @@ from minseg.optim.optimizer import Optimizer
 
 
 class Schedule:
-    """Sets the learning rates of an optimizer; `base_lrs` are those that it was created with."""
+    """Sets the learning rates of an optimizer; `base_lrs` are those that it had at first."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
