@@ -38,6 +38,7 @@ def test_rgb_of_grey():
 
 def test_outlines():
     np.testing.assert_array_equal(viz.outlines(MASK), [[1, 1, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(viz.outlines(np.array([[0, 2, 2, 0]])), [[1, 0, 1, 0]])
 
 
 def test_overlay_mixes_and_leaves_void_alone():
@@ -51,11 +52,14 @@ def test_overlay_mixes_and_leaves_void_alone():
 
 
 def test_error_map():
-    picture = viz.error_map(np.zeros((2, 3, 1)), np.array([[0, 1, 1], [2, 2, 0]]), MASK)
+    image = np.zeros((2, 3, 1))
+    image[0, 2] = 1
+    picture = viz.error_map(image, np.array([[0, 1, 1], [2, 2, 0]]), MASK)
     wrong = np.array([[0, 1, 0], [0, 0, 0]], bool)
     np.testing.assert_array_equal((picture == viz.OKABE_ITO[6]).all(axis=2), wrong)
     np.testing.assert_array_equal(picture[1, 2], [255, 255, 255])
     np.testing.assert_array_equal(picture[0, 0], [150, 150, 150])
+    np.testing.assert_array_equal(picture[0, 2], [239, 239, 239])  # white: paler still
 
 
 def test_palette_png_keeps_the_labels():
