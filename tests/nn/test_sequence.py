@@ -101,6 +101,29 @@ def test_a_norm_without_scale_and_shift(at_once):
     assert len(at_once) == 1
 
 
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_another_frame_than_zeros_is_kept(mode, at_once):
+    conv = nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode)
+    layers = trained(nn.Sequential(conv, nn.BatchNorm2d(4), nn.ReLU()))
+    with no_grad():
+        x = Tensor(draw(2, 3, 8, 9))
+        np.testing.assert_array_equal(layers(x).data, layers[2](layers[1](conv(x))).data)
+    assert not at_once
+
+
+@pytest.mark.parametrize("options", [{"track_running_stats": False}, {"eps": 0.0}])
+def test_a_norm_without_a_finite_scale_of_its_own(options, at_once):
+    """By the batch's statistics; and by a deviation of 0, which no filter can be divided by."""
+    conv, norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, **options)
+    layers = nn.Sequential(conv, norm).eval()
+    if norm.running_var is not None:
+        norm.running_mean.data[1], norm.running_var.data[1] = 0.5, 0
+    with no_grad(), np.errstate(divide="ignore", invalid="ignore"):
+        x = Tensor(draw(2, 3, 8, 9))
+        np.testing.assert_array_equal(layers(x).data, norm(conv(x)).data)
+    assert not at_once
+
+
 def test_not_a_number_and_infinity_show_where_they_would():
     layers = trained(nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.ReLU()))
     x = Tensor(draw(1, 2, 8, 9))
@@ -218,6 +241,14 @@ def test_without_gradients_training_moves_the_statistics_all_the_same():
     assert not y.requires_grad
     np.testing.assert_array_equal(y.data, others[1](others[0](x)).data)
     np.testing.assert_array_equal(layers[0].running_var.data, others[0].running_var.data)
+
+
+def test_what_follows_norm_and_relu_in_training_runs_too():
+    norm, relu = norm_and_relu()
+    conv, x = nn.Conv2d(4, 2, 3), Tensor(draw(3, 4, 5, 6))
+    got = nn.Sequential(norm, relu, conv)(x)
+    assert got._parents[0]._op == "batch_norm_relu"
+    np.testing.assert_array_equal(got.data, conv(relu(norm(x))).data)
 
 
 def test_a_frozen_norm_passes_the_gradient_on():
