@@ -71,8 +71,8 @@ __device__ __forceinline__ T warp_max(T value) {
     return value;
 }
 
-// Every thread of a one-dimensional block must call these, and its size must be a multiple of 32.
-// `scratch` is shared memory for 32 values (one a warp). Every thread gets the result. The last
+// Every thread of a one-dimensional block must call it, and the block's size must be a multiple of
+// 32. `scratch` is shared memory for 32 values (one a warp). Every thread gets the result. The last
 // barrier lets the caller use `scratch` again at once.
 template <typename T>
 __device__ __forceinline__ T block_sum(T value, T* scratch) {
@@ -81,17 +81,6 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
     if (lane == 0) scratch[warp] = value;
     __syncthreads();
     value = warp_sum(lane < warps ? scratch[lane] : T(0));
-    __syncthreads();
-    return value;
-}
-
-template <typename T>
-__device__ __forceinline__ T block_max(T value, T* scratch) {
-    int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-    value = warp_max(value);
-    if (lane == 0) scratch[warp] = value;
-    __syncthreads();
-    value = warp_max(scratch[lane < warps ? lane : 0]);
     __syncthreads();
     return value;
 }

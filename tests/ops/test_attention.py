@@ -169,6 +169,17 @@ def test_many_heads_and_windows_fit_a_gpus_grid():
     assert check("attention_grad_mask", *[one] * 8, *how).grid[0] == N
 
 
+@pytest.mark.parametrize("where", ["numpy", "emulator"])
+@pytest.mark.parametrize("shift", [-1e4, 1e4])
+def test_what_is_added_to_every_score_changes_nothing(shift, where):
+    """Not even where e^score is 0, or infinite: the largest is taken off first."""
+    q, k, v = (Tensor(a) for a in case())
+    expected = F.scaled_dot_product_attention(q, k, v)
+    with minseg.use_kernels("emulator") if where == "emulator" else nullcontext():
+        got = F.scaled_dot_product_attention(q, k, v, Tensor(np.full((4, 5), shift)))
+    np.testing.assert_allclose(got.data, expected.data, rtol=1e-10)  # a score is known to 2e-12
+
+
 @pytest.mark.parametrize("dropout_p", [0, 1e-9])
 def test_a_query_that_is_nan_shows_and_one_that_sees_no_key_gives_0(dropout_p):
     """As PyTorch 2.13 computes it step by step (its fused way gives 0 for the former, too)."""

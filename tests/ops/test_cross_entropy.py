@@ -69,11 +69,12 @@ def test_by_hand():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_scores(dtype):
-    x = Tensor(np.array([[1e4, 1e4, -1e4], [-1e4, 1e4, -1e4]], dtype), requires_grad=True)
-    loss = F.cross_entropy(x, Tensor(np.array([0, 2])), reduction="none")
-    np.testing.assert_allclose(loss.data, [math.log(2), 2e4], rtol=1e-7)
-    loss.backward(np.ones(2, dtype))
-    np.testing.assert_array_equal(x.grad.data, [[-0.5, 0.5, 0], [0, 1, -1]])
+    scores = [[1e4, 1e4, -1e4], [-1e4, 1e4, -1e4], [-2e4, -1e4, -1e4]]
+    x = Tensor(np.array(scores, dtype), requires_grad=True)
+    loss = F.cross_entropy(x, Tensor(np.array([0, 2, 1])), reduction="none")
+    np.testing.assert_allclose(loss.data, [math.log(2), 2e4, math.log(2)], rtol=1e-7)
+    loss.backward(np.ones(3, dtype))
+    np.testing.assert_array_equal(x.grad.data, [[-0.5, 0.5, 0], [0, 1, -1], [0, -0.5, 0.5]])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
