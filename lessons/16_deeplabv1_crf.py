@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 16 · DeepLab v1 and the CRF: borders from the image itself
 #
-# One answer in 8x8 pixels knows *what* is there, roughly where; yet the image shows every border.
-# DeepLab v1 (2015) lets a network say what, and a fully connected *conditional random field* where:
-# pixels that lie near each other and look alike should have one label. **The question:** how much
-# of a border does the image itself bring back, and when does it do harm?
+# A network with one answer per 8x8 pixels knows *what* is there, roughly where; yet the image shows
+# every border. DeepLab v1 (2015) lets a network say what, and a fully connected *conditional random
+# field* (CRF) where: pixels that are near and look alike should have one label. **The question:**
+# how much of a border does the image itself bring back, and when does that do harm?
 
 # %%
 import numpy as np
@@ -24,25 +24,25 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## By hand
 #
-# A VGG whose last two poolings no longer halve; what follows leaves holes, to see as far as before
-# (lesson 07): sides of 64, 32, 16, 8, and 8 to the end. fc6 was a 7x7, 7 * 7 * 512 * 4096 =
-# 102,760,448 weights; "LargeFOV" is a 3x3 at rate 12, 9 * 512 * 1024 + 1024 = 4,719,616.
+# The network is a VGG whose last two poolings keep the size: the sides are 64, 32, 16, 8 and stay
+# 8. Later kernels have holes, for the same field of view (lesson 07). fc6 was a 7x7, 7 * 7 * 512 *
+# 4096 = 102,760,448 weights; "LargeFOV" is a 3x3 at rate 12, 9 * 512 * 1024 + 1024 = 4,719,616.
 #
-# A labelling x costs what the network thinks of it, and for each pair of pixels that differ in
-# label (*Potts*: [a != b] is 1 or 0; mu(a, b) below) the more, the nearer in place p and colour I:
+# A labelling x has an energy E: the network's cost U of each label, plus k_ij for every two pixels
+# of different label (*Potts*: mu(a, b) = [a != b]), the larger the closer in place p and colour I:
 #
 #     E(x)  = sum_i U_i(x_i) + sum_{i<j} [x_i != x_j] k_ij                   U = -log p_network
 #     k_ij  = w1 exp(-|p_i - p_j|^2 / 2 alpha^2 - |I_i - I_j|^2 / 2 beta^2)          "bilateral"
 #           + w2 exp(-|p_i - p_j|^2 / 2 gamma^2)                                     "position"
 #
-# The best of K^N labellings cannot be found. *Mean field* gives each pixel probabilities Q of its
-# own, and repeats, from Q = p: listen to all others, each as loud as k says.
+# Nobody can try all K^N labellings. *Mean field* gives each pixel its own probabilities Q and
+# repeats, from Q = p: each pixel hears all others, weighted by k. (~ is "proportional to".)
 #
 #     Q_i(l)  ~  p_i(l) exp(-sum_j k_ij (1 - Q_j(l)))  ~  p_i(l) exp(+sum_j k_ij Q_j(l))
 #
-# Three pixels in a row, colours 0, 0, 255; the network gives "cat" 0.9, 0.4, 0.1; w1 = 2. Each k is
-# divided by sqrt(n_i n_j), n_i = sum_j k_ij, so that weights mean the same everywhere: it is 1 in
-# the first two (a pixel is its own neighbour), 0 between them and the third. The second then has
+# Three pixels in a row, colours 0, 0, 255; the network gives "cat" 0.9, 0.4, 0.1; w1 = 2. Dividing
+# by sqrt(n_i n_j), n_i = sum_j k_ij, makes weights mean the same everywhere: k is then 1 among the
+# first two (a pixel is its own neighbour), 0 between them and the third. The second then has
 #
 #     cat 0.4 e^(0.9 + 0.4) = 1.468,  not 0.6 e^(0.1 + 0.6) = 1.208:  Q = 0.5485, it is a cat
 
@@ -60,7 +60,7 @@ def features(image: np.ndarray, xy: float, rgb: float) -> np.ndarray:
 
 
 def gaussian(f: np.ndarray) -> np.ndarray:
-    k = np.empty((len(f), len(f)))  # (N, N): a value a pair
+    k = np.empty((len(f), len(f)))  # (N, N): one value per pair
     for i, j in np.ndindex(k.shape):
         k[i, j] = np.exp(-((f[i] - f[j]) ** 2).sum() / 2)
     n = k.sum(axis=1)
@@ -93,18 +93,18 @@ library = dense_crf(p.reshape(K, 7, 9), street, iterations=3, method="exact", **
 assert np.allclose(library.reshape(K, -1), q, rtol=0, atol=1e-5)  # float32 colours, squared
 
 # %% [markdown]
-# N pixels have N^2 pairs, a photo of 512x512 has 69 billion. The library's other way spreads pixels
-# onto a lattice of (place, colour), mixes neighbours and reads the result off, nearly (see below).
+# N pixels have N^2 pairs, a photo of 512x512 has 69 billion. The library also has an approximation:
+# spread pixels onto a lattice of (place, colour), blur there, read the result off (see below).
 #
 # ## What mean field descends
 #
-# The free energy L says how far Q is from the CRF; where sum_l Q_i(l) = 1, it is least if its slope
-# is the same for all l, which is the update:
+# The free energy L measures how far Q is from the CRF. Given sum_l Q_i(l) = 1, L is least where its
+# slope is the same for all l, and this condition is the update:
 #
 #     L = sum_il Q_i(l) (U_i(l) + log Q_i(l)) - 1/2 sum_l Q(l)^T k Q(l)
 #     dL/dQ_i(l) = U_i(l) - sum_j k_ij Q_j(l) + log Q_i(l) + 1
 #
-# No eigenvalue of k is negative (a Gaussian's are not): all pixels may move at once, and L falls.
+# k, a Gaussian, has no negative eigenvalue: all pixels may be updated at once, and L still falls.
 
 
 # %%
@@ -126,8 +126,8 @@ assert np.diff([energy.item() for energy in energies]).max() < 1e-10
 # %% [markdown]
 # ## The experiment
 #
-# Streets. First the scores of a perfect network: the true shares of the classes in 8x8 pixels,
-# upsampled. Then those of a small DeepLab. *Boundary IoU* looks at outlines (lesson 09).
+# Drawn streets. First the scores of a perfect network: the true shares of the classes in each 8x8
+# block, upsampled. Then those of a small DeepLab. *Boundary IoU* scores outlines (lesson 09).
 
 
 # %%
@@ -172,17 +172,17 @@ for name, way in [(name, way) for name in before for way in ways]:
 one = before["true shares"][:1], test_images[:1]
 exact, lattice = (refine(*one, method=method)[0] for method in ("exact", "lattice"))
 gap, same = np.abs(exact - lattice).mean(), (exact.argmax(0) == lattice.argmax(0)).mean()
-print(f"lattice: Q is off by {gap:.4f} in the mean, {same:.1%} of labels are the same")
+print(f"lattice: Q is off by {gap:.4f} on average, {same:.1%} of labels are the same")
 
 # %% [markdown]
-# The bilateral kernel does the work. The position kernel smooths, which rounds corners; it is there
-# to remove specks, of which so coarse a map has none. On photos (`minseg study crf`, five seeds)
+# The gain comes from the bilateral kernel. The position kernel smooths, which rounds corners; it is
+# there to remove specks, and so coarse a map has none. On photos (`minseg study crf`, five seeds)
 # the CRF adds only 0.008 to 0.136, but in every seed: *shown*. Why so much less was not tested.
 #
 # ## What goes wrong
 #
-# The CRF believes the image. **Noise**: every pixel has a colour of its own. **Thin things**: Potts
-# charges for pairs that differ; a wire is all outline. **Logits for probabilities**: no crash.
+# The CRF trusts the image. **Noise**: no two pixels look alike. **Thin things**: Potts charges for
+# every pair with different labels; a wire is all outline. **Logits as probabilities**: no error.
 
 # %%
 (photo,) = lesson.study("crf").comparisons
@@ -195,15 +195,15 @@ thin["CRF"] = refine(thin["stride 2"], photos)
 hits = {name: q.argmax(axis=1) == 2 for name, q in thin.items()}
 wire = {name: (hit & (wires == 2)).sum() / (hit | (wires == 2)).sum() for name, hit in hits.items()}
 as_logits = score(refine(logits.numpy(), test_images), truth)
-print(f"true shares, CRF, noise of 0.2: {noisy:.3f}; DeepLab's logits taken for p: {as_logits:.3f}")
+print(f"CRF, image noise of 0.2: true shares {noisy:.3f}; logits as p: DeepLab {as_logits:.3f}")
 shown = np.argmax([len(np.unique(mask)) for mask in truth])
 picture, p = test_images[shown].transpose(1, 2, 0), network[shown]
 apart = features(picture, alpha, beta) - features(picture, alpha, beta)[36 * 64 + 20]
-hears = np.exp(-(apart**2).sum(axis=1) / 2).reshape(64, 64)
+seen = np.exp(-(apart**2).sum(axis=1) / 2).reshape(64, 64)
 labels = {"truth": truth[shown], "DeepLab": p.argmax(0)}
 labels["CRF"] = dense_crf(p, picture, **weights).argmax(0)
 labels |= {f"wires, {name}:\nIoU {wire[name]:.2f}": q[0].argmax(0) for name, q in thin.items()}
-panels = {"a pixel": viz.rgb(picture), "whom it hears": hears}
+panels = {"a pixel, marked": viz.rgb(picture), "its bilateral kernel": seen}
 panels |= {name: viz.colourise(label, viz.OKABE_ITO) for name, label in labels.items()}
 figure = lesson.figure(12, 7)
 parts = figure.subfigures(2, 1, height_ratios=[1.1, 1])
@@ -234,17 +234,17 @@ assert lesson.fast or gain["DeepLab"] > 0.04, found
 # %% [markdown]
 # ## Now change this
 #
-# 1. `beta` 3, 30, 100: at which does the CRF see every pixel, at which no border, as its own?
-# 2. In `mean_field_loops`, let a wire beside ground cost nothing: `mu[0, 2] = mu[2, 0] = 0`.
+# 1. `beta` 3, 30, 100: when does the CRF see a border around every pixel, and when none at all?
+# 2. In `mean_field_loops`, let a wire next to ground cost nothing: `mu[0, 2] = mu[2, 0] = 0`.
 #
 # **The exercise:** `minseg exercise check boundary_iou`, the measure of this lesson.
 #
 # ## Check yourself
 #
-# 1. Why does the update need no sum over the labels b, when the costs are Potts's?
-# 2. What does `dense_crf` return where p is 1 for one class everywhere?
+# 1. Why does the update need no sum over the labels b with Potts costs?
+# 2. What does `dense_crf` return if p is 1 for the same class everywhere?
 #
 # ## Answers
 #
 # 1. sum_b [a != b] Q_j(b) = 1 - Q_j(a), and the 1 is the same for all a: softmax drops it.
-# 2. The same labels: the others keep 1e-5, and all that a pixel hears speaks for the one.
+# 2. The same labels: the other classes keep 1e-5, and all messages favour the one class.

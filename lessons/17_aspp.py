@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 17 · DeepLab v2 and ASPP: several rates side by side
 #
-# Taps at rate r find what lies r away (lesson 07); but things come in all sizes. DeepLab v2 (2016)
-# lays several rates side by side on the last map and adds what they say: *atrous spatial pyramid
-# pooling*, ASPP. **The question:** what do several rates buy at the same number of weights, and
-# what is left of one that outgrows the map?
+# Taps at rate r find what lies r away (lesson 07), but objects come in all sizes. DeepLab v2 (2016)
+# applies several rates in parallel to the last feature map and adds their scores: *atrous spatial
+# pyramid pooling*, ASPP. **The question:** what do several rates gain over one, at the same number
+# of weights, and what remains of a rate that is larger than the map?
 
 # %%
 import numpy as np
@@ -21,19 +21,19 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Shapes, by hand
 #
-# Each branch is a 3x3 classifier of its own; the scores (N, K, h, w) are added. In a row, with taps
-# 1 2 1 at rates 1, 2, 4, that is a single kernel:
+# Each branch is a 3x3 classifier of its own; their scores (N, K, h, w) are added. In one dimension,
+# with taps 1 2 1 at rates 1, 2, 4, the sum is a single kernel:
 #
 #     rate 1            1 2 1
-#     rate 2          1 . 2 . 1             9 weights, 7 places: the middle is shared
+#     rate 2          1 . 2 . 1             9 weights at 7 places: all share the middle
 #     rate 4      1 . . . 2 . . . 1
 #     sum         1 . 1 1 6 1 1 . 1
 #
-# In the plane four rates are 36 weights at 33 places of, for 6, 12, 18, 24, a kernel of 49x49. On
-# the paper's ResNet-101: 4 * (9 * 2048 * 21 + 21) = 1,548,372 weights for 21 classes.
+# In two dimensions, four rates are 36 weights at 33 places; for rates 6, 12, 18, 24, of a kernel of
+# 49x49. On the paper's ResNet-101, that is 4 * (9 * 2048 * 21 + 21) = 1,548,372 for 21 classes.
 #
-# On an image of 321x321 the map has 41x41 places. A tap r away finds data in 41 - r of 41 rows, and
-# so does its opposite. With m = max(0, 1 - r / 41) the nine taps read, in the mean,
+# An image of 321x321 gives a map of 41x41. A tap r rows away lies on the map for 41 - r of 41 rows,
+# and so does its opposite. With m = max(0, 1 - r / 41), the taps that read data are, on average,
 #
 #     (1 + 2 m)^2     r = 6: 7.3    12: 5.8    18: 4.5    24: 3.3    41: 1, and the 3x3 is a 1x1
 
@@ -66,12 +66,12 @@ assert np.isclose(reads / 41**2, taps_read(41, 24))
 # %% [markdown]
 # ## All pixels at once, and the gradient
 #
-# One tap moves the map by d = r (i - 1, j - 1) and multiplies it by a matrix W. With g = dL/dy,
+# Each tap shifts the map by d = r (i - 1, j - 1) and multiplies it by a matrix W. With g = dL/dy,
 #
 #     y[p] = sum W x[p + d]    dL/dW = sum over p of g[p] x[p + d]^T    dL/dx[q] = sum W^T g[q - d]
 #
-# All branches get the same g. Where d = 0 they also get the same gradient: the middle taps of four
-# rates are, to SGD, one tap with four times the learning rate.
+# All branches receive the same g. Their middle taps (d = 0) therefore get the same gradient: to
+# SGD, the middle taps of four rates are one tap with four times the learning rate.
 
 
 # %%
@@ -116,10 +116,10 @@ for conv, weight in zip(library, ws, strict=True):
 # %% [markdown]
 # ## The experiment: wheels
 #
-# All hubs, single pixels, look alike; the tyre, light or dark, tells which kind a hub is. Radii are
-# 4, 9 or 18, and so are the rates. The stem sees one pixel to each side; so rate r finds what is
-# r - 1 to r + 1 away, 1.4 times that along diagonals: rate 4 up to 7.1, and a tyre of 9 begins at
-# 8. Each rate can see its own wheels, and no others.
+# All hubs, single pixels, look alike; the tyre, light or dark, decides the class of its hub. Radii
+# are 4, 9, 18, and so are the rates. The layer before sees one pixel to each side, so rate r sees
+# from r - 1 to r + 1 away, 1.4 times that along diagonals: rate 4 sees up to 7.1, and a tyre of
+# radius 9 begins at 8. Thus each rate sees its own wheels and no others.
 
 
 # %%
@@ -145,7 +145,7 @@ train_set, test_set = wheels(count), wheels(count)
 
 
 def train(rates: tuple, power: float = 0.9, wrong: float = 0) -> dict[int, float]:
-    """Right hubs, by radius; a share of labels is wrong. lr falls as (1 - step / steps)^power."""
+    """Accuracy by radius. wrong: share of labels flipped; lr falls as (1 - step / steps)^power."""
     images, kinds, _ = train_set
     flipped = np.random.default_rng(lesson.seed + 1).random(kinds.shape) < wrong
     kinds = np.where(flipped & (kinds >= 0), 1 - kinds, kinds)
@@ -170,20 +170,20 @@ def train(rates: tuple, power: float = 0.9, wrong: float = 0) -> dict[int, float
 right = {}
 for rates in ((4, 4, 4), (9, 9, 9), (18, 18, 18), (4, 9, 18)):
     right[rates] = train(rates)
-    print(f"rates {rates}: right", {R: f"{share:.3f}" for R, share in right[rates].items()})
+    print(f"rates {rates}: accuracy", {R: f"{share:.3f}" for R, share in right[rates].items()})
 mislabelled = {}
 for name, power in (("poly", 0.9), ("constant", 0)):
     mislabelled[name] = np.mean([*train(RADII, power, wrong=0.3).values()])
-    print(f"three labels of ten wrong, {name} learning rate: right {mislabelled[name]:.3f}")
+    print(f"30 % of labels wrong, {name} learning rate: accuracy {mislabelled[name]:.3f}")
 
 # %% [markdown]
-# One rate sees its own wheels and guesses at the others; three see all, with as many weights.
-# *Poly*, v2's other part, lets the learning rate fall to 0 as (1 - step / steps)^0.9. A constant
-# one cannot settle: each batch, with wrong labels in it, moves the weights as far as the first did.
+# One rate classifies its own wheels and guesses the others; three get all, with as many weights.
+# *Poly*, v2's other idea, lets the learning rate fall to 0 as (1 - step / steps)^0.9. A constant
+# one never settles: each batch has wrong labels and moves the weights as far as the first did.
 #
-# But wheels are drawn so that one rate must fail. On CamVid's photos (`minseg study aspp`, five
-# seeds), mean IoU is 0.271 with rates 1, 2, 4, 6 and 0.282 with four times 3, each ahead in some
-# seeds: *not shown* at this size. Whether more than those 120 steps would show it is not known.
+# But these wheels are drawn so that one rate must fail. On CamVid's photos (`minseg study aspp`,
+# five seeds), mean IoU is 0.271 with rates 1, 2, 4, 6 and 0.282 with four times 3; each leads in
+# some seeds: *not shown* at this size. Whether more than 120 steps would show it is not known.
 
 # %%
 photos = lesson.study("aspp")
@@ -196,26 +196,26 @@ dots.set_title("mean IoU on photos,\n5 seeds")
 for side, style, colour in ((8, ":", ORANGE), (16, "--", GREEN), (41, "-", BLUE)):
     curve = [taps_read(side, rate) for rate in range(1, 31)]
     reach.plot(range(1, 31), curve, style, color=colour, label=f"{side}x{side}")
-reach.set(title="taps that read data", xlabel="rate", xticks=V2, yticks=(1, 5, 9))
-reach.legend(title="map of")
+reach.set(title="taps of 9 that read data", xlabel="rate", xticks=V2, yticks=(1, 5, 9))
+reach.legend(title="map size")
 picture.imshow(test_set[0][0, 0], cmap="gray")
-picture.set(title="wheels: which kind is each hub?", xticks=[], yticks=[])
+picture.set(title="wheels: classify each hub", xticks=[], yticks=[])
 shares = np.array([[*row.values()] for row in right.values()])
 table.imshow(shares, vmin=0, vmax=1, aspect="auto")
 for (row, column), share in np.ndenumerate(shares):
     table.text(column, row, f"{share:.2f}", ha="center", va="center", color="wk"[int(share > 0.7)])
-table.set(title="hubs that are right, by rates", xlabel="radius of the wheel", xticks=range(3))
+table.set(title="accuracy at hubs, by rates", xlabel="radius of the wheel", xticks=range(3))
 table.set(xticklabels=RADII, yticks=range(4), yticklabels=map(str, right))
 bars.bar_label(bars.bar([*mislabelled], [*mislabelled.values()], color=[BLUE, ORANGE]), fmt="%.2f")
-bars.set(title="the same, 3 labels of 10 wrong", ylim=(0, 1.1), yticks=(0, 0.5, 1))
+bars.set(title="accuracy, 30 % labels wrong", ylim=(0, 1.1), yticks=(0, 0.5, 1))
 lesson.save(figure, "17_aspp")
 
 # %% [markdown]
 # ## What goes wrong
 #
-# **One padding for all rates**: maps of other sizes (lesson 07). **Rates that outgrow the map**:
-# v2's on an image of 64x64, a map of 8x8. At 12, 18, 24 only middle taps read data: 12 of 36
-# weights live. **Rates copied from stride 8 to 16**: they look twice as far.
+# **One padding for all rates**: their maps differ in size (lesson 07). **Rates larger than the
+# map**: on an image of 64x64, v2's map is 8x8. At 12, 18, 24 only middle taps read data: 12 of 36
+# weights are of use. **Rates copied from stride 8 to 16**: they reach twice as far in the image.
 
 # %%
 features = Tensor(rng.standard_normal((1, 3, 8, 8)))
@@ -225,7 +225,7 @@ middle = Tensor(sum(w.numpy()[:, :, 1:2, 1:2] for w in ws))
 assert np.allclose(far, F.conv2d(features, middle).numpy(), rtol=0, atol=1e-13)
 ours, diagonal = shares[3].min(), np.eye(3, dtype=bool)
 own, others = shares[:3][diagonal].min(), shares[:3][~diagonal].max()
-print(f"the claim: at the worst radius several rates are right in {ours:.2f}, one in {others:.2f}")
+print(f"the claim: several rates: accuracy {ours:.2f} at worst; one rate elsewhere: {others:.2f}")
 # Over three seeds: 1.00, 1.00, 0.52 to 0.56; mislabelled 0.81 to 0.82 (poly), 0.72 to 0.76.
 if not lesson.fast:
     assert others < 0.65 < 0.9 < min(ours, own), shares
@@ -234,17 +234,17 @@ if not lesson.fast:
 # %% [markdown]
 # ## Now change this
 #
-# 1. Wheels of any radius from 4 to 18: which three rates now, and where do they fail?
-# 2. `train(RADII, power=3)`, and 0.9 with a fifth of the steps: which suits a short training?
+# 1. Wheels of any radius from 4 to 18: which three rates do you take, and where do they fail?
+# 2. Compare `train(RADII, power=3)` with 0.9 at a fifth of the steps: which suits a short training?
 #
 # **The exercise:** `minseg exercise check aspp`: branches, image pooling, and the projection.
 #
 # ## Check yourself
 #
-# 1. Rates 6, 12, 18, 24 at stride 8. Which at stride 16, to look as far in pixels of the image?
-# 2. Why are scores added after four 3x3s a weaker thing than v3's: beside each other, ReLU, 1x1?
+# 1. Rates 6, 12, 18, 24 at stride 8: which rates reach as far in the image at stride 16?
+# 2. Why is a sum of four 3x3s' scores weaker than v3's way: concatenate, ReLU, 1x1?
 #
 # ## Answers
 #
 # 1. 3, 6, 9, 12. (v3 takes 6, 12, 18 at stride 16, and doubles them at stride 8.)
-# 2. A sum of convolutions is one sparse convolution: it cannot ask "this near *and* that far".
+# 2. A sum of convolutions is one sparse convolution, linear: no "this near *and* that far".

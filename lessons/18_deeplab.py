@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 18 · DeepLab: far sight for the price of a 3x3
 #
-# What a pixel is may depend on something far away. Pooling sees far, but shrinks the map; larger
-# kernels see far, but cost weights. DeepLab's answer has holes (French: *à trous*). **The
+# A pixel's class may depend on something far away. Pooling sees far but shrinks the map; larger
+# kernels see far but cost weights. DeepLab's kernels have holes (French: *à trous*). **The
 # question:** what does a kernel with holes see, what does it miss, and what is it worth?
 
 # %%
@@ -32,12 +32,12 @@ rng = np.random.default_rng(lesson.seed)
 #     rate 3:   y[0] = 0 + 30 + 600  = 630     reads 3 of 7 pixels, 2 outputs
 #
 # A kernel of k taps spans r (k - 1) + 1 pixels; with r zeros on each side, a 3x3 keeps the size.
-# Layer by layer the spans add up: one value of the last map depends on R x R input pixels,
+# Spans add up over layers: a value of the last map sees R x R input pixels, its *receptive field*:
 #
 #     R = 1 + sum over layers of (k - 1) * rate * (product of the strides before)
 #
-# The rate stands in R, but in no count of weights or multiplications: sight is free. A second way
-# to see it: rate r is the *ordinary* convolution of each of the r * r sub-images x[a::r, b::r].
+# The rate adds to R, but not to weights or multiplications: the receptive field is free. In other
+# words, rate r is an *ordinary* convolution of each of the r * r sub-images x[a::r, b::r].
 
 
 # %%
@@ -66,8 +66,8 @@ for mine in (atrous_loops(x, w, 3), by_sub_images):
 # %% [markdown]
 # ## What goes wrong
 #
-# **Gridding.** Sub-images never mix: with rates 2, 2, 2 an output knows its own one, its neighbour
-# another. What does the middle one see? All where dy/dx is not 0 (weights 1, so nothing cancels).
+# **Gridding.** Sub-images never mix: with rates 2, 2, 2 an output sees only one, its neighbour
+# another. What does the middle one see? All where dy/dx is not 0 (weights 1: nothing cancels).
 
 
 # %%
@@ -88,23 +88,23 @@ for rates, count in paths.items():
     R = rows[-1] - rows[0] + 1
     assert 1 + 2 * sum(rates) == R  # the formula, with k = 3 and stride 1
     share[rates] = (count > 0).sum() / R**2
-    print(f"rates {rates}: field {R}x{R}, of which {share[rates]:.0%} are seen")
+    print(f"rates {rates}: receptive field {R}x{R}, {share[rates]:.0%} of which are seen")
 assert share[2, 2, 2] < 0.3 < share[1, 2, 4] == 1
 
 # %% [markdown]
-# 27 weights each. Equal rates leave holes; 1, 2, 4 leave none: each layer fills in what the next
-# would skip. DeepLabV3's "multi-grid" does so in its last stage. (Nor may a rate be as large as the
-# map: then all taps but the middle one read the zeros around, and the 3x3 has become a 1x1.)
+# Each has 27 weights. Equal rates above 1 leave holes; 1, 2, 4 leave none, as each layer fills in
+# what the next skips. DeepLabV3's "multi-grid" does so in its last stage. (A rate as large as the
+# map is no use either: all taps but the middle one read padding, and the 3x3 has become a 1x1.)
 #
 # ## Many rates at once, and the whole image: ASPP
 #
-# Objects come in all sizes, so DeepLabV3 asks at several rates side by side. And no rate is large
-# enough for what concerns all of the image (is it dusk?); so a last branch averages the whole map
-# and gives every pixel the result. C = 16 channels, rates 2 and 4, on a map of 12x16:
+# Objects come in all sizes, so DeepLabV3 applies several rates side by side. No rate is large
+# enough for what concerns the whole image (is it dusk?), so one more branch averages the whole map
+# and gives the result to every pixel. With C = 16 channels and rates 2 and 4, on a map of 12x16:
 #
 #     1x1, 3x3 at rate 2, 3x3 at rate 4:       each (N, 16, 12, 16) -> (N, 16, 12, 16)
-#     average (N, 16, 1, 1), 1x1, spread out:                          (N, 16, 12, 16)
-#     side by side (N, 64, 12, 16), and a 1x1 brings them back to      (N, 16, 12, 16)
+#     average (N, 16, 1, 1), 1x1, repeated everywhere:                 (N, 16, 12, 16)
+#     concatenated (N, 64, 12, 16); a 1x1 projects them to             (N, 16, 12, 16)
 
 
 # %%
@@ -125,7 +125,7 @@ with no_grad():
     gap = np.abs(aspp_by_hand(features, aspp, (2, 4)).numpy() - aspp(features).numpy()).max()
 assert gap < 1e-4  # float32 sums of at most 144 products, of size 10
 
-# The whole network: a ResNet that stops striding at 1/16 or 1/8, ASPP, scores, upsampling.
+# The whole network: a ResNet that goes down to 1/16 or 1/8 only, ASPP, scores, upsampling.
 model = DeepLabV3(3, width=4, depth=18, output_stride=8).eval()
 image = Tensor(rng.random((1, 3, 64, 96), dtype=np.float32))
 with no_grad():
@@ -136,14 +136,14 @@ with no_grad():
 # %% [markdown]
 # ## The experiment
 #
-# A task in which only far sight helps: lamps hang 24 pixels above spots on the ground, and a lamp's
-# colour is its spot's class. All spots look alike. The networks are *equal* in size and cost: two
-# convolutions of stride 2, three of 3x3 on the map of 16x24, scores. Only the rates differ:
+# A task that needs distant context: a lamp hangs 24 pixels above each spot on the ground, and its
+# colour is the spot's class. All spots look alike. The networks have *equal* size and cost: two
+# convolutions of stride 2, three 3x3s on the map of 16x24, scores. Only the rates differ:
 #
 #     R = 1 + 2 * 1 + 2 * 2 + 2 * 4 * (sum of the rates) = 31, 103, 63 for the three below
 #
-# so they see 15, 51 and 31 pixels to each side. The taps of 4, 4, 4 are 16 pixels apart, and each
-# sees 7: between two of them 9 stay unseen, where a lamp of 7 can hide at 3 of 16 places.
+# so they see 15, 51 and 31 pixels to each side. The taps of 4, 4, 4 are 16 pixels apart and see 7
+# each: 9 pixels between two taps stay unseen, which hide a lamp of 7 at 3 of 16 places.
 
 
 # %%
@@ -192,16 +192,16 @@ for rates in [(1, 1, 1), (4, 4, 4), (1, 2, 4)]:
 # %% [markdown]
 # ## What five seeds say
 #
-# Of three ideas, the recorded studies show two (`minseg study NAME` trains them again):
+# The recorded studies show two of three ideas (`minseg study NAME` trains them again):
 #
-# - *atrous*: on drawn streets, two poolings, or rates 2 and 4 in their place; equal weights, equal
-#   fields. Mean IoU 0.613, 0.625: little, but so in every seed, *shown*. Sight is free; large maps
-#   are not: 7 times the multiplications.
-# - *image-pooling*: discs whose kind a sign tells, out of reach of all rates. IoU with it 0.857,
-#   with a 1x1 in its place 0.247, that of a guess: *shown*.
-# - *decoder*: V3+ brings back *where*, by a skip from the first stage's map (as in lesson 14). On
-#   photos, boundary IoU 0.152, without 0.135; but in one seed of five V3 is ahead, so *not shown*
-#   at this size. Whether more steps would show it was not tried.
+# - *atrous*: on drawn streets, rates 2 and 4 replace two poolings; weights and receptive fields
+#   stay equal. Mean IoU rises from 0.613 to 0.625: little, but in every seed, *shown*. The
+#   receptive field is free; larger maps are not: 7 times the multiplications.
+# - *image-pooling*: a sign beyond the reach of all rates tells the kind of discs. IoU is 0.857 with
+#   image pooling and 0.247, no better than a guess, with a 1x1 in its place: *shown*.
+# - *decoder*: V3+ recovers *where*, by a skip from the first stage's map (as in lesson 14). On
+#   photos, boundary IoU is 0.152, without it 0.135; but V3 is ahead in one seed of five, so *not
+#   shown* at this size. Whether more steps would show it was not tried.
 
 # %%
 studies = [lesson.study(name) for name in ("atrous", "image-pooling", "decoder")]
@@ -235,16 +235,16 @@ assert lesson.fast or iou[1, 2, 4] - iou[1, 1, 1] > 0.4, iou
 # ## Now change this
 #
 # 1. Lamps 40 pixels above, and cy from 44 on: which three rates see them? Try, then compute.
-# 2. Make the lamps a pixel wide, `<= 0`: what becomes of rates 4, 4, 4?
+# 2. Make the lamps one pixel wide, `<= 0`: what happens to rates 4, 4, 4?
 #
-# **The exercise:** `minseg exercise check aspp`, of `image_pooling` and `conv2d` with `dilation`.
+# **The exercise:** `minseg exercise check aspp`, from `image_pooling` and `conv2d` with `dilation`.
 #
 # ## Check yourself
 #
 # 1. A 3x3 with rate 6 on a map of stride 16: how many input pixels apart are its outer taps?
 # 2. Why can image pooling not train on a single image?
-#
+# 2. Why can image pooling not be trained on a single image?
 # ## Answers
 #
 # 1. 2 * 6 * 16 = 192.
-# 2. Its batch norm has one value a channel and image: of one image, that minus its mean is 0.
+# 2. Batch norm then has one value per channel, and this value minus its own mean is 0.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 19 · PSPNet and FPN: the scene for every pixel, large things on fine maps
 #
-# A pixel's class may depend on the scene around it, and things come small and large. PSPNet (Zhao
-# et al. 2017) lays averages over regions beside every pixel; FPN (Lin et al. 2017) hands what the
-# coarse maps know down to the fine ones. **The question:** what do regions tell that an average of
-# the whole image cannot? And how does one fine map get to know both the small and the large?
+# A pixel's class may depend on the scene around it, and objects may be small or large. PSPNet (Zhao
+# et al. 2017) gives every pixel averages over regions; FPN (Lin et al. 2017) passes what the coarse
+# maps know down to the fine ones. **The question:** what do averages over regions tell that one of
+# the whole image cannot, and how does one fine map learn about both small and large things?
 
 # %%
 import numpy as np
@@ -25,16 +25,16 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Regions, by hand
 #
-# n pixels become b regions. Region i begins at floor(i n / b) and ends before ceil((i + 1) n / b):
+# n pixels form b regions. Region i begins at floor(i n / b) and ends before ceil((i + 1) n / b):
 #
-#     n = 16, b = 3:   0-6, 5-11, 10-16            where b does not divide n, neighbours share
+#     n = 16, b = 3:   0-6, 5-11, 10-16            where b does not divide n, neighbours overlap
 #     n = 16, b = 6:   0-3, 2-6, 5-8, 8-11, 10-14, 13-16
 #
-# Averaging is linear, along rows and along columns: y = A x B^T, where row i of A has 1 / length in
-# region i, else 0. So the gradient is A^T g B: each region hands its g back, shared out evenly.
+# Averaging is linear, along rows and along columns: y = A x B^T, where row i of A is 1 / length in
+# region i, else 0. So the gradient is A^T g B: each region spreads its g evenly over its pixels.
 #
-# PSPNet: b = 1, 2, 3, 6. For a map of (16, 16, 24), each average (16, b, b) goes through a 1x1 to
-# (4, b, b), batch norm and ReLU, bilinearly to (4, 16, 24). Beside the map: 16 + 4 * 4 channels.
+# PSPNet: b = 1, 2, 3, 6. In a map of (16, 16, 24), each average (16, b, b) passes a 1x1 to (4, b,
+# b), batch norm and ReLU, and is upsampled to (4, 16, 24). With the map: 16 + 4 * 4 channels.
 
 
 # %%
@@ -82,15 +82,15 @@ assert np.array_equal(cat(parts, dim=1).numpy(), module(features).numpy())
 # %% [markdown]
 # ## Down again: FPN
 #
-# Four maps of a backbone, of strides 2, 4, 8, 16; 1x1 convolutions bring all to 16 channels, and
-# from the coarsest down each is doubled ("nearest") and added to the next finer one:
+# A backbone has four maps, of strides 2, 4, 8, 16; 1x1 convolutions bring all to 16 channels. From
+# the coarsest down, each is upsampled by 2 ("nearest") and added to the next finer one:
 #
-#     C1 ( 8, 32, 48)  -> (16, 32, 48) + doubled P2 -> P1      a small window, exact places
+#     C1 ( 8, 32, 48)  -> (16, 32, 48) + doubled P2 -> P1    small receptive field, exact places
 #     C2 (16, 16, 24)  -> (16, 16, 24) + doubled P3 -> P2
 #     C3 (24,  8, 12)  -> (16,  8, 12) + doubled P4 -> P3
-#     C4 (32,  4,  6)  -> (16,  4,  6)               = P4      a large window, coarse places
+#     C4 (32,  4,  6)  -> (16,  4,  6)               = P4    large receptive field, coarse places
 #
-# In the end a 3x3 smooths each sum. It is the U-Net's way up, as light as can be.
+# Finally a 3x3 smooths each sum. This is a U-Net's decoder, as light as it can be.
 
 
 # %%
@@ -103,17 +103,16 @@ def top_down(maps: list[Tensor], fpn: FeaturePyramid) -> list[Tensor]:
 
 CHANNELS = (8, 16, 24, 32)
 fpn = FeaturePyramid(CHANNELS, 16).eval()
-sizes = [(8, 31, 48), (16, 16, 24), (24, 8, 12), (32, 4, 6)]  # 31 rows: to a size, not times two
+sizes = [(8, 31, 48), (16, 16, 24), (24, 8, 12), (32, 4, 6)]  # 31 rows: not twice 16
 maps = [Tensor(rng.random((1, *size), dtype=np.float32)) for size in sizes]
 for mine, library in zip(top_down(maps, fpn), fpn(maps), strict=True):
     assert np.array_equal(mine.numpy(), library.numpy())
 
 # %% [markdown]
 # ## First experiment: which scene?
-#
-# Each quarter has a lamp, and at its other end a spot, whose class is the lamp's colour; two lamps
-# are red, two blue. All spots look alike. Three networks, equal in size: the four branches pool
-# over the whole image each; or over 1, 2, 3, 6 regions; or not at all.
+# Each quarter has a lamp and, at its other end, a spot whose class is the lamp's colour; two lamps
+# are red, two blue. All spots look alike. Three networks of equal size: their four branches all
+# pool over the whole image; or over 1, 2, 3, 6 regions a side; or do not pool.
 
 
 # %%
@@ -151,7 +150,7 @@ def psp(bins: tuple[int, ...]) -> nn.Sequential:
 # ## Second experiment: small and large on one map
 #
 # Spots of two or three pixels, and large rings, whose inside looks like the ground. Scores are from
-# P1 alone; of C1 to C4 only the finest, only the coarsest, or all go in (0 for the others).
+# P1 alone; the FPN gets only the finest of C1 to C4, only the coarsest, or all (0 for the others).
 
 
 # %%
@@ -209,14 +208,14 @@ for part, scenes, nets in zip(halves, (lamps, rings), (pooling, pyramids), stric
 lesson.save(figure, "19_pspnet_fpn")
 
 # %% [markdown]
-# Without regions, or with one for all four lamps, the class is a toss-up; a quarter knows its own.
-# (Where *one* sign holds for all, one region does, in five seeds of five: lesson 18.) The finest
-# map cannot tell a ring's inside from the ground, the coarsest not where a spot is.
+# Without regions, or with one for all four lamps, the class is a coin toss; a quarter's own region
+# knows. (Where *one* sign holds for all, one region does, in five seeds of five: lesson 18.) The
+# finest map cannot tell a ring's inside from the ground, the coarsest not where a spot is.
 #
 # ## What goes wrong
 #
-# **A fixed kernel**: 16 / 6 rounds to 2, which gives 8 regions, not 6. **One image to train on**: a
-# single region leaves a single value a channel, and batch norm nothing to compare it with.
+# **A fixed kernel**: 16 / 6 is rounded to 2, which gives 8 regions, not 6. **Training on one
+# image**: a single region leaves one value per channel, and batch norm nothing to compare it with.
 
 # %%
 assert F.avg_pool2d(features, 16 // 6).shape[2] == 8
@@ -234,17 +233,17 @@ assert lesson.fast or (context > 0.3 and min(both) > 0.3 and min(iou["no regions
 # %% [markdown]
 # ## Now change this
 #
-# 1. Let each lamp decide on the spot of the quarter *beside* it. Can the network learn that?
-# 2. Scores from P3 in place of P1: what becomes of spots, what of rings?
+# 1. Let each lamp decide the class of the spot in the quarter *beside* it. Can this be learned?
+# 2. Take the scores from P3 in place of P1: what happens to spots, what to rings?
 #
 # **The exercise:** `minseg exercise check top_down`: FPN's way down, for maps of odd sizes.
 #
 # ## Check yourself
 #
-# 1. PSPNet's map is (2048, 60, 60). How many channels go into the 3x3 behind the pooling?
-# 2. How many additions does the gradient pass on its way from P1 to C4, and what do they do to it?
+# 1. PSPNet's map is (2048, 60, 60). How many channels enter the 3x3 after the pooling?
+# 2. How many additions does the gradient pass from P1 back to C4, and what do they do to it?
 #
 # ## Answers
 #
 # 1. 2048 + 4 * 512 = 4096.
-# 2. Three; an addition hands the gradient on as it is, to both of its sides.
+# 2. Three; an addition passes the gradient unchanged to both of its inputs.
