@@ -398,6 +398,13 @@ def test_cityscapes(tmp_path):
     instances[1, 7], instances[1, 9] = 1, 2
     check(sample, image, mask, instances)
     assert sample.name == stem
+    save(folder / f"{stem}_gtFine_labelIds.png", np.full((2, 17), 26, np.uint8))
+    save(
+        folder / f"{stem}_gtFine_instanceIds.png",
+        np.array([[26004], [26001]], np.uint16).repeat(17, 1),
+    )
+    full = open_dataset("cityscapes", "val", root=tmp_path)[0]  # two cars, and nothing else
+    assert full.instances.tolist() == [[2] * 17, [1] * 17]
     assert Cityscapes.classes[18] == "bicycle"
     assert Cityscapes.things == ("person", "rider", "car", "truck", "bus", "train",
                                  "motorcycle", "bicycle")  # fmt: skip

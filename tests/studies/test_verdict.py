@@ -1,6 +1,7 @@
 """When a difference counts as shown: worked out by hand from its definition."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from matplotlib.text import Text
@@ -81,7 +82,11 @@ def test_a_result_gathers_the_runs_in_the_order_of_the_seeds():
     assert result.spread("b") == pytest.approx(0.1)
     assert result.compare("b", "a").mean == pytest.approx(0.25)
     assert result.verdict == SHOWN
-    assert example(lower_is_better=True).verdict == OPPOSITE
+    assert result.seconds == {"a": [1.0] * 3, "b": [1.0] * 3}
+    lower = example(lower_is_better=True)
+    assert lower.compare("b", "a").mean == pytest.approx(-0.25)
+    assert lower.verdict == OPPOSITE
+    assert replace(result, seeds=(0,), scores={"a": [0.25]}).spread("a") == 0
 
 
 def test_a_result_survives_json():
