@@ -181,3 +181,15 @@ def test_errors_name_the_culprit(change, error, message):
         F.grid_sample(**{**given, **change})
     with pytest.raises(ValueError, match="affine_grid: theta has shape"):
         F.affine_grid(Tensor(np.zeros((1, 2, 3))), (2, 3, 4, 4))
+
+
+@pytest.mark.parametrize("padding", ["border", "reflection"])
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_a_place_at_an_end_of_the_image_is_held(end, padding):
+    """Its slopes differ on the two sides; as in PyTorch, the gradient is 0."""
+    x = Tensor(np.arange(20.0).reshape(1, 1, 4, 5))
+    grid = Tensor(np.full((1, 1, 1, 2), end), requires_grad=True)
+    y = F.grid_sample(x, grid, padding_mode=padding, align_corners=True)
+    assert y.item() == (19 if end > 0 else 0)
+    y.backward(np.ones((1, 1, 1, 1)))
+    np.testing.assert_array_equal(grid.grad.data.ravel(), [0, 0])

@@ -110,6 +110,20 @@ def test_binary_cross_entropy(name, reduction, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("given", ["weight", "pos_weight"])
+def test_either_weight_counts_without_the_other(given, dtype):
+    x, t, w, q = binary_case("binary_cross_entropy_with_logits", dtype)
+    alone = {"weight": w, "pos_weight": q}[given]
+    both = {"weight": np.ones(1), "pos_weight": np.ones(1)} | {given: alone}
+    wide = [np.broadcast_to(a, x.shape).astype(float) for a in both.values()]
+    definition = get_op("binary_cross_entropy_with_logits").definition
+    expected = definition(x.astype(float), t.astype(float), *wide).mean()
+    leaf = Tensor(x, requires_grad=True)
+    got = F.binary_cross_entropy_with_logits(leaf, Tensor(t), **{given: Tensor(alone)})
+    assert_agree(got.data, expected, dtype, length=x.size)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_binary_cross_entropy_far_out(dtype):
     x = Tensor(np.array([1e4, -1e4, 1e4, -1e4], dtype), requires_grad=True)
     t = Tensor(np.array([1, 0, 0, 1], dtype))
@@ -119,7 +133,10 @@ def test_binary_cross_entropy_far_out(dtype):
     np.testing.assert_array_equal(x.grad.data, [0, 0, 1, -1])
 
     p = Tensor(np.array([0, 1, 0, 1], dtype), requires_grad=True)
-    loss = F.binary_cross_entropy(p, Tensor(np.array([0, 1, 1, 0], dtype)), reduction="none")
+    t = np.array([0, 1, 1, 0], dtype)
+    defined = get_op("binary_cross_entropy").definition(p.data, t, np.ones(4, dtype))
+    np.testing.assert_array_equal(defined, [0, 0, 100, 100])
+    loss = F.binary_cross_entropy(p, Tensor(t), reduction="none")
     loss.backward(np.ones(4, dtype))
     np.testing.assert_array_equal(loss.data, [0, 0, 100, 100])
     np.testing.assert_allclose(p.grad.data, [0, 0, -1e12, 1e12], rtol=1e-6)
@@ -198,6 +215,8 @@ def test_errors_name_the_culprit():
         F.binary_cross_entropy(Tensor(np.array([np.nan])), Tensor(np.ones(1)))
     with pytest.raises(ValueError, match=r"pos_weight has shape \(2,\), which does not broadcast"):
         F.binary_cross_entropy_with_logits(one, two, pos_weight=Tensor(np.ones(2)))
+    with pytest.raises(TypeError, match="binary_cross_entropy: weight is float32"):
+        F.binary_cross_entropy(two, two, Tensor(np.ones(3, np.float32)))
     with pytest.raises(ValueError, match=r"nll_loss: target has label 3 at \(1,\)"):
         F.nll_loss(one, Tensor(np.array([0, 3])))
 

@@ -72,3 +72,12 @@ def test_errors_name_the_culprit(arguments, error, message):
         F.pad(Tensor(np.ones((3, 4))), *arguments)
     with pytest.raises(TypeError, match=r"^pad: input is a ndarray, needs a Tensor"):
         F.pad(np.ones((3, 4)), (1, 1))
+
+
+@pytest.mark.parametrize("widths", [(-4, 0), (-1, -3)])
+def test_nothing_may_be_left(widths):
+    x = Tensor(np.ones((3, 4)), requires_grad=True)
+    y = F.pad(x, widths)
+    assert y.shape == (3, 0)
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.data, np.zeros((3, 4)))

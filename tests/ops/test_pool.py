@@ -58,6 +58,16 @@ def test_max_pool2d_equals_the_definition(case, dtype):
         np.testing.assert_array_equal(got.data, expected)
 
 
+@pytest.mark.parametrize("case", [MAX_CASES[1], MAX_CASES[2]])
+def test_the_last_nan_of_a_window_is_its_maximum(case):
+    shape, *how = case
+    x = np.where(np.random.default_rng(0).random(shape) < 0.15, np.nan, image(shape))
+    (y, indices), expected = max_pool.op.forward(x, *how), max_pool.op.definition(x, *how)
+    np.testing.assert_array_equal(y, expected[0])
+    np.testing.assert_array_equal(indices, expected[1])
+    assert 0 < np.isnan(y).mean() < 1
+
+
 def test_the_first_of_equal_maxima_the_last_nan_and_minus_infinity():
     x = np.array([[[[1.0, 3, 3, 0], [3, 2, 0, 3]]]])
     y, indices = F.max_pool2d(Tensor(x), 2, return_indices=True)
@@ -130,6 +140,14 @@ def test_max_unpool2d_puts_the_maxima_back():
     np.testing.assert_array_equal(back.data, expected)
     inputs = [Tensor(y.data.copy(), requires_grad=True), indices]
     assert gradcheck(lambda y, indices: F.max_unpool2d(y, indices, (2, 3)), inputs)
+
+
+def test_max_unpool2d_takes_a_stride_of_1():
+    x = image((2, 3, 4, 6))
+    y, indices = F.max_pool2d(Tensor(x), (3, 2), 1, return_indices=True)
+    back = F.max_unpool2d(y, indices, (3, 2), 1)
+    np.testing.assert_array_equal(back.data, np.where(back.data != 0, x, 0))
+    assert set(back.data[back.data != 0]) == set(y.data.ravel())
 
 
 def test_pooling_and_unpooling_are_adjoint():
@@ -304,6 +322,16 @@ X = Tensor(np.ones((1, 3, 5, 6)))
             lambda: F.max_unpool2d(X, Tensor(np.zeros(X.shape, int)), 2, output_size=(10, 14)),
             ValueError,
             "output_size is .10, 14., needs to be less than a stride",
+        ),
+        (
+            lambda: F.max_unpool2d(X, Tensor(np.zeros(X.shape, int)), 2, output_size=(3, 10, 12)),
+            ValueError,
+            r"output_size is \(3, 10, 12\), needs \(H', W'\)",
+        ),
+        (
+            lambda: F.max_unpool2d(X, Tensor(np.zeros(X.shape, int)), 1, padding=3),
+            ValueError,
+            "max_unpool2d: the output would be -1x0",
         ),
     ],
 )
