@@ -32,6 +32,7 @@ ONE_PIXEL = Tensor(np.ones((1, 4, 1, 1), np.float32))
         (lambda: nn.BatchNorm2d(0), ValueError, "BatchNorm2d: num_features is 0"),
         (lambda: nn.InstanceNorm2d(-1), ValueError, "InstanceNorm2d: num_features is -1"),
         (lambda: nn.BatchNorm2d(3)(IMAGE), ValueError, "BatchNorm2d: input has shape"),
+        (lambda: nn.InstanceNorm2d(3)(IMAGE), ValueError, "InstanceNorm2d: input has shape"),
         (lambda: nn.BatchNorm2d(4)(ONE_PIXEL), ValueError, "one value a channel"),
         (lambda: nn.InstanceNorm2d(4)(ONE_PIXEL), ValueError, "one value a channel"),
         (lambda: nn.GroupNorm(3, 4), ValueError, "GroupNorm: num_groups is 3"),

@@ -28,6 +28,7 @@ LAYERS = [
     ("BatchNorm2d", (4,), {"bias": False}, IMAGE),
     ("InstanceNorm2d", (4,), {}, IMAGE),
     ("InstanceNorm2d", (4,), {"affine": True, "track_running_stats": True}, IMAGE),
+    ("InstanceNorm2d", (4,), {"momentum": None, "track_running_stats": True}, IMAGE),
     ("GroupNorm", (2, 4), {}, IMAGE),
     ("GroupNorm", (4, 4, 1e-2, False), {}, IMAGE),
     ("LayerNorm", (8,), {}, IMAGE),
