@@ -51,8 +51,8 @@ def forward(model: Any, images: np.ndarray, size: tuple[int, ...]) -> Tensor:
     device = next(model.parameters()).device
     out = model(Tensor(padded).to(device))
     logits = out["out"] if isinstance(out, dict) else out
-    top, left = (logits.shape[2] - height) // 2, (logits.shape[3] - width) // 2
-    if (top, left) != (0, 0) or logits.shape[2:] != (height, width):
+    if logits.shape[2:] != (height, width):
+        top, left = (logits.shape[2] - height) // 2, (logits.shape[3] - width) // 2
         logits = logits[:, :, top : top + height, left : left + width]
     if logits.shape[2:] != tuple(size):
         logits = F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
