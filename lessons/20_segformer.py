@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 20 · SegFormer: every place asks every other
 #
-# A convolution knows its neighbours; what lies far away comes by relay, layer by layer, or never.
-# In a transformer each place asks all places at once. That costs a number for each *pair* of them,
-# and forgets where things are; SegFormer (2021) mends both. **The question:** what is attention
-# worth when the cue lies outside a CNN's field of view, and what does it cost?
+# A convolution sees its neighbours; what lies far away arrives layer by layer, or never. In a
+# transformer each place asks all places at once. That costs a number for each *pair* of them, and
+# ignores where things are; SegFormer (2021) mends both. **The question:** what is attention worth
+# when the cue lies outside a CNN's receptive field, and what does it cost?
 
 # %%
 import numpy as np
@@ -21,18 +21,18 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Attention, by hand
 #
-# A place is a *token*, a vector. Three matrices make of it a query (what do I look for?), a key
-# (what am I?), both of length E, and a value (what do I tell?). The answer to a query is the mean
-# of all values, with weights softmax(query . key / sqrt(E)). Say that three scores are 0, log 2,
-# log 5, and the values 8, 16, 24:
+# Each place is a *token*, a vector. Three matrices turn it into a query (what do I look for?), a
+# key (what am I?), both of length E, and a value (what do I tell?). The answer to a query is the
+# mean of all values, with weights softmax(query . key / sqrt(E)). For scores 0, log 2, log 5 and
+# values 8, 16, 24:
 #
 #     weights  1 : 2 : 5, so 1/8, 2/8, 5/8          answer  8/8 + 2 * 16/8 + 5 * 24/8 = 20
 #
-# No distance stands in the formula. With P the weights, Y = P V, and g = dL/dY:
+# The formula knows no distance. With scores S, weights P, answers Y = P V, and g = dL/dY:
 #
 #     dV = P^T g    dS_ij = P_ij g_i . (v_j - y_i)    dQ = dS K / sqrt(E)    dK = dS^T Q / sqrt(E)
 #
-# A score S_ij is pulled by how much better its value is than the mean that was the answer.
+# The gradient of a score S_ij is how much better, along g, its value v_j is than the answer y_i.
 
 
 # %%
@@ -77,9 +77,9 @@ for mine, other in ((y[0], loops), (y, F.scaled_dot_product_attention(q, k, v).n
 # %% [markdown]
 # ## What it costs, and sequence reduction
 #
-# L queries times L keys. SegFormer's first stage has stride 4; of 512x512 pixels, L = 128 * 128. So
-# keys and values come from a map that a convolution of kernel and stride R has made R times smaller
-# a side, with R = 8, 4, 2, 1: 16 x 16 keys in every stage.
+# L queries times L keys. SegFormer's first stage has stride 4: 512x512 pixels give L = 128 * 128.
+# So keys and values come from a map that a convolution of kernel size and stride R has shrunk R
+# times per side, with R = 8, 4, 2, 1: 16 x 16 keys in every stage.
 #
 #     stage   map        L       scores, L^2    R    with L / R^2 keys
 #     1       128x128    16,384  268,435,456    8    4,194,304
@@ -87,7 +87,7 @@ for mine, other in ((y[0], loops), (y, F.scaled_dot_product_attention(q, k, v).n
 #     3       32x32      1,024   1,048,576      2    262,144
 #     4       16x16      256     65,536         1    65,536
 #
-# (Tokens come from patches that overlap, 7x7 pixels and 4 apart: no edge between two cuts a thing.)
+# (Tokens come from overlapping patches, 7x7 pixels every 4, so that patch borders cut nothing.)
 
 # %%
 sides, reductions = np.array([128, 64, 32, 16]), np.array([8, 4, 2, 1])
@@ -115,9 +115,9 @@ assert np.abs(by_hand - library).max() < 1e-5 * np.abs(library).max()  # float32
 # %% [markdown]
 # ## Where am I? The 3x3 of Mix-FFN
 #
-# Shuffle the tokens: attention gives the same answers, shuffled: it asks *what* others are, not
-# where. Others add a code for the place, for one image size. SegFormer puts a depthwise 3x3 between
-# a block's linear layers: it tells left from right, and by its zero padding where the border is.
+# Shuffle the tokens, and attention gives the same answers, shuffled: it knows *what* others are,
+# not where. Others add a *positional encoding*, made for one image size. SegFormer has a depthwise
+# 3x3 in each block: it tells left from right, and its zero padding tells where the border is.
 
 # %%
 block, order = Block(16, heads=2, reduction=1, drop_path=0.0).eval(), rng.permutation(96)
@@ -132,9 +132,9 @@ for taps in ("kept", "cut to its middle tap"):
 # %% [markdown]
 # ## The experiment: a far cue
 #
-# Discs look alike; a square on the other side of the picture, light or dark, tells their kind. One
-# stage of SegFormer, one block, keys reduced R = 2 times. Its rival is the same, but with a 3x3
-# convolution in the place of attention, and has more weights. In pixels, that one sees
+# Discs look alike; a square on the other side of the image, light or dark, tells their kind. The
+# model is one stage of SegFormer, one block, R = 2. Its rival has a 3x3 convolution in place of
+# attention, and more weights. Its receptive field, in pixels, is
 #
 #     7 (patch) + 4 * 2 (3x3) + 4 * 2 (3x3 of Mix-FFN) = 23: 11 to each side; the cue is 25 away
 
@@ -187,7 +187,7 @@ for sight, model in models.items():
     image = Tensor(test_set[0][:1], requires_grad=True)
     model.to("cpu")(image)[0, :, row, column].backward(np.array([-1, 1], np.float32))
     pull[sight] = np.abs(image.grad.numpy()[0, 0])
-far = abs(np.arange(64) - column) > 3 + 8 * len(net[0].blocks) + 5  # the farther place mixed: 5
+far = abs(np.arange(64) - column) > 3 + 8 * len(net[0].blocks) + 5  # 5: upsampling mixes places
 assert pull["3x3"][:, far].max(initial=0) == 0 < pull["attention"][:, far].min(initial=1)
 figure = lesson.figure(12, 7)
 top, bottom = figure.subfigures(2, 1, height_ratios=[1.1, 1])
@@ -201,50 +201,50 @@ dots.set(title="whole networks, 5 seeds", ylabel="IoU of discs", ylim=(0, 1))
 picture.imshow(test_set[0][0, 0], cmap="gray", vmin=-1.5, vmax=2)
 for axis, sight in zip(maps, pull, strict=True):
     axis.imshow(np.sqrt(pull[sight]))
-titles = "of which kind is it?", *(f"pixels that matter: {sight}" for sight in pull)
+titles = "which kind is the disc?", *(f"pixels that matter: {sight}" for sight in pull)
 for axis, title in zip((picture, *maps), titles, strict=True):
     axis.plot(column, row, "o", color=ORANGE, markeredgecolor="white", markersize=10)
     axis.set(title=title, xticks=[], yticks=[])
 bars.bar_label(bars.bar([*right], [*right.values()], color=[ORANGE, BLUE]), fmt="%.2f")
-bars.set(title="right pixels of discs", ylim=(0, 1.15), yticks=(0, 0.5, 1))
+bars.set(title="accuracy on discs", ylim=(0, 1.15), yticks=(0, 0.5, 1))
 lesson.save(figure, "20_segformer")
 
 # %% [markdown]
 # ## What goes wrong
 #
-# **No 1/sqrt(E)**: scores of random vectors spread like sqrt(E); softmax then picks one key, and
-# its gradient, P (1 - P), is gone. **reshape in place of transpose**: tokens (N, L, C) have as many
-# numbers as a map (N, C, h, w), so nothing crashes, and every place is mixed with others.
+# **No 1/sqrt(E)**: scores of random vectors have a spread of sqrt(E); softmax then picks one key,
+# and its gradient, P (1 - P), vanishes. **reshape instead of transpose**: tokens (N, L, C) have as
+# many numbers as a map (N, C, h, w), so nothing crashes, but places are mixed up.
 
 # %%
 q, k = rng.standard_normal((2, 200, 64))
 loudest = [softmax(q @ k.T * scale).max(axis=1).mean() for scale in (1 / 8, 1)]
-print(f"E = 64: the loudest of 200 keys has weight {loudest[0]:.2f}, unscaled {loudest[1]:.2f}")
+print(f"E = 64: the largest of 200 weights is {loudest[0]:.2f}, unscaled {loudest[1]:.2f}")
 assert loudest[0] < 0.2 < 0.7 < loudest[1]
 assert not np.allclose(x.reshape(2, 16, 8, 12).numpy(), as_map(x, (8, 12)).numpy())
-print(f"the claim: right with attention {right['attention']:.2f}, with a 3x3 {right['3x3']:.2f}")
+print(f"the claim: accuracy {right['attention']:.2f} with attention, {right['3x3']:.2f} with a 3x3")
 # Over three seeds: 0.48 to 0.52 with a 3x3, 0.97 to 1.00 with attention.
 assert lesson.fast or right["3x3"] < 0.65 < 0.85 < right["attention"], right
 
 # %% [markdown]
 # And whole networks? In `minseg study far-cue`, on such scenes, SegFormer has an IoU of discs of
-# 0.663 (five seeds); a U-Net with two poolings, whose sight ends before the cue, 0.297, little more
-# than a guess. One with four could see it, and has 0.336: one seed of five found it, at 0.53, four
-# did not. *Shown*; but why sight is not enough to find it, the study does not tell.
+# 0.663 (five seeds); a U-Net with two poolings, too few to see the cue, 0.297, little better than a
+# guess. One with four could see it, yet has 0.336: one seed of five found it (0.53), four did not.
+# *Shown*; but the study does not tell why seeing the cue is not enough to find it.
 #
 # ## Now change this
 #
-# 1. `reduction=4`: 12 keys in place of 48. How many pixels are right then? And with 1?
+# 1. `reduction=4`: 12 keys instead of 48. How accurate is that? And with 1?
 # 2. `drop_paths=[0.0] * 6`, a `Local` in each block: now the rival sees 103 pixels. Does it learn?
 #
 # **The exercise:** `minseg exercise check mix_ffn`.
 #
 # ## Check yourself
 #
-# 1. An image twice as high and wide: how many times the scores, with and without reduction?
-# 2. What does attention answer where all keys are equal?
+# 1. For an image twice as high and wide: how many times the scores, with and without reduction?
+# 2. What does attention answer if all keys are equal?
 #
 # ## Answers
 #
-# 1. 16 times both: 4 times the queries, 4 times the keys. Reduction divides, by R^2.
-# 2. The mean of all values: image pooling (lesson 18), in every place.
+# 1. 16 times in both cases: 4 times the queries, 4 times the keys. Reduction divides by R^2.
+# 2. The mean of all values, at every place: image pooling (lesson 18).

@@ -24,15 +24,16 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Costs, by hand
 #
-# From 64 channels to 64. A *multiply-add* is a product that is added to a sum:
+# A convolution from 64 channels to 64. A *multiply-add* is a product that is added to a sum:
 #
 #                                    weights             multiply-adds              numbers written
 #     3x3 on 120x160                 9 * 64^2 = 36,864   36,864 * 19,200 = 708 M    64 * 19,200
 #     3x3 at stride 16, on 8x10                          36,864 *     80 = 2.9 M    64 *     80
 #     depthwise 3x3, 1x1 on 120x160  576 + 4,096         4,672 * 19,200 = 90 M      128 * 19,200
 #
-# The first two have the same weights, at 240 times the work: *parameters* fill a disk, not time.
-# The last makes an eighth of the products, writes twice as much, and is two calls in place of one.
+# The first two have the same weights, but 240 times the work: *parameters* take disk space, not
+# time. The last needs an eighth of the products, writes twice as much, and takes two calls instead
+# of one.
 
 # %%
 full = nn.Conv2d(64, 64, 3, padding=1, bias=False)
@@ -54,9 +55,9 @@ assert counts(apart, (64, 120, 160)) == (4_672 * 19_200, 128 * 19_200, 2)
 # %% [markdown]
 # ## Better in what? The front
 #
-# One network is quicker, another finds more: both may be right. But one that is slower *and* finds
-# less is out: another *dominates* it. What is left is the *Pareto front*: n^2 questions; or, sorted
-# by time, those that beat all that are quicker.
+# One network is faster, another more accurate: either may be the right choice. But a network that
+# is slower *and* less accurate is out: another *dominates* it. What is left is the *Pareto front*.
+# It takes n^2 comparisons; or sort by time, and keep those that beat all faster ones.
 
 
 # %%
@@ -79,9 +80,9 @@ for _ in range(20):
 # %% [markdown]
 # ## What has been measured
 #
-# `minseg study networks --record` (over an hour) trained all at 160x120, as `minseg train` does by
-# default: narrow, from scratch. Scores are of CamVid's validation images at 480x360; the last two
-# columns are images a second, on the machine that trained.
+# `minseg study networks --record` (over an hour) trained all at 160x120 with `minseg train`'s
+# defaults: narrow networks, from scratch. Scores are on CamVid's validation images at 480x360; the
+# last two columns are images per second, on the machine that trained.
 
 # %%
 rows = networks.recorded()["camvid"]
@@ -90,17 +91,17 @@ ranked = sorted(rows, key=lambda row: -row.miou)
 miou = np.array([row.miou for row in ranked])
 seconds = np.array([1 / row.prediction_rate for row in ranked])
 best = front(seconds, miou)
-print("on the front, the quickest first:", *(ranked[i].network for i in best))
+print("on the front, the fastest first:", *(ranked[i].network for i in best))
 
 # %% [markdown]
 # ## Where does the time go?
 #
-# Say, so much a multiply-add, so much a number written, so much a layer: t = a M + b N + c L. With
-# a row A_i = (M, N, L) for each network and w = (a, b, c), the error, relative to the time, is
+# Assume a cost per multiply-add, per number written and per layer: t = a M + b N + c L. With a row
+# A_i = (M, N, L) for each network and w = (a, b, c), the squared relative error is
 #
 #     E(w) = sum_i (A_i . w / t_i - 1)^2       dE/dw = 2 sum_i (A_i . w / t_i - 1) A_i / t_i
 #
-# At the least E the slope is 0: a linear system. Least squares needs no training.
+# Where E is least, its gradient is 0: a linear system. Least squares needs no training.
 
 
 # %%
@@ -123,7 +124,7 @@ assert gradcheck(lambda w: error(w, share), (Tensor(rng.random(3), requires_grad
 assert np.allclose(slope(fit(share, np.ones(7)), share), 0)
 
 # %% [markdown]
-# Now all networks, on one core of this machine, in CPU time, which other programs do not change.
+# Now all networks, on one core of this machine, in CPU time, which does not count other programs.
 
 
 # %%
@@ -146,30 +147,30 @@ costs, t = table[:, :3], table[:, 3]
 
 
 def predicted(terms: slice) -> np.ndarray:
-    """Each network's time, by a fit to all *others*: what was fitted is no test."""
+    """Each network's time, from a fit to all *others*: data that were fitted are no test."""
     others = ~np.eye(len(t), dtype=bool)
     return np.array([costs[i, terms] @ fit(costs[o][:, terms], t[o]) for i, o in enumerate(others)])
 
 
 def off(guess: np.ndarray) -> float:
-    """By which factor the worst guess is wrong."""
+    """The factor by which the worst guess is wrong."""
     return float(np.exp(abs(np.log(guess / t)).max()))
 
 
 one, three = predicted(slice(1)), predicted(slice(3))
 a, b, c = fit(costs, t)
-print(f"a thousand million multiply-adds {1e12 * a:.1f} ms, a million numbers {1e9 * b:.2f} ms, "
-      f"a layer {1e3 * c:.2f} ms")  # fmt: skip
+print(f"a: {1e12 * a:.1f} ms per 10^9 multiply-adds, b: {1e9 * b:.2f} ms per million numbers, "
+      f"c: {1e3 * c:.2f} ms per layer")  # fmt: skip
 print(f"time by multiply-adds alone: off by {off(one):.1f} at worst; by all three {off(three):.2f}")
 
 # %% [markdown]
 # ## Would the first be first again?
 #
-# Each network ran once, with one seed. How much is luck? The study of ASPP trained small networks
-# on CamVid with five seeds each: their scores spread by a standard deviation s. A difference of two
-# runs then spreads by sqrt(2) s; less than twice that says little. And worse: let all nineteen be
-# *equally* good. We look at the luckiest, which is ahead of their mean by 1.8 s: the *winner's
-# curse*. Therefore a network that was chosen on some images is scored on others.
+# Each network ran once, with one seed. How much of its score is luck? The study of ASPP trained
+# small networks on CamVid with five seeds each; their scores have a standard deviation s. The
+# difference of two runs then has sqrt(2) s; less than twice that says little. Worse: suppose all
+# nineteen were *equally* good. We would pick the luckiest, 1.8 s ahead of their mean: the *winner's
+# curse*. This is why a network that was chosen on some images is scored on others.
 
 # %%
 study = lesson.study("aspp")
@@ -180,9 +181,9 @@ curse = rng.normal(0, luck, (10000, len(miou))).max(axis=1).mean()
 level = [row for row in ranked if row.miou > miou[0] - visible]
 choice = max(level, key=lambda row: row.prediction_rate)
 print(f"luck: {luck:.3f}; of {len(pairs)} pairs, {np.mean(pairs > visible):.0%} are further apart "
-      f"than {visible:.3f}; the first of equals is {curse:.3f} ahead")  # fmt: skip
-print("not to be told from the first:", *(row.network for row in level), "; the quickest of these:",
-      choice.network)  # fmt: skip
+      f"than {visible:.3f}; the luckiest of equals is {curse:.3f} ahead")  # fmt: skip
+print("not distinguishable from the first:", *(row.network for row in level),
+      "; the fastest of these:", choice.network)  # fmt: skip
 
 # %%
 figure = lesson.figure(15, 6.6)
@@ -195,20 +196,20 @@ ranking.set(xlabel="mean IoU", ylim=(len(ranked) - 0.4, -0.6), title="one run; w
 ranking.tick_params(axis="y", labelsize=11)
 cost.scatter(1e3 * seconds, miou, s=70, color=colours, zorder=2)
 cost.step(1e3 * seconds[best], miou[best], where="post", color=BLUE, zorder=1)
-cost.set(xlabel="ms an image, when recorded", ylabel="mean IoU", title="dark: the front")
+cost.set(xlabel="ms per image, when recorded", ylabel="mean IoU", title="dark: the Pareto front")
 guess.plot(1e3 * t, 1e3 * one, "o", color=AMBER, label="multiply-adds")
 guess.plot(1e3 * t, 1e3 * three, "o", color=BLUE, label="multiply-adds, maps, layers")
 guess.plot([0, 1e3 * t.max()], [0, 1e3 * t.max()], color="0.5", linewidth=1)
-guess.set(xlabel="ms an image, measured here", ylabel="ms, predicted from the others by")
+guess.set(xlabel="ms per image, measured here", ylabel="ms, predicted from the others by")
 guess.legend(loc="upper left")
 lesson.save(figure, "21_choosing")
 
 # %% [markdown]
 # ## What goes wrong
 #
-# **Parameters taken for cost**, because every table has them. **Equal steps** in place of equal
-# time: what makes a step dear is then free. **A cost at another size**: three times the height and
-# width are nine times a convolution's work, but attention asks pairs of places.
+# **Parameters taken for cost**, because every table lists them. **Equal steps** instead of equal
+# time: expensive steps then seem free. **A cost at another size**: three times the height and width
+# are nine times the work for a convolution, but more for attention, which compares pairs of places.
 
 # %%
 for name in ("fcn8s", "segformer_b0"):
@@ -231,18 +232,18 @@ if not lesson.fast:  # five runs, quiet and busy: 4.7 to 5.8, and 1.36 to 1.61
 # %% [markdown]
 # ## Now change this
 #
-# 1. The front of boundary IoU in place of mean IoU, or of training in place of prediction.
+# 1. The front of boundary IoU instead of mean IoU, or of training time instead of prediction time.
 # 2. Measure on all cores, by the clock (perf_counter). Which of a, b, c shrinks most, which least?
-# 3. `minseg train --model NAME --data camvid --seed 1 --minutes 6`, of the first two. Who leads?
+# 3. `minseg train --model NAME --data camvid --seed 1 --minutes 6`, for the first two. Which leads?
 #
 # **The exercise:** `minseg exercise next`: one that is still open.
 #
 # ## Check yourself
 #
 # 1. A network is on the front of (time, mIoU). Can another have a better mIoU in less time?
-# 2. c is the time of a layer that does nothing. What would a GPU make of a, b and c?
+# 2. c is the time of a layer that does nothing. How would a, b and c change on a GPU?
 #
 # ## Answers
 #
 # 1. No, by definition. But on the front of (memory, boundary IoU) there may be others.
-# 2. a and b become much smaller; a launch still takes microseconds: many small layers cost most.
+# 2. a and b shrink a lot; a launch still takes microseconds, so many small layers cost most.

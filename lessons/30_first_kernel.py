@@ -3,11 +3,11 @@
 #
 # A loop over the pixels of an image handles one after the other. A GPU is not given the loop but
 # its *body*, a function called a **kernel**, and runs it once for each pixel, thousands at a time.
-# Each run is a **thread**. **The question:** all threads run the same text; how does each know
-# which pixel is its own, and what do those do for which there is none?
+# Each run is a **thread**. **The question:** all threads run the same code; how does each know
+# which pixel is its own, and what do threads do that have none?
 #
-# You need no GPU: minseg compiles the kernel for your CPU and plays its threads there. That takes a
-# C++ compiler, g++ or clang++; if you have none, `pip install ziglang` brings one.
+# You need no GPU: minseg compiles the kernel for your CPU and emulates its threads there. That
+# takes a C++ compiler, g++ or clang++; if you have none, `pip install ziglang` brings one.
 
 # %%
 from contextlib import redirect_stdout
@@ -29,16 +29,17 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # %% [markdown]
 # ## The index, by hand
 #
-# Threads come in **blocks** of equal size; all blocks of a launch are its **grid**. A thread finds
-# two numbers ready: `blockIdx.x`, which block it is in, and `threadIdx.x`, which thread of that
-# block it is. Its place in a line of n elements follows. For n = 10, blocks of 4:
+# Threads come in **blocks** of equal size; all blocks of a launch form its **grid**. Each thread
+# has two built-in variables: `blockIdx.x`, the number of its block, and `threadIdx.x`, its number
+# within the block. From these it computes its index into an array of n elements. For n = 10, blocks
+# of 4:
 #
 #     blockIdx.x       0  0  0  0    1  1  1  1    2  2  2  2
 #     threadIdx.x      0  1  2  3    0  1  2  3    0  1  2  3
 #     i = 4 b + t      0  1  2  3    4  5  6  7    8  9 10 11
 #
 # 10 / 4 is 2.5, so it takes ceil(10 / 4) = 3 blocks: 12 threads for 10 elements. Threads 10 and 11
-# have nothing to do; somebody must tell them. In general (all whole numbers, as in C):
+# have nothing to do, and the code must say so. In general (with integer division, as in C):
 #
 #     blocks = (n + B - 1) / B          threads without an element: blocks * B - n
 #
@@ -57,10 +58,10 @@ def saxpy_loops(x: np.ndarray, y: np.ndarray, a: float, n: int, B: int) -> None:
 # %% [markdown]
 # ## The kernel
 #
-# The body in CUDA C, both loops gone: the GPU makes them. `__global__` marks a kernel; `float*` is
-# an array of float32 without its length, so n is passed, too; every thread has an `i` of its own.
-# The comment above it is no CUDA but minseg's: which grid and block to launch, what is read and
-# written (plain CUDA's host says `saxpy<<<grid, block>>>(x, y, a, n)`). An image takes two sides.
+# The body in CUDA C; the GPU supplies both loops. `__global__` marks a kernel; `float*` is an array
+# of float32 that does not know its length, so n is passed, too; each thread has an `i` of its own.
+# The comment above it is not CUDA but minseg's: the grid and block to launch, what is read and
+# written (in plain CUDA: `saxpy<<<grid, block>>>(x, y, a, n)`). An image takes two dimensions.
 
 # %%
 SOURCE = """\
@@ -103,15 +104,15 @@ saxpy_loops(x, by_loops, np.float32(2), n, B=64)
 on_device = Tensor(x).to(lesson.device).data, Tensor(y.copy()).to(lesson.device).data
 launch(f"{kernels}:saxpy", *on_device, 2.0, n)  # it writes into its y
 assert (by_loops == expected).all()
-assert np.allclose(Tensor(on_device[1]).numpy(), expected, rtol=0, atol=1e-6)  # a GPU rounds once
+assert np.allclose(Tensor(on_device[1]).numpy(), expected, rtol=0, atol=1e-6)  # GPU: one rounding
 print(f"saxpy: {n} elements, {-(-n // 64)} blocks of 64, the same as loops and NumPy")
 
 # %% [markdown]
 # ## In which order?
 #
-# `printf` works in a kernel, and is the first tool for finding out. The sanitizer, which we shall
-# need below, runs a kernel three times: in order, reversed, shuffled. A GPU may take *any* order,
-# and runs many threads at once: what a thread does must not depend on another's having run before.
+# `printf` works in a kernel, and is the first tool for finding out. The *sanitizer*, needed below,
+# runs a kernel three times: in order, reversed, shuffled. A GPU may take *any* order, and runs many
+# threads at once: a thread must not depend on another having run before it.
 
 # %%
 printed = StringIO()
@@ -125,10 +126,10 @@ for row in zip(lines[:12], lines[12:24], lines[24:], strict=True):
 # %% [markdown]
 # ## The experiment: take the guard away
 #
-# An array on a GPU ends where the next one begins, and no index is checked: thread 10 writes into
-# somebody else's memory. Often nothing happens, until one day that memory matters. So we let the
-# sanitizer look, which knows where each array ends. It counts every access outside of them.
-# (Never `launch` this one: on the CPU, too, it would write over its neighbours.)
+# An array in GPU memory ends where the next one begins, and no index is checked: thread 10 writes
+# into memory that is not ours. Often nothing visible happens, until one day that memory matters. So
+# we use the sanitizer, which knows where each array ends and counts every access beyond. (Never
+# `launch` this kernel: on the CPU, too, it would overwrite other memory.)
 
 # %%
 UNGUARDED = """\
@@ -156,7 +157,7 @@ for size in sizes:
 print(f"\nIn the sanitizer's words:\n{writes[0]}\n")
 
 # %%
-# A real mask, too: blocks of 16x16 threads, those at the right and the bottom past the image.
+# A real mask, too: blocks of 16x16 threads, some of them past the right and bottom borders.
 image, mask = (Tensor(a).to(lesson.device).data for a in (grey, np.zeros((H, W), np.uint8)))
 launch(f"{kernels}:threshold", image, mask, 0.5, H, W)
 assert (Tensor(mask).numpy() == (grey > 0.5)).all()
@@ -185,7 +186,7 @@ bars = axes["bars"].bar(places - 0.2, spare, width=0.38, color=BLUE, label="by h
 axes["bars"].bar_label(bars)
 bars = axes["bars"].bar(places + 0.2, stray, width=0.38, color=ORANGE, label="found: stray writes")
 axes["bars"].bar_label(bars)
-axes["bars"].set(xticks=places, xlabel="threads a block", title="90x120 pixels in a line, no guard")
+axes["bars"].set(xticks=places, xlabel="threads per block", title="90x120 pixels, no guard")
 axes["bars"].set(ylim=(0, 1.2 * max(spare)))
 axes["bars"].set_xticklabels(sizes)
 axes["bars"].legend(loc="upper left")
@@ -194,10 +195,10 @@ lesson.save(figure, "30_first_kernel")
 # %% [markdown]
 # ## What goes wrong
 #
-# **A guard on the flat index**: i < H * W holds for a thread past the right border, too; it lands
-# in the *next row*, and two threads write one pixel. **A grid rounded down**: n / B instead of
-# ceil(n / B); the end is never written. **Another type**: NumPy's numbers are float64. A kernel
-# that takes their bytes for float32 computes nonsense in silence; minseg refuses.
+# **A guard on the flat index**: i < H * W also holds for a thread past the right border; it lands
+# in the *next row*, and two threads write one pixel, a **race**. **A grid rounded down**: with n /
+# B instead of ceil(n / B) the end is never written. **Another dtype**: NumPy's default is float64.
+# A kernel that takes its bytes for float32 silently computes nonsense; minseg refuses.
 
 # %%
 FAULTY = """\
@@ -224,7 +225,7 @@ except TypeError as error:
 assert {f.kind for f in flat + down} == {"racecheck", "initcheck"}
 
 # %%
-print("the claim: without the guard the spare threads write astray, all of them; with it, none")
+print("the claim: without the guard each spare thread writes outside the array; with it, none")
 assert stray == spare
 assert not sanitize(f"{kernels}:threshold", grey, np.zeros((H, W), np.uint8), 0.5, H, W)
 
@@ -232,18 +233,18 @@ assert not sanitize(f"{kernels}:threshold", grey, np.zeros((H, W), np.uint8), 0.
 # ## Now change this
 #
 # 1. Make n = 1024. Which block sizes are safe without a guard? Would you leave it out?
-# 2. Let `saxpy` start 4 blocks only, and each thread walk on: `for (; i < n; i += 4 * B)`.
+# 2. Launch `saxpy` with 4 blocks only, and let each thread loop: `for (; i < n; i += 4 * B)`.
 # 3. Put the line `// sample: H=16 W=20 y=(H, W)` above `flat_guard` in `out/30_faulty.cu`, then run
 #    `minseg sanitize out/30_faulty.cu:flat_guard`, and mend the file until it finds nothing.
 #
-# **The exercise:** `minseg exercise check saxpy`: your first kernel; then one of ReLU, likewise.
+# **The exercise:** `minseg exercise check saxpy`: your first kernel; then write ReLU the same way.
 #
 # ## Check yourself
 #
 # 1. An image of 375x1242, blocks of 32x8 (columns, rows): how many blocks, how many spare threads?
-# 2. Why does the sanitizer say "race" of the flat guard, and not "past the end"?
+# 2. Why does the sanitizer report the flat guard as a "race", and not as "past the end"?
 #
 # ## Answers
 #
 # 1. 39 x 47 = 1833 blocks: 39 * 32 = 1248 columns, 47 * 8 = 376 rows, 469248 - 465750 = 3498.
-# 2. Its stray threads write inside of the array, in a row that belongs to others.
+# 2. Its stray threads write inside the array, to a row that belongs to other threads.

@@ -2,9 +2,9 @@
 # # 31 · Memory: what a warp asks for together
 #
 # Most kernels of a segmentation network compute little and read much, so they take as long as the
-# memory does. **The question:** a kernel copies an image, and copies it transposed. Each time it
+# memory does. **The question:** one kernel copies an image, another copies it transposed. Each
 # reads every pixel once. Why does the memory have to deliver eight times as many bytes for the
-# second one, and can it be seen without a GPU?
+# second one, and can this be seen without a GPU?
 #
 # You need lesson 30, and a C++ compiler: g++ or clang++; if you have none, `pip install ziglang`.
 
@@ -25,20 +25,20 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # %% [markdown]
 # ## Addresses, by hand
 #
-# A GPU does not run threads one by one but 32 at a time: a **warp**, threads whose threadIdx.x
-# follow each other; each of them is a **lane**. When a warp reads, its 32 addresses go out as one
+# A GPU does not run threads one by one but in groups of 32 with consecutive threadIdx.x: a
+# **warp**; each of its threads is a **lane**. When a warp reads, its 32 addresses go out as one
 # *request*, and memory answers in **sectors** of 32 bytes, 8 floats, whole or not at all.
 #
 #     lane                      0     1     2    ...   7     8   ...   31
 #     x[row][lane], byte        0     4     8         28    32        124     sectors 0, 1, 2, 3
 #     x[lane][col], byte        0    4 W   8 W       28 W  32 W      124 W    32 sectors, if W >= 8
 #
-# Neighbouring lanes at neighbouring addresses: 128 bytes in 4 sectors, nothing is wasted. This is
-# called **coalesced**. Down a column each lane has a sector for itself, and uses 4 of its 32 bytes.
+# Neighbouring lanes read neighbouring addresses: 128 bytes in 4 sectors, nothing is wasted. This is
+# called **coalesced**. Down a column each lane needs its own sector, and uses 4 of its 32 bytes.
 #
 # You know this from NumPy. An array is memory and *strides*, the steps from one index to the next:
 # x (H, W) has the strides (W, 1), counted in elements, and x.T is the same memory with (1, W). The
-# lanes walk along the last axis, so its stride s decides. Counting, in the open:
+# lanes walk along the last axis, so its stride s decides. Counted one by one:
 
 
 # %%
@@ -53,9 +53,9 @@ assert [sectors_by_hand(s) for s in (0, 1, 2, 4, 8, 256)] == [1, 4, 8, 16, 32, 3
 # ## The kernels
 #
 # `copy` is `np.ascontiguousarray` for any view: a thread reads the element that the strides lead
-# to, and writes it to its place in a fresh array. `copy4` moves a `float4`, four floats a thread.
-# `sum_channels` adds up the channels of each pixel, for both orders in which an image can lie:
-# NCHW, all of one channel, then the next; NHWC, all channels of a pixel, then the next pixel.
+# to, and writes it to its place in a new array. `copy4` moves a `float4`, four floats per thread.
+# `sum_channels` adds the channels of each pixel, for both memory layouts of images: NCHW, all of
+# one channel, then the next; NHWC, all channels of one pixel, then the next pixel.
 
 # %%
 SOURCE = """\
@@ -97,8 +97,8 @@ file.write_text(SOURCE, encoding="utf-8")
 # %% [markdown]
 # ## The experiment
 #
-# The profiler counts what each warp asks for. Which of these views is cheap? Guess before you read
-# on: every other row, every other column, backwards, one pixel aside, one of three colours.
+# The profiler counts what each warp requests. Which of these views is cheap? Guess before you read
+# on: every other row, every other column, backwards, shifted by one pixel, one of three colours.
 
 # %%
 side = 256
@@ -149,18 +149,18 @@ for layout, (expected, *steps) in layouts.items():
 excess = {name: result.bytes_moved / result.bytes_least for name, result in results.items()}
 for name, result in results.items():
     sectors = reads(result).sectors_a_request
-    print(f"{name:17} {sectors:4.0f} sectors a read; bytes moved / least {excess[name]:5.2f}")
+    print(f"{name:17} {sectors:4.0f} sectors per read; bytes moved / least {excess[name]:5.2f}")
 
 # %% [markdown]
-# Rows may be skipped, and lanes may walk backwards: what counts is how many sectors a warp's
-# addresses fall into, not in which order. One pixel aside costs a fifth sector. `float4` moves no
-# byte less, it only asks for 16 sectors at once, a quarter of the requests. With a thread a pixel,
-# NHWC is the transposed case: each of 16 reads moves 32 sectors. Who keeps images as NHWC gives the
-# lanes to the channels instead. (The counts are what warps ask for. A GPU's cache may still hold a
-# sector when it is wanted again; that helps, until too many warps want too many sectors at once.)
+# Skipping rows and walking backwards is free: what counts is how many sectors a warp's addresses
+# fall into, not their order. A shift by one pixel costs a fifth sector. `float4` moves no fewer
+# bytes; it only requests 16 sectors at once, with a quarter of the requests. With one thread per
+# pixel, NHWC is the transposed case: each of 16 reads moves 32 sectors. So with NHWC, give the
+# lanes to the channels instead. (The counts are what warps request. A GPU's cache may still hold a
+# sector when it is needed again, until too many warps need too many sectors at once.)
 #
-# The picture: a panel is the first 32 KiB of x, a row of it 32 sectors, a dot a sector that the
-# first read of a warp moves, and its colour the (last) lane that wants it.
+# The figure: a panel is the first 32 KiB of x, 32 sectors per row; a dot is a sector that the first
+# read of a warp moves, its colour the (last) lane that needs it.
 
 # %%
 strides = range(0, 17, 4 if lesson.fast else 1)
@@ -187,7 +187,7 @@ for axis, name in zip(axes, shown, strict=True):
     rows, places = np.nonzero(~np.isnan(picture))
     dots = axis.scatter(places, rows, c=picture[rows, places], s=24, marker="s", vmin=0, vmax=31)
     axis.set(xlim=(-1, 32), ylim=(32, -1), xticks=[], yticks=[], aspect="equal")
-    axis.set(facecolor="0.9", xlabel="32 sectors a row")
+    axis.set(facecolor="0.9", xlabel="32 sectors per row")
     axis.set_title(f"{name}\n{access.sectors_a_request:.0f} sectors")
 axes[0].set_ylabel("32 KiB")
 top.colorbar(dots, ax=axes, label="lane", ticks=(0, 31), shrink=0.7)
@@ -198,7 +198,7 @@ left.set(xlim=(0, 9), xlabel="bytes moved / bytes touched, whole kernel")
 left.invert_yaxis()
 right.plot(strides, by_hand, color=BLUE, label="by hand")
 right.plot(strides, counted, "o", color=ORANGE, label="counted by the profiler")
-right.set(xlabel="stride between neighbouring lanes, in floats", ylabel="sectors a read")
+right.set(xlabel="stride between neighbouring lanes, in floats", ylabel="sectors per read")
 right.set(ylim=(0, 35), xticks=range(0, 17, 4), yticks=range(0, 33, 8))
 right.legend(loc="lower right")
 lesson.save(figure, "31_memory")
@@ -206,9 +206,9 @@ lesson.save(figure, "31_memory")
 # %% [markdown]
 # ## What goes wrong
 #
-# **threadIdx.x along the rows**, because x looks like the first index. The result is right and the
-# sanitizer is content; only the profiler sees it. **A float4 that does not start on a multiple of
-# 16 bytes**: a GPU stops the kernel. **A length that four does not divide**: who copies the rest?
+# **threadIdx.x as the row**, because x sounds like the first index. The result is right and the
+# sanitizer finds nothing; only the profiler sees it. **A misaligned float4**, not at a multiple of
+# 16 bytes: a GPU aborts the kernel. **A length that four does not divide**: who copies the rest?
 
 # %%
 square = (x, np.zeros_like(x), side, side)
@@ -231,19 +231,19 @@ assert excess["x.T"] == (8 + 1) / 2  # its writes are coalesced
 # %% [markdown]
 # ## Now change this
 #
-# 1. Let the threads of `copy` walk along x.T's memory: reads in order, writes apart. Any better?
+# 1. Let the threads of `copy` walk along x.T's memory: coalesced reads, scattered writes. Better?
 # 2. Blocks of (8, 32) instead of (32, 8): what is a warp now? Predict the sectors, then profile.
 # 3. Read `image` as bytes (`unsigned char`): how many sectors does a warp need at least?
 #
-# **The exercise:** `minseg exercise check transpose`. Or `sum_channels` for NHWC, each byte once:
-# lanes along the channels, as many threads a pixel as these are. What has to be solved then?
+# **The exercise:** `minseg exercise check transpose`. Or `sum_channels` for NHWC, each byte read
+# once: lanes along the channels, as many threads per pixel as channels. What problem remains?
 #
 # ## Check yourself
 #
-# 1. A warp reads the red channel of an RGB image that lies as NHWC. Sectors? What share is used?
-# 2. Each lane reads one double, neighbours side by side. Sectors a request? Is it coalesced?
+# 1. A warp reads the red channel of an RGB image in NHWC. How many sectors? What share is used?
+# 2. Each lane reads one double, side by side. How many sectors per request? Is it coalesced?
 #
 # ## Answers
 #
-# 1. 32 * 3 * 4 = 384 bytes, 12 sectors, a third: as `image[:, :, 0]` above, 12.
-# 2. 32 * 8 = 256 bytes are 8 sectors, all of it used: coalesced. What counts is the waste.
+# 1. 32 * 3 * 4 = 384 bytes are 12 sectors, a third of them used: as `image[:, :, 0]` above.
+# 2. 32 * 8 = 256 bytes are 8 sectors, fully used: coalesced. What counts is the waste.
