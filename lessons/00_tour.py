@@ -2,9 +2,9 @@
 # # 00 · A tour: three ways to read one street
 #
 # An image is a grid of numbers. A segmentation network gives every pixel a meaning, and there are
-# three kinds of it. *Semantic*: what is here? *Instance*: which object is it? *Panoptic*: both, for
-# every pixel. **The question:** if a network answered the first one without a single mistake, would
-# it know how many cars there are?
+# three kinds of segmentation. *Semantic*: what is here? *Instance*: which object is it? *Panoptic*:
+# both, for every pixel. **The question:** if a network answered the first of these without a single
+# mistake, would it know how many cars there are?
 #
 # You need NumPy. Run it as `python lessons/00_tour.py`, or cell by cell; nothing is trained here.
 
@@ -34,7 +34,8 @@ CAR, PEDESTRIAN = (data.classes.index(name) for name in data.things)
 #     instances  (H, W)     the object of each pixel: 1, 2, 3, ...; 0 where nothing can be counted
 #
 # Cars and pedestrians can be counted: *things*. Sky and road cannot: *stuff*. A network does not
-# name a class; it gives a score to each of the K classes, and the highest one wins. For two pixels:
+# name a class; it gives each of the K classes a score (a *logit*); the highest wins. For two
+# pixels:
 #
 #     scores   sky   road   car        argmax over the classes
 #     left     0.1    2.0   0.3        1, road
@@ -53,12 +54,14 @@ assert scores.shape == (1, len(data.classes), *scene.mask.shape)
 # %% [markdown]
 # ## Semantic: what is here?
 #
-# To judge an answer, count which class was taken for which: a table, true classes down, predicted
-# ones across. The right pixels lie on its diagonal. From it come the share of right pixels, and the
-# *intersection over union* (IoU) of a class: its pixels in both maps, over those in at least one.
+# To judge a prediction against the true mask (the *ground truth*), count how often each true class
+# was taken for each class. This is the *confusion matrix*: true classes down, predicted ones
+# across, right pixels on its diagonal. It gives the *pixel accuracy*, the share of right pixels,
+# and the *intersection over union* (IoU) of a class: its pixels in both masks, over those in at
+# least one.
 #
-# First in loops; then in one step, since (true, predicted) is the same as the number true * K +
-# predicted, and counting numbers is what `bincount` does. minseg's metric must agree with both.
+# First in loops; then in one step: write each pair (true, predicted) as the one number true * K +
+# predicted, and let `bincount` count the numbers. minseg's metric must agree with both.
 
 
 # %%
@@ -73,7 +76,7 @@ def confusion(predicted: np.ndarray, true: np.ndarray, K: int) -> np.ndarray:
     return np.bincount((true * K + predicted).ravel(), minlength=K * K).reshape(K, K)
 
 
-# An answer from someone who never looks: at each place, the class most often seen there before.
+# A prediction that never looks at the image: at each place, the class most often seen there before.
 K = len(data.classes)
 seen = np.stack([[sample.mask == label for sample in train] for label in range(K)]).sum(axis=1)
 blind = seen.argmax(axis=0)  # (K, H, W) -> (H, W)
@@ -111,11 +114,11 @@ assert (blobs(hand) == [[1, 1, 0, 0], [0, 0, 0, 2], [3, 0, 2, 2]]).all()  # corn
 # %% [markdown]
 # ## Panoptic: both, for every pixel
 #
-# One number holds both answers: class * 1000 + object (so Cityscapes writes its things).
+# One number holds both answers: class * 1000 + object (Cityscapes stores its things in this way).
 #
 # To judge objects, pair them: a predicted and a true one match if their IoU exceeds 1/2 (so each
-# has at most one partner). *Panoptic quality* adds up the IoU of the pairs and divides by the mean
-# of the two numbers of objects, predicted and true:
+# has at most one partner). *Panoptic quality* (PQ) adds up the IoU of the pairs and divides by the
+# mean of the two numbers of objects, predicted and true:
 #
 #     PQ = sum of IoU over pairs / ((predicted + true) / 2)      Kirillov et al., CVPR 2019, eq. 1
 #
@@ -141,8 +144,8 @@ assert (objects(np.array([1, 1, 1, 1]), np.array([1, 1, 2, 2])) == [0, 1, 2]).al
 # %% [markdown]
 # ## The experiment
 #
-# On scenes that nobody has seen: the blind answer; and the *perfect* semantic map, its blobs taken
-# for objects. A network that makes no mistake in any pixel would get just this.
+# On scenes not used so far, judge the blind prediction, and the *perfect* semantic mask, with its
+# blobs taken for objects: what a network that makes no mistake in any pixel would give.
 
 # %%
 blind_score, perfect_score = ConfusionMatrix(data.classes), ConfusionMatrix(data.classes)
@@ -200,9 +203,9 @@ lesson.save(figure, "00_tour")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Trusting pixel accuracy**: the blind answer gets most pixels right and finds no pedestrian.
-# **Taking labels for numbers**: shrink a mask as one shrinks an image, by averages, and between sky
-# (0) and road (2) a building (1) appears. Masks are shrunk by picking pixels.
+# **Trusting pixel accuracy**: the blind prediction gets most pixels right and finds no pedestrian.
+# **Treating labels as numbers**: shrink a mask by averaging, as one does an image, and between sky
+# (0) and road (2) a building (1) appears. To shrink a mask, pick pixels (*nearest neighbour*).
 
 # %%
 h, w = (n // 2 for n in scene.mask.shape)
@@ -210,14 +213,14 @@ quarters = scene.mask.reshape(h, 2, w, 2).swapaxes(1, 2).reshape(h, w, 4)  # 2x2
 averaged, picked = quarters.mean(axis=2).round().astype(int), quarters[:, :, 0]
 for name, small in [("averaged", averaged), ("picked", picked)]:
     invented = (small[:, :, None] != quarters).all(axis=2).sum()
-    print(f"{name:8}: {invented} of {small.size} pixels have a class that none beneath them has")
+    print(f"{name:8}: {invented} of {small.size} pixels have a class that none of their four had")
 
 # %% [markdown]
 # ## The claim
 #
 # No: a perfect semantic map knows every pixel and still cannot count. Objects must be predicted.
-# (Hidden objects of which a few pixels show count as well. Without those under 20 pixels the cars'
-# PQ rises from 0.48 to 0.66: better, and still far from 1.)
+# (Objects that are hidden but for a few pixels count as well. Without those under 20 pixels the PQ
+# of cars rises from 0.48 to 0.66: better, and still far from 1.)
 
 # %%
 assert perfect_score.mean_iou() == 1
@@ -229,19 +232,19 @@ assert blind_score.iou()["pedestrian"] < 0.05
 # %% [markdown]
 # ## Now change this
 #
-# 1. Let `blobs` walk across corners, too. Does PQ rise or fall? Look at what merges.
+# 1. Let `blobs` walk across corners, too. Does PQ rise or fall? Look at which objects merge.
 # 2. Drop blobs of fewer than 5 pixels. For which class does that help?
 # 3. Make the images 48x64 (`Street(..., (48, 64))`): what becomes of the pedestrians?
 #
-# **The exercise:** write `confusion` so that pixels with the true label 255 ("void", nobody knows)
-# are not counted; then `minseg exercise check iou`.
+# **The exercise:** write `confusion` so that pixels with the true label 255 ("void": nobody knows
+# their class) are not counted; then run `minseg exercise check iou`.
 #
 # ## Check yourself
 #
-# 1. A network for 21 classes gets 8 images of 240x320. What shape have its scores, and its labels?
-# 2. Why is a *pair* needed in PQ at all, if the number of objects is right?
+# 1. A network for 21 classes gets 8 images of 240x320: what shape are its scores, and its labels?
+# 2. Why does PQ have to pair objects at all? Would it not do to compare their numbers?
 #
 # ## Answers
 #
 # 1. (8, 21, 240, 320) and (8, 240, 320): the classes are the axis that argmax removes.
-# 2. Two cars as one blob and one car torn into two give the right number, and three wrong objects.
+# 2. Two cars as one blob and one car torn in two: the number is right, the three objects are wrong.

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 01 · An autograd engine in 60 lines
 #
-# Training asks every weight: if you grew a little, how would the loss change? One can try it out,
-# one by one. **The question:** how do we get the slopes for millions of weights from a single run?
+# Training asks of every weight: if it grew a little, how would the loss change? One could try it
+# out, weight by weight. **The question:** how do we get the slopes (the *gradient*) for millions of
+# weights from a single run?
 
 # %%
 import timeit
@@ -20,16 +21,16 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Slopes, by hand
 #
-# L = s * s + a with s = a * b, at a = 2, b = 3. So s = 6, q = s * s = 36, L = q + a = 38.
-# Begin at the end: L's slope along itself is 1. Each step back multiplies by its own slope, and
-# where several ways lead back to a node, they add up:
+# Take L = s * s + a with s = a * b, at a = 2, b = 3. So s = 6, q = s * s = 36, L = q + a = 38.
+# Begin at the end: the slope of L with respect to itself is 1. Each step back multiplies by that
+# step's own slope (the *chain rule*), and where several paths lead back to a node, they add up:
 #
 #     dL/ds = 1 * 6 + 1 * 6 = 12     s is used twice: as left and as right factor of s * s
 #     dL/da = 12 * 3 + 1    = 37     a is used twice: in s, and in the sum
 #     dL/db = 12 * 2        = 24
 #
-# So a result must remember what it was made from, and how a slope g along the result becomes slopes
-# along its parents. That record is the *tape*.
+# So a result must remember what it was made from, and how the slope g with respect to it becomes
+# slopes with respect to its parents. That record is the *tape*.
 
 
 # %%
@@ -59,14 +60,14 @@ assert (a.grad, b.grad, s.grad) == (37, 24, 12)
 # ## Each node once
 #
 # Square a number 12 times, and 2 ** 12 paths lead back to it. But a node needs to pass on only the
-# *sum* of what reaches it. So put the nodes in an order in which each stands after all that it was
-# made from (a *topological* order), and walk it from the end: all that use a node come before it.
+# *sum* of what reaches it. So order the nodes such that each stands after all that it was made from
+# (a *topological* order), and walk from the end: a node's users all come before it.
 
 
 # %%
 def in_order(root: Number) -> list[Number]:
     order, seen, stack = [], set(), [(root, False)]
-    while stack:  # a list in place of recursion: a tape may be longer than Python recurses
+    while stack:  # a list, not recursion: a tape may be longer than Python's recursion limit
         node, parents_stand = stack.pop()
         if parents_stand:
             order.append(node)
@@ -86,12 +87,12 @@ assert (paths, nodes) == (2**13 - 1, 13)
 # %% [markdown]
 # ## Arrays
 #
-# With arrays, one node is a whole layer; + and * stay as they are, g has the result's shape.
+# With arrays, one node is a whole layer. + and * stay as they are, and g has the result's shape.
 #
-#     y = a @ b         a[i, k] reaches y[i, j] by b[k, j]: the sum over j of g[i, j] b[k, j],
-#                       which is g @ b.T; and for b likewise a.T @ g
-#     y = sum of a      every element has slope 1: g, repeated
-#     y = a repeated    every copy counts: g, summed. NumPy repeats unasked (*broadcasting*):
+#     y = a @ b         a[i, k] enters y[i, j] with the factor b[k, j]: its slope is the sum over j
+#                       of g[i, j] b[k, j], which is g @ b.T; likewise a.T @ g for b
+#     y = sum of a      every element has slope 1: repeat g
+#     y = a repeated    every copy counts: sum g. NumPy repeats unasked (*broadcasting*):
 #     x (5, 3) @ w (3, 4) + bias (4,)  ->  y (5, 4)       dL/dw = x.T @ g           (3, 4)
 #     all 5 rows use the same bias                        dL/dbias = g.sum(axis=0)  (4,)
 
@@ -130,8 +131,8 @@ class Value(Number):
 # %% [markdown]
 # ## The same slopes, three times
 #
-# One hidden layer, cross-entropy: log(sum of exp(scores)) - the true class's score. `kind` is ours
-# or minseg's `Tensor`, which does more in the same way. The third way: try out, two runs a weight.
+# One hidden layer; the loss is *cross-entropy*: log(sum of exp(scores)) - the true class's score.
+# `kind` is our `Value`, or minseg's `Tensor`. The third way tries it out: two runs for each weight.
 
 
 # %%
@@ -169,9 +170,9 @@ for own, other, tried in zip(ours, minsegs, tried_out(small, *data), strict=True
 # %% [markdown]
 # ## The experiment
 #
-# Each matrix product takes two on the way back, so the tape multiplies as much as *three* runs,
-# however many weights there are: here 1999, of a segmenter. From the colours of the 5x5 pixels
-# around one to 24 hidden values, to the scores of its 7 classes.
+# Going back, each matrix product takes two more. So the tape multiplies as much as *three* forward
+# runs, however many weights there are; here 1999, of a segmenter that turns the colours of the 5x5
+# pixels around each pixel into 24 hidden values, and these into the scores of 7 classes.
 
 # %%
 count, steps = (6, 40) if lesson.fast else (30, 1500)
@@ -219,8 +220,8 @@ lesson.save(figure, "01_autograd")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Old slopes kept**: leaves add up over calls, so set them back before each step. **Broadcasting
-# not undone**: a bias takes on the batch's shape.
+# **Old slopes kept**: those of the weights add up over calls, so reset them before each step.
+# **Broadcasting not undone**: a bias takes on the shape of the batch.
 
 # %%
 x = Value(np.array(3.0))
@@ -228,22 +229,22 @@ for _ in range(2):
     (x * x).backward()
 print(f"kept: the slope of x * x at 3 is 6, but after two calls grad is {x.grad:g}")
 assert x.grad == 12
-print(f"not undone: a step makes of a bias (4,) one of {(np.zeros(4) - np.ones((5, 4))).shape}")
+print(f"not undone: after a step, a bias (4,) is {(np.zeros(4) - np.ones((5, 4))).shape}")
 
 # %% [markdown]
 # ## Now change this
 #
-# 1. Give `Value` a `requires_grad`, and leave out what nobody asked for. What did x's slope cost?
-# 2. Let `backward`'s last line forget what is there, `= part`: which assert above notices?
+# 1. Give `Value` a `requires_grad`, and skip slopes that nobody needs. What did x's slope cost?
+# 2. Let the last line of `backward` forget what was there (`= part`): which assert above notices?
 #
-# **The exercise:** `minseg exercise check backward`, and the four before it: this engine, by you.
+# **The exercise:** `minseg exercise check backward`, and the four before it: write this engine.
 #
 # ## Check yourself
 #
-# 1. y = x + x. What does the order do, what would `grads[parent] = part` give?
+# 1. y = x + x: what does `in_order` return, and what would `grads[parent] = part` give?
 # 2. Why does `backward` need the results of the forward run, and what does that cost?
 #
 # ## Answers
 #
-# 1. y stands after x and hands it 1, twice: 2. Overwritten, it would be 1.
-# 2. Slopes of products are the factors: all maps of all layers stay in memory until then.
+# 1. [x, y]. y adds 1 to x's slope twice, which gives 2. Overwritten, it would be 1.
+# 2. The slopes of a product are its factors: the results of all layers stay in memory until then.

@@ -23,23 +23,23 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Shapes, by hand
 #
-# Lay a small kernel on the image, multiply what lies on top of each other, add up, move on:
+# Lay a small kernel on the image, multiply each weight by the pixel under it, add up, move on:
 #
 #     image 3x4        kernel 2x2      output 2x3
 #     0  1  2  3          1 2          34 44 54        34 = 1*0 + 2*1 + 3*4 + 4*5
 #     4  5  6  7          3 4          74 84 94
 #     8  9 10 11
 #
-# The kernel fits at 3 - 2 + 1 = 2 heights and 4 - 2 + 1 = 3 widths. Real images have channels, too:
-# a layer has one kernel for each output channel, with a slice for every input channel, and adds up
-# over these. With p rows and columns of zeros around the image:
+# The kernel fits at 3 - 2 + 1 = 2 heights and 4 - 2 + 1 = 3 widths. Images have channels, too. Each
+# output channel (a *feature map*) has its own kernel, with a slice for every input channel; the sum
+# runs over all slices. With p rows and columns of zeros around the image (*padding*):
 #
 #     x (N, C, H, W)   w (O, C, kh, kw)   ->   y (N, O, H + 2p - kh + 1, W + 2p - kw + 1)
 #
 # ## Loops
 #
-# First the formula, word for word: nothing can be wrong here, so the rest is measured against it.
-# Then one step away from it: the three inner loops are a dot product, which NumPy takes in one go.
+# First the formula, word for word: plain enough to be sure of, so the rest is checked against it.
+# Then one step from there: the three inner loops are a dot product, one call in NumPy.
 
 
 # %%
@@ -74,15 +74,15 @@ assert (conv2d_loops(image, kernel)[0, 0] == [[34, 44, 54], [74, 84, 94]]).all()
 # ## One matrix product: im2col and GEMM
 #
 # All output channels read the *same* patches. Write each patch down as a column (im2col: image to
-# columns) and each kernel as a row; then "every row times every column" is one matrix product,
-# which processors are built for, and libraries call GEMM. By hand:
+# columns) and each kernel as a row; then "every row times every column" is one matrix product, the
+# operation that processors do best. Libraries call it GEMM. By hand:
 #
 #      0 1 2 4  5  6    top left of each patch
 #      1 2 3 5  6  7    top right                 (1 2 3 4) @ columns = (34 44 54 74 84 94)
 #      4 5 6 8  9 10    bottom left
 #      5 6 7 9 10 11    bottom right
 #
-# Each *row* of it is the image, shifted. So kh * kw copies of whole images make the matrix.
+# Each *row* of columns is the image, shifted: kh * kw shifted copies of the image make the matrix.
 
 
 # %%
@@ -122,12 +122,12 @@ for name, other in others.items():
 #
 #     dL/dM[o, k] = sum over l of grad[o, l] X[k, l]     that is   grad @ X.T
 #
-# Where does x[k, row, col], padded, go? Through each w[o, k, i, j] into output (row - i, col - j):
+# Where does pixel x[k, row, col] (padded) go? Through w[o, k, i, j] into output (row - i, col - j):
 #
 #     dL/dx[k, row, col] = sum over o, i, j of w[o, k, i, j] * grad[o, row - i, col - j]
 #
-# A convolution reads at row + i, this reads at row - i. So turn the kernel by 180 degrees, swap its
-# channel axes, put kh - 1 zeros around grad (a corner reaches one output only), and it *is* one:
+# A convolution reads at row + i, this at row - i. Turn the kernel by 180 degrees, swap its channel
+# axes, put kh - 1 zeros around grad (a corner reaches one output only), and it is a convolution:
 
 
 # %%
@@ -158,8 +158,8 @@ print("gradcheck: both gradients equal (f(v + 1e-6) - f(v - 1e-6)) / 2e-6")
 # %% [markdown]
 # ## The experiment
 #
-# One layer, 16 to 32 channels, 3x3. All ways do the same multiplications; how many a second? (The
-# loops get a small image: their rate is the same on a large one. The fastest of some runs counts.)
+# One layer, 16 to 32 channels, 3x3. All ways do the same multiplications; how many a second? (Loops
+# get a small image: their rate is the same on a large one. The fastest of several runs counts.)
 
 # %%
 size = (60, 80) if lesson.fast else (240, 320)
@@ -178,11 +178,11 @@ for way, data, repeat, run in [
 times = [weight.size * size[0] * size[1] / r for r in rate.values()]  # of one large image
 
 # %% [markdown]
-# A step of Python costs microseconds, the multiplication in it less than one nanosecond. GEMM does
-# no less work, but all of it in one step, in an order that suits the cache. The price is memory:
-# the columns are nine times as large as the image. So minseg makes and uses them block by block.
+# A step of Python costs microseconds, the multiplication in it less than a nanosecond. GEMM does no
+# less work, but all of it in one call, in an order that suits the cache. The price is memory: the
+# columns are nine times as large as the image. So minseg makes and uses them block by block.
 #
-# And what does a 3x3 kernel see? For instance an edge: this one takes right minus left.
+# And what does a 3x3 kernel see? An edge, for example: this one computes right minus left.
 
 # %%
 street = Street(1, (96, 128), seed=lesson.seed, light="day")[0].image
@@ -206,9 +206,9 @@ lesson.save(figure, "02_convolution")
 # %% [markdown]
 # ## What goes wrong
 #
-# **A flipped kernel**: mathematicians turn it (`np.convolve` too), networks do not. **A forgotten
-# padding**: the output fits nothing that it is added to. **H and W swapped**: a square image passes
-# every test. So test with nothing symmetric and no two sizes equal.
+# **A flipped kernel**: convolution in mathematics turns it (`np.convolve` too), in networks it does
+# not. **Padding forgotten**: the output is too small to be added to the input. **H and W swapped**:
+# on square images no test notices. So test with nothing symmetric and no two sizes equal.
 
 # %%
 blur = np.full((1, 1, 3, 3), 1 / 9)
@@ -231,20 +231,20 @@ assert speedup > 100, speedup
 # %% [markdown]
 # ## Now change this
 #
-# 1. Give `im2col` a stride s: `x[:, :, i : i + s * H_out : s, ...]`. Which gradient breaks?
-# 2. Make it 256 to 256 channels: more or fewer a second? (minseg then saves some: lesson 40.)
-# 3. Replace `sobel` by its transpose, by a kernel that sees corners. Does an assert fail, and why?
+# 1. Give `im2col` a stride s: `x[:, :, i : i + s * H_out : s, ...]`. Which gradient is wrong now?
+# 2. Try 256 to 256 channels: more or fewer a second? (minseg then saves some: see lesson 40.)
+# 3. Replace `sobel` by its transpose, or by a corner detector. Does an assert fail, and why?
 #
 # **The exercise:** `minseg exercise check conv2d`; then let a lesson's networks train on it:
-# `minseg lesson run 14 --with conv2d=exercises/conv2d.py`, or your own, by
+# `minseg lesson run 14 --with conv2d=exercises/conv2d.py`; in a program of your own, write
 # `with minseg.override("conv2d", forward=forward): ...`
 #
 # ## Check yourself
 #
-# 1. From 64 to 128 channels, 3x3, p = 1, on 60x80: how many multiply-adds, how large the columns?
-# 2. Which outputs does the corner x[0, 0] reach (3x3, p = 1)? Why has `grad_input` no `if`?
+# 1. 64 to 128 channels, 3x3, p = 1, on 60x80: how many multiply-adds? How large are the columns?
+# 2. Which outputs does the corner x[0, 0] reach (3x3, p = 1)? Why does `grad_input` need no `if`?
 #
 # ## Answers
 #
 # 1. 60 * 80 * 128 * 64 * 9 = 354 million; 64 * 9 * 60 * 80 floats, 11 MB: nine images of 1.2 MB.
-# 2. (0, 0), (0, 1), (1, 0), (1, 1). The others lie outside; the zeros around grad stand for them.
+# 2. (0, 0), (0, 1), (1, 0), (1, 1). The others do not exist; the zeros around grad stand for them.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 03 · Why not slide a window?
 #
-# Networks that say "cat" of a photo came first. To learn what a *pixel* is, cut out the window
-# around it, classify that, and move on by one. It works: so the contest for neuronal membranes was
-# won in 2012 (Ciresan et al.). **The question:** what does sliding a window cost, how much of it is
-# waste, and what is still wrong without the waste?
+# Networks that say "cat" of a whole photo came first. To classify a *pixel*, cut out the window
+# around it, classify that, and move on by one. It works: a contest on neuronal membranes was won
+# like this in 2012 (Ciresan et al.). **The question:** what does sliding a window cost, how much of
+# it is waste, and what is still wrong without the waste?
 
 # %%
 import timeit
@@ -28,18 +28,18 @@ rng = np.random.default_rng(lesson.seed)
 # ## Shapes, by hand
 #
 # Our classifier sees a window of 9x9. A 3x3 convolution without padding takes a pixel off each
-# side, so four of them make it 1x1; the last fits at one place only, as a fully connected layer
-# does. Multiply-adds (3 * 3 * channels in * channels out, for each place):
+# side, so four of them make it 1x1: the fourth fits at one place only and is a fully connected
+# layer. Multiply-adds (3 * 3 * input channels * output channels, at each place):
 #
-#     layer     of a place   places in a window   of a window   at once: of a pixel
+#     layer    at a place    places in a window   for a window   at once: for a pixel
 #     1 -> 8        72           7 x 7 = 49          3,528             72
 #     8 -> 8       576           5 x 5 = 25         14,400            576
 #     8 -> 8       576           3 x 3 =  9          5,184            576
 #     8 -> 8       576               1                 576            576
 #     8 -> 2        16               1                  16             16     sums: 23,704, 1,816
 #
-# At once: a value of the first layer depends on 3x3 pixels, not on the window that asks for it; it
-# is *the same* in all 49 windows that hold these pixels. So m x m places are m^2 times too many.
+# A value of the first layer is *the same* in all 49 windows that hold its 3x3 pixels. "At once",
+# over the whole image, it is computed once: m x m places in a window cost m^2 times that.
 
 
 # %%
@@ -60,8 +60,8 @@ for r, c in np.ndindex(12, 16):  # the loops: a window, a classifier, an answer
 # %% [markdown]
 # ## All windows as a batch, and its gradient
 #
-# Loops would blame Python. Fairer: all windows as one batch, 81 times the image. y[r, i] = x[r + i]
-# is element i of window r, so dL/dx[q] = sum over i of g[q - i, i]: from all that hold pixel q.
+# A loop over windows would be slow because of Python. Fairer: all windows as one batch. Element i
+# of window r is y[r, i] = x[r + i], so dL/dx[q] = sum over i of g[q - i, i].
 
 
 # %%
@@ -83,8 +83,8 @@ two_channels = Tensor(rng.standard_normal((1, 2, 5, 6)), requires_grad=True)
 assert minseg.gradcheck(lambda x: windows(x, 3), (two_channels,))
 
 # %% [markdown]
-# Layer by layer: patches of m x m, cut from the image's *map*, are what every window computed for
-# itself. And training on all windows gives, more slowly, the gradients of one pass over the image.
+# Layer by layer, the m x m patches of the image's *feature map* are what the windows compute one by
+# one. And training on all windows gives the gradients of one pass over the image, only more slowly.
 
 # %%
 of_windows, work = maps(windows(photo)), np.zeros(2, int)
@@ -92,7 +92,7 @@ for w, whole, each in zip(weights, at_once, of_windows, strict=True):
     assert np.allclose(windows(whole, each.shape[-1]).numpy(), each.numpy(), rtol=0, atol=1e-12)
     work += np.array([each.numel(), whole.numel()]) * w[0].numel()
 assert work[0] == 12 * 16 * 23_704
-print(f"20x24: {work[0]:,} multiply-adds by windows, {1 - work[1] / work[0]:.0%} of them again")
+print(f"20x24: {work[0]:,} multiply-adds by windows, {1 - work[1] / work[0]:.0%} of them repeated")
 of_windows[-1].backward(g := rng.standard_normal((192, 2, 1, 1)))
 at_once[-1].backward(-g.T.reshape(1, 2, 12, 16))  # gradients add up: these two must cancel
 assert max(np.abs(x.grad.numpy()).max() for x in (photo, *weights)) < 1e-10
@@ -110,9 +110,9 @@ with no_grad():
 # %% [markdown]
 # ## Context, and what it costs
 #
-# The waste is gone; each pixel still knows 9x9 others and no more. Where neighbours in a map lie s
-# pixels apart, a kernel of k adds (k - 1) s pixels to what a value depends on, R; a stride
-# multiplies s from there on. Four convolutions (c), and six with two 2x2 poolings (p):
+# Without waste, an output still depends on 9x9 pixels only, its *receptive field*, of size R = 9.
+# If neighbours in a feature map lie s pixels apart, a kernel of size k adds (k - 1) s to R; a
+# stride multiplies s from there on. Four convolutions (c), and six with two 2x2 poolings (p):
 #
 #     layer   c  c  c  c             c  c  p  c  c  p  c  c
 #     s       1  1  1  1             1  1  1  2  2  2  4  4
@@ -151,14 +151,14 @@ for plan, R in sees.items():
     drawn[plan] = np.pad(grad, (wide - R) // 2)
 
 # %% [markdown]
-# Without pooling, twice the context takes twice the layers, and is a promise half kept: one way
-# leads to the far corner, thousands to the middle. Weights fall as a bell, and where R grows as the
-# layers, the bell grows as their root (Luo et al. 2016). With pooling both double with every level.
+# Without pooling, twice the context takes twice the layers, and its rim hardly counts: one path
+# leads to the far corner, thousands to the middle. The influence is a bell curve, as wide as the
+# root of the number of layers (Luo et al. 2016). With pooling, R and bell double at every level.
 #
 # ## The experiment
 #
-# Outlines of discs, in noise; inside is class 1. A pixel in the middle is noise around noise: which
-# of them have the outline within their 9x9? This bounds the IoU of all that see no further.
+# Outlines of discs, in noise; inside is class 1. Deep inside, 9x9 pixels show only noise. The share
+# of a disc that has the outline within its 9x9 bounds the IoU of networks that see no more.
 
 # %%
 count, steps = (16, 4) if lesson.fast else (160, 120)
@@ -193,11 +193,11 @@ for axis, (plan, grad) in zip(axes, drawn.items(), strict=False):
     axis.set(title=title, xlabel=f"sees {R}x{R}\n95 % within {most[plan]}", xticks=[], yticks=[])
 d, levels = np.arange(2, 51), np.arange(5)
 slides = [72 * (2 * n - 1) ** 2 + 576 * sum(m * m for m in range(1, 2 * n - 2, 2)) for n in d]
-axes[3].loglog(2 * d + 1, slides, "-.", color=ORANGE, label="a window, slid")
+axes[3].loglog(2 * d + 1, slides, "-.", color=ORANGE, label="sliding window")
 axes[3].loglog(2 * d + 1, 576 * d - 504, "--", color=BLUE, label="at once")
 pooled = 9 * 2**levels - 4, 1032 - 384 * 0.25**levels  # cc, ccpcc, ccpccpcc, ...
 axes[3].loglog(*pooled, "o-", color=GREEN, label="at once, pooling")
-axes[3].set(title="multiply-adds a pixel", xlabel="sees so many pixels a side", ylim=(300, 2e8))
+axes[3].set(title="multiply-adds a pixel", xlabel="receptive field (pixels)", ylim=(300, 2e8))
 axes[3].set_xticks([5, 10, 20, 50, 100], ["5", "10", "20", "50", "100"], minor=False)
 axes[3].legend()
 axes = bottom.subplots(1, 4)
@@ -209,13 +209,13 @@ for axis, (name, labels) in zip(axes[1:], answers.items(), strict=True):
 lesson.save(figure, "03_sliding_window")
 
 # %% [markdown]
-# Blue: inside, yellow: outside, orange: wrong. A window slid would draw the first one in 13 times
-# the work. With pooling, context costs a sixth, and precision at outlines: see lessons 04 to 07.
+# Blue: inside, yellow: outside, orange: wrong. Sliding a window for the first prediction takes 13
+# times the work. Pooling makes context six times cheaper, and blurs outlines: see lessons 04 to 07.
 #
 # ## What goes wrong
 #
-# **Padding within the window**: its edge reads zeros where the image has pixels. **Pooling in it**:
-# at once, you get every second answer; for the others shift the image, or see lesson 07.
+# **Padding within the window**: its edge reads zeros where the image has pixels. **Pooling within
+# it**: at once, only every second answer comes out; shift the image for the rest, or see lesson 07.
 
 # %%
 whole = F.conv2d(photo, weights[0], padding=1).numpy()[0, :, :12, :16].reshape(8, -1).T
@@ -224,7 +224,7 @@ each = F.max_pool2d(F.conv2d(windows(photo, 4), weights[0]), 2).numpy().T.reshap
 pooled = F.max_pool2d(F.conv2d(photo, weights[0]), 2).numpy()
 assert np.allclose(pooled, each[:, :, ::2, ::2], rtol=0, atol=1e-12)
 assert off > 0.1
-print(f"padded: off by {off:.1f}; pooled: {pooled[0, 0].size} answers of {each[0, 0].size}")
+print(f"padded: off by {off:.1f}; pooled: {pooled[0, 0].size} of {each[0, 0].size} answers")
 gain = iou[name] - iou["9x9"]
 print(f"the claim: windows take {slid / once:.0f} times as long; {name}, brings {gain:.2f}")
 assert work[0] > 9 * work[1]  # the times are this machine's, as busy as it is
@@ -234,17 +234,17 @@ assert lesson.fast or (gain > 0.25 and iou["9x9"] < bound), iou
 # %% [markdown]
 # ## Now change this
 #
-# 1. Windows at every second pixel only: what does it cost now, what do you lose?
-# 2. "ccpccpccpcc" in the place of "ccpccpcc": what become of context, price and outlines?
+# 1. Slide to every second pixel only: what does it cost now, and what do you lose?
+# 2. Try "ccpccpccpcc" in place of "ccpccpcc": what happens to context, cost and outlines?
 #
 # **The exercise:** `minseg exercise check conv2d`: the layer that makes the window superfluous.
 #
 # ## Check yourself
 #
-# 1. Five 3x3 convolutions without padding: R, and how often does sliding repeat the first layer?
-# 2. Which sees the corners of its field better: 32 convolutions, or "ccpccpccpcc"?
+# 1. Five 3x3 convolutions, no padding: what is R? How often does sliding compute the first layer?
+# 2. Which sees the corners of its receptive field better: 32 convolutions, or "ccpccpccpcc"?
 #
 # ## Answers
 #
-# 1. R = 11. Its map in a window is 9x9: every value is computed 81 times.
-# 2. The one with poolings (R = 68): fewer steps lead there, so more of the bell is left.
+# 1. R = 11. The first layer's map in a window is 9x9: every value is computed 81 times.
+# 2. The one with pooling (R = 68): it gets there in fewer steps, so its bell is wider.

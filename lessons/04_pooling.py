@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 04 · Pooling, and unpooling by remembered places
 #
-# A network looks far by shrinking its maps: of every 2x2, one value stays. On the way back, three
-# pixels of four are made from nothing, unless somebody wrote down where the maximum stood. **The
-# question:** what is a note of two bits, where the maximum stood, worth to thin borders?
+# A network sees far by shrinking its feature maps: of every 2x2, one value stays. On the way back,
+# three of four pixels are made up, unless somebody noted where the maximum stood. **The question:**
+# how much do two bits per window, noting where its maximum stood, help to restore thin borders?
 
 # %%
 import numpy as np
@@ -21,13 +21,13 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Shapes, by hand
 #
-# A window of k pixels, s pixels further each time, fits floor((n - k) / s) + 1 times into n. With
-# k = s = 2, (N, C, H, W) becomes (N, C, H / 2, W / 2), rounded down:
+# A window of k pixels that moves by s pixels at a time (the *stride*) fits floor((n - k) / s) + 1
+# times into n. With k = s = 2, (N, C, H, W) becomes (N, C, H / 2, W / 2), rounded down:
 #
 #     1 5 2 0     max: 5 4    its places, row * W + column: 1  7    mean: 2.25 1.75
 #     0 3 1 4          7 9                                  8 15         2.25 3.00
 #     7 0 0 0
-#     1 1 3 9     unpooled (SegNet): each maximum back where it stood, all else 0:
+#     1 1 3 9     unpooled (SegNet): each maximum goes back to its place, all else is 0:
 #                     . 5 . .      doubled by      5 5 4 4
 #                     . . . 4      "nearest":      5 5 4 4
 #                     7 . . .                      7 7 9 9
@@ -44,7 +44,7 @@ def max_pool_loops(x: np.ndarray, k: int, s: int) -> tuple[np.ndarray, np.ndarra
     for n, c, r, q in np.ndindex(y.shape):
         for i, j in np.ndindex(k, k):
             row, col = r * s + i, q * s + j
-            if x[n, c, row, col] > y[n, c, r, q]:  # > and not >=: of equals, the first
+            if x[n, c, row, col] > y[n, c, r, q]:  # > and not >=: among equals, the first wins
                 y[n, c, r, q], places[n, c, r, q] = x[n, c, row, col], row * W + col
     return y, places
 
@@ -56,12 +56,12 @@ assert (np.ravel([y, places, mean]) == [5, 4, 7, 9, 1, 7, 8, 15, 2.25, 1.75, 2.2
 # %% [markdown]
 # ## Vectorised, and the gradient
 #
-# All windows as a view (nothing is copied), their k * k values on one axis, argmax: done. And back:
-# a loss feels of each window only its maximum: dL/dx gets each g at its place, and where windows
-# overlap (k > s), the g of all that chose the pixel add up. With the places fixed, pooling is a
-# *selection*, a matrix P with one 1 in each row: y = P x, and the gradient is P^T g. But "back to
-# its place" is P^T, too: **unpooling is the gradient of pooling**, used on the way forward, and its
-# own gradient is P again: <P x, v> = <x, P^T v>. (For means, P's rows have k k times 1 / k^2.)
+# View all windows (nothing is copied), put their k * k values on one axis, take the argmax. And
+# back: the loss depends on a window only through its maximum, so dL/dx gets each g at its place;
+# where windows overlap (k > s), the g of all that chose the pixel add up. With the places fixed,
+# pooling *selects*: y = P x, with a single 1 in each row of P, and the gradient is P^T g. But "back
+# to its place" is P^T, too: **unpooling is the gradient of pooling**, used on the way forward; its
+# own gradient is P again: <P x, v> = <x, P^T v>. (For means, rows of P hold k k times 1 / k^2.)
 
 
 # %%
@@ -74,7 +74,7 @@ def max_pool(x: np.ndarray, k: int, s: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def put(v: np.ndarray, places: np.ndarray, shape: tuple) -> np.ndarray:
-    """P^T v: every value to its place, (N, C, H', W') -> `shape`; where several meet, the sum."""
+    """P^T v: each value goes to its place, (N, C, H', W') -> `shape`; values that meet add up."""
     planes = np.arange(np.prod(shape), step=np.prod(shape[2:])).reshape(*shape[:2], 1, 1)
     return np.bincount((planes + places).ravel(), v.ravel(), np.prod(shape)).reshape(shape)
 
@@ -115,8 +115,8 @@ except RuntimeError as error:
 # %% [markdown]
 # ## What a pooled map forgets
 #
-# An edge, moved pixel by pixel through 64 places; pooled three times. What eight edges have in
-# common is all that a maximum keeps. A mean keeps the amount, and so the place of *one* edge.
+# Move an edge, pixel by pixel, to 64 places and pool it three times. Maxima are the same for eight
+# places in a row. Means keep the amount, and so the place, if there is only *one* edge.
 
 # %%
 edges = (np.arange(64)[:, None] <= np.arange(160) - 40).astype(float)  # row m: at 40 + m
@@ -129,9 +129,9 @@ assert [np.diff(track).max() for track in moved.values()] == [8, 1]
 # %% [markdown]
 # ## The experiment
 #
-# Cells that touch, between them a border of one or two pixels, in noise. Three times a convolution
-# and a pooling; then three times back up and a convolution. The nets differ in one line, and in no
-# weight: values return to their remembered places, or to the corner of their 2x2, or bilinearly.
+# Cells that touch, between them a border of one or two pixels, in noise. Three times convolve and
+# pool; then three times unpool and convolve. The nets differ in one line and start from the same
+# weights: values go to remembered places, or to the corner of their 2x2, or are interpolated.
 
 
 # %%
@@ -181,10 +181,10 @@ for way in ("places", "corner", "bilinear"):
     print(f"{way}: IoU of borders {iou[way]:.3f}")
 
 # %% [markdown]
-# Here the note is worth the border. Three poolings leave a map of 6x8, in which 8 numbers have to
-# say what 8x8 pixels look like. Zeros are no help: in the *corner* they are as blind as smooth
-# guesses. (Five seeds on photographs say the opposite: lesson 13.) U-Net's skips (lesson 14) carry
-# more: 4 * 32 bits where this note has 2.
+# Here the note saves the border. Three poolings leave a map of 6x8, in which 8 numbers have to say
+# what 8x8 pixels look like. The zeros alone are no help: *corners* do as badly as smooth guesses.
+# (On photographs, five seeds say the opposite: lesson 13.) U-Net's *skip connections* (lesson 14)
+# carry more: 4 * 32 bits where this note has 2.
 
 # %%
 figure = lesson.figure(12, 6.4)
@@ -210,9 +210,9 @@ lesson.save(figure, "04_pooling")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Ties.** After a ReLU whole windows are 0. The first one wins, and alone gets the gradient; a
-# derivative there is none. **A size that is odd.** 7 rows pool to 3, and three unpool to 6;
-# `output_size` has to say that there were 7. **Notes of another map.** If the sizes fit, they fit.
+# **Ties.** After a ReLU whole windows are 0. The first pixel wins and alone gets the gradient;
+# there is no true derivative. **An odd size.** 7 rows pool to 3, and 3 unpool to 6; `output_size`
+# must say that there were 7. **Places from another map.** If the sizes fit, nobody notices.
 
 # %%
 flat = Tensor(np.zeros((1, 1, 2, 2)), requires_grad=True)
@@ -234,17 +234,17 @@ assert lesson.fast or gain > 0.4, iou
 # %% [markdown]
 # ## Now change this
 #
-# 1. Borders twice as wide, or two poolings in the place of three: what is the note worth then?
-# 2. Unpool the means, at the places of the maxima. And the maxima at random places of their 2x2?
+# 1. Borders twice as wide, or two poolings instead of three: how much does the note help then?
+# 2. Unpool the means, at the places of the maxima. Or the maxima, at random places of their 2x2.
 #
 # **The exercise:** `minseg exercise check max_pool2d`, then `max_unpool2d`: places, ties, gradient.
 #
 # ## Check yourself
 #
 # 1. Kernel 3, stride 2, on 8x10: how many outputs, and how many can choose the same pixel?
-# 2. Unpooling after pooling: P^T P x. What does it do to x? And P P^T v to v?
+# 2. Unpooling after pooling is P^T P x. What does it do to x? And what does P P^T v do to v?
 #
 # ## Answers
 #
 # 1. 3x4. Four: the pixel in the middle of four windows, at even row and column, is in all of them.
-# 2. P^T P keeps the maxima and sets all else to 0. P P^T is the identity if no two windows share.
+# 2. P^T P keeps the maxima, all else is 0. P P^T is the identity if no two windows chose one pixel.

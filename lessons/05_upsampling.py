@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 05 · Upsampling: which pixel goes where?
 #
-# A network shrinks its maps, so its answer has to grow again. What stands between two pixels can
-# only be guessed: nearest, bilinear, bicubic guess differently. But *where* between them an output
-# lies is no guess, and there are two formulas for it. **The question:** is it `align_corners=False`
-# or `True` that is right, and what does the other one do to a mask's borders?
+# A network shrinks its feature maps, so its prediction has to grow again. What stands between two
+# pixels can only be guessed: nearest, bilinear, bicubic guess differently. But *where* between them
+# an output lies is no guess, and there are two formulas for it. **The question:** which is right,
+# `align_corners=False` or `True`, and what does the other do to a mask's borders?
 
 # %%
 import numpy as np
@@ -22,19 +22,19 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Where and what, by hand
 #
-# *Pixels are squares.* Pixel i covers i to i + 1, its middle is i + 1/2. From n to m pixels, every
-# length grows by m / n: the middle of output o was at (o + 1/2) n / m, half a pixel after place p:
+# *Pixels are squares.* Pixel i covers i to i + 1, its centre is i + 1/2. From n to m pixels,
+# lengths grow by m / n: output o has its centre at (o + 1/2) n / m, or, from the centre of pixel 0,
 #
 #     align_corners=False     p = (o + 1/2) n / m - 1/2     2 -> 4 pixels: -1/4  1/4  3/4  5/4
 #
-# *Pixels are points.* The first stays the first, the last the last; m - 1 steps are n - 1 steps:
+# *Pixels are points.* First stays first, last stays last: m - 1 steps span what n - 1 steps did:
 #
 #     align_corners=True      p = o (n - 1) / (m - 1)       2 -> 4 pixels:   0   1/3  2/3   1
 #
 # Each output is a sum over the pixels i around p with weights k(|p - i|); beyond the edge, the edge
-# pixel goes on. *Bilinear*: k(s) = 1 - s, two pixels. *Bicubic*: four, by two cubics that meet
+# pixel repeats. *Bilinear*: k(s) = 1 - s, two pixels. *Bicubic*: four, by two cubics that meet
 # smoothly; a quarter behind a pixel the weights are (-27 225 67 -9) / 256. *Nearest* takes
-# x[floor(o n / m)] as it is. With two axes, weights multiply. By hand, the pixels 4 8 become
+# x[floor(o n / m)] as it is. With two axes, their weights multiply. By hand, the pixels 4 8 become
 #
 #     nearest  4 4 8 8     bilinear  4 5 7 8, aligned 4 16/3 20/3 8     bicubic  3.58 4.91 7.09 8.42
 
@@ -68,13 +68,13 @@ def resize_loops(x: np.ndarray, size: tuple, kernel, aligned: bool = False) -> n
 # %% [markdown]
 # ## Two small matrices
 #
-# A row's place and weights are the same in all columns. So resizing x (N, C, h, w) takes one matrix
-# R (H, h), one C (W, w) for the columns: y = R x C^T, (N, C, H, W). For 2 -> 4, bilinear:
+# Places and weights of the rows are the same in all columns. So resizing x (N, C, h, w) takes two
+# matrices, R (H, h) for the rows, C (W, w) for the columns: y = R x C^T. For 2 -> 4, bilinear:
 #
-#     R =  1    0          row o: with which weights output o reads the inputs
-#         3/4  1/4         column i: where input i went, and with which weights
+#     R =  1    0          row o: the weights with which output o reads the inputs
+#         3/4  1/4         column i: the outputs that input i goes to, and with which weights
 #         1/4  3/4         (a large R is mostly 0: the library, and its CUDA kernel,
-#          0    1          kernels/interpolate.cu, keep a table of the taps and no more)
+#          0    1          kernels/interpolate.cu, keep only the other weights)
 
 
 # %%
@@ -105,12 +105,12 @@ for mode, kernel in [("bilinear", linear), ("bicubic", cubic)]:
 # %% [markdown]
 # ## The gradient
 #
-# A change dx of the input changes y by R dx C^T, and the loss by the sum over all places of
-# g * (R dx C^T), with g = dL/dy. Moved to the other side, R and C are transposed:
+# A change dx of the input changes y by R dx C^T, and the loss by the sum of all g * (R dx C^T),
+# with g = dL/dy. Moved to the other factor, R and C are transposed:
 #
 #     sum of g * (R dx C^T) = sum of (R^T g C) * dx        so        dL/dx = R^T g C
 #
-# The *adjoint*, no inverse: each input gets the gradients of the outputs that it went to.
+# It is the *adjoint*, no inverse: each input collects the gradients of the outputs that it went to.
 
 
 # %%
@@ -126,9 +126,9 @@ assert np.allclose(image.grad.numpy(), R.T @ g @ C, rtol=0, atol=1e-12)  # sums 
 # %% [markdown]
 # ## Half-pixel shifts, measured
 #
-# Let each pixel hold its own place; shrink three times, double three times. Here, minus what comes
-# back, is how far content moved. To shrink, take the *mean* of 2x2 pixels (pooling), whose middle
-# lies between them, or a 3x3 at *stride* 2, padding 1, whose middle lies on pixels 0, 2, 4, ...
+# Let each pixel hold its own coordinate; shrink three times, double three times. The place minus
+# the coordinate that comes back is how far content moved. To shrink, take the *mean* of 2x2 pixels,
+# whose centre lies between them, or a 3x3 at *stride* 2, padding 1, with its centre on a pixel.
 
 
 # %%
@@ -155,15 +155,15 @@ for name, far in [("mean, False", 0), ("stride, False", 3.5), ("stride, True", 0
     assert np.allclose(shift[name][16:-16], far, rtol=0, atol=1e-12)
 
 # %% [markdown]
-# So each is right for one way to shrink: squares stay squares under means (SegNet, U-Net), points
-# stay points where every second of 2n + 1 is kept (hence DeepLab's crops of 513 and 321). The wrong
-# one moves content by (s - 1) / 2 pixels, s = 2^stages: either all of it to one side, or each half
-# towards its border. (Near the edges there is nothing beyond to mix with: the lines bend.)
+# So each formula is right for one way to shrink: squares stay squares under means (SegNet, U-Net),
+# points stay points where every second of 2n + 1 is kept (hence DeepLab's crops of 513 and 321).
+# The wrong one moves content by up to (s - 1) / 2 pixels, s = 2^stages: either all of it to one
+# side, or each half towards its border. (Near the edges, a neighbour is missing: the lines bend.)
 #
 # ## The experiment
 #
-# Masks of 3x4 discs, shrunk, doubled back step by step, cut at 1/2; nothing is trained. The number:
-# boundary IoU (of the pixels within 2 % of a picture's diagonal of an outline) in the four corners.
+# Masks of 3x4 discs, shrunk, doubled back step by step, cut at 1/2; nothing is trained. The score:
+# boundary IoU (of the pixels near an outline, within 2 % of the diagonal) in the four corners.
 
 # %%
 y, x = np.mgrid[:193, :257]
@@ -214,19 +214,19 @@ lesson.save(figure, "05_upsampling")
 
 # %% [markdown]
 # ## What goes wrong
-#
-# **Labels taken for numbers**: between class 0 and class 4 appear 1 and 3. Resize scores, then take
-# the largest. **Bicubic on probabilities**: it overshoots, and a logarithm finds numbers below 0.
+# **Labels treated as numbers**: between class 0 and class 4, classes 1 and 3 appear. Resize scores,
+# then take the argmax. **Bicubic on probabilities**: it overshoots, and a logarithm meets numbers
+# below 0. **A factor instead of a size**: what was 33 wide comes back as 34.
 # **A factor in the place of a size**: what was 33 wide comes back as 34.
 
 # %%
 print("labels 0 4, doubled:", (matrix(2, 4, linear) @ [0, 4]).round())
-print("probabilities 0 1, doubled by bicubic:", (matrix(2, 4, cubic) @ [0, 1]).round(2))
+print("probabilities 0 1, doubled, bicubic:", (matrix(2, 4, cubic) @ [0, 1]).round(2))
 skip = Tensor(np.zeros((1, 1, 33, 33)))
 try:
     skip + F.interpolate(skip[:, :, ::2, ::2], scale_factor=2, mode="bilinear")
 except ValueError as error:
-    print(f"scale_factor=2 in the place of size=(33, 33): {error}")
+    print(f"scale_factor=2 instead of size=(33, 33): {error}")
 loss, gain = curve["bilinear"][3] - curve["bilinear, align_corners"][3], strided[1] - strided[0]
 print(f"the claim, x8: align_corners costs {loss:.2f} after means, brings {gain:.2f} after strides")
 assert min(loss, gain) > 0.3, (loss, gain)  # over three seeds: 0.41 to 0.42
@@ -235,16 +235,16 @@ assert min(loss, gain) > 0.3, (loss, gain)  # over three seeds: 0.41 to 0.42
 # ## Now change this
 #
 # 1. `"bicubic"` with `align_corners=True`: does a smoother curve make up for wrong places?
-# 2. One interpolation by 8 in the place of three by 2: which of the four shifts change?
+# 2. Interpolate once by 8 instead of three times by 2: which of the four shifts change?
 #
 # **The exercise:** `minseg exercise check bilinear`, then `bilinear_grad`, without a matrix.
 #
 # ## Check yourself
 #
-# 1. Five doublings, after means, aligned: by how many pixels has content at the border moved?
-# 2. What does a column of R sum to for bilinear x2, away from the edge, and why not to 1?
+# 1. Five doublings after means, `align_corners=True`: how far has content at the border moved?
+# 2. What does a column of R sum to for bilinear x2, away from the edge, and why is it not 1?
 #
 # ## Answers
 #
-# 1. (32 - 1) / 2 = 15.5, outwards.
-# 2. To 2: twice as many outputs share the same inputs. A *row* sums to 1: a constant stays one.
+# 1. By (32 - 1) / 2 = 15.5 pixels, outwards.
+# 2. 2: twice as many outputs share the same inputs. A *row* sums to 1: constants stay constant.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # 06 · Transposed convolution, and its checkerboards
 #
-# A convolution with stride shrinks; its transpose grows, by weights that are learnt. Decoders since
-# the FCN are made of it, and many of their pictures show a fine grid. **The question:** where does
-# this checkerboard come from, how strong is it after training, what removes it?
+# A convolution with stride shrinks a map; its transpose makes it grow, by weights that are learnt.
+# Decoders since the FCN are made of it, and many of their outputs show a fine grid. **The
+# question:** where does this checkerboard come from, how strong is it after training, what removes
+# it?
 
 # %%
 import numpy as np
@@ -20,22 +21,22 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## By hand: a matrix, transposed
 #
-# A convolution is linear, so it is a matrix. Kernel 1 2 3, stride 2, from 5 pixels to 2, and
+# A convolution is linear, so it is a matrix, C. Kernel 1 2 3, stride 2, from 5 pixels to 2; and
 # transposed, from 2 to 5. A row of C is what an output reads; in C^T it is the *stamp* of an input:
 #
 #     C = 1 2 3 . .       C^T (4, 8) =  4 * (1 2 3 . .)
 #         . . 1 2 3                   + 8 * (. . 1 2 3)  =  4 8 20 16 24
 #
-# Sizes: a convolution has n' = floor((n + 2p - k) / s) + 1 outputs; so the way back has
+# Sizes: a convolution has n' = floor((n + 2p - k) / s) + 1 outputs; so the way back gives
 #
 #     n = (n' - 1) s - 2p + k + output_padding        k = 3, s = 2, p = 1:    7 -> 4,  8 -> 4
 #
-# The floor lost something: 4 go back to 7, and to 8 with an output_padding of 1. Padding *crops*.
+# The floor lost something: 4 goes back to 7, or to 8 with output_padding = 1. Padding *crops* here.
 
 
 # %%
 def stamps(x: np.ndarray, w: np.ndarray, s: int, p: int, extra: int = 0) -> np.ndarray:
-    """x (N, C, H, W), w (C, O, k, k) -> (N, O, H', W'): every input paints the kernel."""
+    """x (N, C, H, W), w (C, O, k, k) -> (N, O, H', W'): every input stamps the kernel."""
     (N, C, H, W), (_, O, k, _) = x.shape, w.shape
     y = np.zeros((N, O, *((size - 1) * s - 2 * p + k + extra for size in (H, W))))
     for n, c, r, q, o, i, j in np.ndindex(N, C, H, W, O, k, k):
@@ -59,9 +60,9 @@ assert (C.T @ [4, 8] == [4, 8, 20, 16, 24]).all()
 # %% [markdown]
 # ## Vectorised, and the gradient
 #
-# Tap by tap: input (r, q) adds to output (s r + i, s q + j), all inputs at once, a strided slice.
-# And since y = C^T x, dL/dx = C g: the gradient *is* the convolution. (So the gradient of a
-# convolution with stride is a transposed one: keep this in mind.) Each weight met each input once:
+# Tap by tap (kernel element): input (r, q) adds to output (s r + i, s q + j), all inputs at once by
+# a strided slice. As y = C^T x, dL/dx = C g: the gradient *is* the convolution. (So the gradient of
+# a strided convolution is a transposed one: keep it in mind.) And each weight meets every input:
 #
 #     dL/dw[c, o, i, j] = sum over r, q of x[c, r, q] g[o, s r + i - p, s q + j - p]
 
@@ -106,12 +107,12 @@ except RuntimeError as error:
 # %% [markdown]
 # ## Where the grid comes from
 #
-# Let inputs and weights be 1: an output then counts the stamps on it. In a row, k = 3 and s = 2
-# give 1 2 1 2: the middle tap falls on every second pixel, the outer two share the others. Where s
-# divides k, all get as many: k = 4 gives 2 2 2 2. Three layers of k = 3 lay grids over grids, of
-# period 2, 4 and 8. A net *can* learn weights that even this out; but with k = 4, too, it has to
-# learn that even and odd taps have one sum. Two remedies: **resize, then convolve**, so that all
-# pixels are made alike; **bilinear** weights to begin with (FCN): a tent, of even sums.
+# Let all inputs and weights be 1: each output counts the stamps on it. In a row, k = 3 and s = 2
+# give 1 2 1 2: the middle tap falls on every second pixel, the outer two on the others. Where s
+# divides k, all counts are equal: k = 4 gives 2 2 2 2. Three layers of k = 3 stack grids of period
+# 2, 4 and 8. A net *can* learn weights that even this out; but even k = 4 has to learn that even
+# and odd taps have the same sum. Two remedies: **resize, then convolve**, so that all pixels are
+# made alike; start from **bilinear** weights (FCN): a tent, whose sums are equal.
 
 
 # %%
@@ -137,10 +138,9 @@ assert np.allclose(double[..., 1:-1, 1:-1], smooth[..., 1:-1, 1:-1], rtol=0, ato
 
 # %% [markdown]
 # ## The experiment
-#
-# Discs in noise; three strides down, three layers up, in four ways. Then each net gets a picture
-# with nothing on it. The number: how far the means of the 8x8 places are apart (their standard
-# deviation), in units of the spread that the net's scores have on real scenes.
+# Discs in noise; three strided layers down, three layers up, in four ways. Then each net gets an
+# empty picture. The score is how far apart the means of the 8x8 places are (their standard
+# deviation), in units of the spread of the net's scores on real scenes.
 
 
 # %%
@@ -194,7 +194,7 @@ for axis, (name, count) in zip(axes[0], counts.items(), strict=False):
     axis.set(title=f"stamps: {name}", xticks=[], yticks=[])
     axis.set_xlabel(f"{count.min():.0f} to {count.max():.0f} on a pixel", fontsize=12)
 axes[0, 3].imshow(np.tile(pull.reshape(6, 8, 8, 8).mean(axis=(0, 2)), (2, 2)), "Blues", vmin=0)
-axes[0, 3].set(title="gradient by the image", xticks=[], yticks=[])
+axes[0, 3].set(title="gradient at the image", xticks=[], yticks=[])
 axes[0, 3].set_xlabel(f"grid {grid(pull, 8) / pull.mean():.2f} of the mean", fontsize=12)
 for axis, (way, flat) in zip(axes[1], drawn.items(), strict=True):
     axis.imshow(flat, cmap="PuOr", vmin=-1, vmax=1)
@@ -203,16 +203,16 @@ for axis, (way, flat) in zip(axes[1], drawn.items(), strict=True):
 lesson.save(figure, "06_transposed_convolution")
 
 # %% [markdown]
-# Below: scores of a picture with nothing on it. Training has not unlearnt the grid: it stays away
-# from 0 (in IoU, the four differ no more than seeds do). k = 4 is no remedy by itself. Bilinear
-# weights stay nearly even; what resizes cannot but be even. Yet the way *down* has strides of 2 and
-# kernels of 3: its gradient is a transposed convolution, with its grid (right; in the last net).
+# Below: scores of an empty picture. Training has not removed the grid (in IoU, the four differ no
+# more than seeds do). k = 4 is no remedy by itself. Bilinear weights stay nearly even; resizing
+# cannot make a grid. Yet the way *down* has 3x3 kernels at stride 2: its gradient is a transposed
+# convolution, with its grid (right: the last net's).
 #
 # ## What goes wrong
 #
 # **The lost row**: without output_padding, 7 come back where 8 went down. **"Deconvolution"**: the
-# transpose is no inverse. **Weights the wrong way round**: (in, out, k, k) here, (out, in, k, k) in
-# conv2d; with as many in as out nobody complains.
+# transpose is not the inverse. **Weights the wrong way round**: conv2d takes (out, in, k, k), this
+# takes (in, out, k, k); where both numbers are equal, no error is raised.
 
 # %%
 skip, w = Tensor(rng.standard_normal((1, 3, 8, 8))), Tensor(rng.standard_normal((3, 3, 3, 3)))
@@ -223,7 +223,7 @@ except ValueError as error:
     print(f"no output_padding: {error}")
 back = F.conv_transpose2d(down, w, stride=2, padding=1, output_padding=1).numpy()
 likeness = np.corrcoef(back.ravel(), skip.numpy().ravel())[0, 1]
-print(f"down and back by the same weights: correlation {likeness:.2f} with what it was")
+print(f"down and back by the same weights: correlation {likeness:.2f} with the original")
 assert likeness < 0.9
 # Over three seeds: 0.24 to 0.48 with k = 3, 0.14 to 0.29 with k = 4, 0.03 to 0.12 bilinear.
 print(f"the claim: a grid of {strength['k = 3']:.2f} of the scores' spread with k = 3, s = 2; of "
@@ -234,17 +234,17 @@ assert lesson.fast or strength["k = 3"] > 1.5 * strength["k = 4, bilinear"], str
 # %% [markdown]
 # ## Now change this
 #
-# 1. "k = 2" in the place of "k = 4", as in U-Net: no stamps overlap. Is there a grid?
-# 2. `mode="bilinear"` in `up`: what becomes of grid and IoU? And 1000 steps, for k = 3?
+# 1. "k = 2" instead of "k = 4", as in U-Net: no stamps overlap. Is there a grid?
+# 2. `mode="bilinear"` in `up`: what happens to grid and IoU? And 1000 steps, for k = 3?
 #
 # **The exercise:** `minseg exercise check conv_transpose2d`: stamps, padding, output_padding.
 #
 # ## Check yourself
 #
-# 1. k = 5, s = 3: how many stamps lie on the pixels of a row? And k = 6?
+# 1. k = 5, s = 3: how many stamps lie on each pixel of a row? And for k = 6?
 # 2. Which output_padding takes 5 back to 17, with k = 5, s = 4, p = 2?
 #
 # ## Answers
 #
-# 1. 2 2 1, over and over; with k = 6 always 2.
-# 2. None: (5 - 1) 4 - 4 + 5 = 17 already.
+# 1. 2 2 1, repeated; with k = 6 always 2.
+# 2. 0: (5 - 1) 4 - 4 + 5 is 17 already.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 07 · Atrous convolution: field of view for free, and gridding
 #
-# What a pixel is may be decided ten pixels away. A 3x3 sees one pixel to each side; three of them
-# see three. Leave holes (French: *trous*) between the taps, and the same nine weights reach as far
-# as you like. **The question:** what do a kernel's holes buy, and what falls through them?
+# What a pixel is may be decided ten pixels away. A 3x3 kernel sees one pixel to each side; three of
+# them see three. Leave holes (French: *trous*) between the taps, and the same nine weights reach as
+# far as you like. **The question:** what do we gain by the holes, and what falls through them?
 
 # %%
 import numpy as np
@@ -22,18 +22,18 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Shapes, by hand
 #
-# With rate d, tap i lies d i pixels from the first: y[r] = sum over i of w[i] x[r + d i]. The same
-# as an ordinary convolution by a longer kernel, most of it 0:
+# With rate d (or *dilation*), tap i lies d i pixels from the first: y[r] = sum over i of w[i] x[r +
+# d i]. It is an ordinary convolution by a longer kernel, most of it 0:
 #
 #     w = 1 2 3    rate 2: 1 . 2 . 3      x = 0 1 2 3 4 5 6  ->  y[0] = 1*0 + 2*2 + 3*4 = 16
 #                  rate 3: 1 . . 2 . . 3                         y[0] = 1*0 + 2*3 + 3*6 = 24
 #
-# k taps span d (k - 1) + 1 pixels: of H rows, H - d (k - 1) remain, and d (k - 1) / 2 zeros on each
-# side keep all. Layers add up what they reach: at stride 1, a value depends on a field of R pixels,
+# k taps span d (k - 1) + 1 pixels: of H rows, H - d (k - 1) remain; d (k - 1) / 2 zeros on each
+# side keep all. Reaches add up over layers: at stride 1, the receptive field (field of view) is
 #
 #     R = 1 + sum over the layers of d (k - 1)      1, 1, 1: 7    2, 2, 2: 13    1, 2, 5: 17
 #
-# with 27 weights each time. Eight layers at rate 1 see 17 pixels, too, with 72 weights.
+# pixels wide, with 27 weights each time. Eight layers at rate 1 also see 17, with 72 weights.
 
 
 # %%
@@ -52,14 +52,14 @@ assert [atrous_loops(line, w, d)[0, 0, 0, 0] for d in (2, 3)] == [16, 24]
 # %% [markdown]
 # ## A stride in the gather
 #
-# Lesson 02 gathered patches: element (i, j) of patch (r, c) was x[r + i, c + j]. In memory, every
-# index has a *stride*, the way to the next element. Now it is x[r + d i, c + d j]: the rate
+# Lesson 02 gathered patches: element (i, j) of patch (r, c) was x[r + i, c + j]. In memory, each
+# index has a *stride*, the distance to the next element. Now it is x[r + d i, c + d j]: the rate
 # multiplies the strides of i and j. (A convolution's own stride multiplies those of r and c.)
 
 
 # %%
 def patches(x: np.ndarray, kh: int, kw: int, d: int) -> np.ndarray:
-    """(N, C, H, W) -> (N, C, kh, kw, H', W'), a view: nothing is moved, no hole multiplied."""
+    """(N, C, H, W) -> (N, C, kh, kw, H', W'), a view: nothing is copied, no hole multiplied."""
     (N, C, H, W), (n, k, r, c) = x.shape, x.strides
     size = H - d * (kh - 1), W - d * (kw - 1)
     return as_strided(x, (N, C, kh, kw, *size), (n, k, d * r, d * c, r, c))
@@ -79,11 +79,11 @@ for mine in (atrous_loops(x, w, 3), atrous_loops(x, holes, 1), atrous(x, w, 3)):
 # %% [markdown]
 # ## The gradient
 #
-# With g = dL/dy, a weight meets one pixel of every patch, and pixel q was read by y[q - d i]:
+# With g = dL/dy: a weight meets one pixel of every patch, and pixel q was read by outputs q - d i:
 #
 #     dL/dw[i] = sum over r of g[r] x[r + d i]          dL/dx[q] = sum over i of w[i] g[q - d i]
 #
-# The first takes the same patches; the second adds to the places that the gather took from.
+# The first uses the same patches; the second adds back to the places that they were read from.
 
 
 # %%
@@ -105,9 +105,9 @@ assert minseg.gradcheck(lambda x, w: my_conv2d(x, w, 3), both)
 # %% [markdown]
 # ## Output stride: the same answers, and those between
 #
-# A ResNet's last stages stride to 1/32. Take a stride out and give every later convolution twice
-# the rate: it then meets the pixels that it met before, and no weight changes. With strides 2, 2
-# out, rates 2, 4 in, (1, 128, 2, 3) becomes (1, 128, 8, 12), and every fourth value is the old one.
+# A ResNet's *output stride* is 32: one value for 32x32 pixels. Take a stride out and double all
+# later rates: the convolutions meet the same pixels as before, and no weight changes. Two strides
+# out, rates 2, 4 in: (1, 128, 2, 3) becomes (1, 128, 8, 12), and every fourth value is an old one.
 
 # %%
 coarse, dense = (ResNet(50, width=4, output_stride=stride).eval() for stride in (32, 8))
@@ -120,9 +120,9 @@ assert np.abs(new[:, :, ::4, ::4] - old).max() < 1e-5 * np.abs(old).max()  # flo
 # %% [markdown]
 # ## Gridding
 #
-# Which input pixels does the middle output know? Those where dy/dx is not 0 (equal weights: nothing
-# cancels). At rates 2, 2, 2 all of them are an even number of pixels away: 49 of 13x13. The output
-# beside it knows 49 others; fed with noise, the correlation between such neighbours is 0.
+# Which input pixels does the middle output depend on? Those where dy/dx is not 0 (equal weights:
+# nothing cancels). At rates 2, 2, 2 all are an even number of pixels away: 49 of 13x13. The output
+# beside it depends on 49 others; on noise, the correlation between such neighbours is 0.
 
 
 # %%
@@ -147,14 +147,14 @@ assert share[2, 2, 2] == 49 / 169 < share[1, 2, 5] == 1
 assert abs(together[2, 2, 2]) < 0.16 < 0.6 < together[1, 2, 5]  # 0.16: 4 times its spread
 
 # %% [markdown]
-# 1, 2 see 7 pixels in a row; 5 lays three such rows side by side: 17. 9 leaves gaps. A rate must
-# not outgrow what those before fill (Wang et al. 2018). Whether holes beat pooling: see lesson 18.
+# Rates 1, 2 see 7 pixels in a row; a 5 joins three such rows: 17. A 9 leaves gaps. No rate may
+# outgrow what those before it fill (Wang et al. 2018). Whether holes beat pooling: see lesson 18.
 #
 # ## The experiment: context decides
 #
 # Squares of 3x3, all alike. Four to six pixels away from each of their pixels lies one dot, light
-# or dark, and this alone is the class. Three layers, one net a choice of rates, equal in weights.
-# The drawing predicts it: who sees the dot is right, who does not is right in half of all cases.
+# or dark, which alone decides the class. Three layers; the nets differ in their rates only. The
+# drawing predicts the result: who sees the dot is right, who does not is right half of the time.
 
 
 # %%
@@ -214,7 +214,7 @@ lesson.save(figure, "07_atrous_convolution")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Padding left at 1**: at rate d it takes d. **A rate as large as the map**: every tap but the
+# **Padding left at 1**: rate d needs padding d. **A rate as large as the map**: every tap but the
 # middle one reads padding, and the 3x3 is a 1x1. (And the same rate again and again: see above.)
 
 # %%
@@ -235,16 +235,16 @@ if not lesson.fast:
 # ## Now change this
 #
 # 1. Train 1, 2, 9, too: look at `predicted` first. And 5, 2, 1, in both lists: does order matter?
-# 2. Two layers at rate 1 before 2, 2, 2: what does `stack` draw, and what does gridding become?
+# 2. Two layers at rate 1 before 2, 2, 2: what does `stack` draw, and what happens to gridding?
 #
 # **The exercise:** `minseg exercise check conv2d`; then run lesson 18 `--with` it.
 #
 # ## Check yourself
 #
-# 1. Which offsets do rates 1, 3, 9 reach in a row, and why is no set of three rates better?
-# 2. The strides of a ResNet's last two stages are out. What are its rates, and what does it cost?
+# 1. Which offsets do rates 1, 3, 9 reach in a row, and why can no three rates do better?
+# 2. A ResNet's last two stages lose their strides. What are their rates, and what does it cost?
 #
 # ## Answers
 #
-# 1. All from -13 to 13, each by one path: three taps, three times, are at most 27 places.
+# 1. All from -13 to 13, each by one path: three times a choice of three taps, at most 27 places.
 # 2. 2 and 4. No weight; but stage 3 has 4 times the pixels to work on, stage 4 has 16 times.

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 08 · Losses when 99 % is background
 #
-# Who answers "background" is right in 99 of 100 pixels. The cures: weigh the classes, focus on hard
-# pixels, train the overlap. **The question:** what does each loss pull at, and which finds the one?
+# Whoever always answers "background" is right in 99 of 100 pixels. The cures for this *class
+# imbalance*: weight the classes, focus on hard pixels, train the overlap. **The question:** what
+# does each loss pull at, and which finds the one pixel in a hundred?
 
 # %%
 from functools import partial
@@ -23,26 +24,26 @@ rng = np.random.default_rng(lesson.seed)
 # ## By hand
 #
 # With a score z, p = 1 / (1 + e^-z) is the probability of "yes" (so dp/dz = p (1 - p)), and q that
-# of the truth: p for a pixel of the class (t = 1), 1 - p for another. For t = 1:
+# of the truth: p for a pixel of the class (t = 1), 1 - p for any other. For t = 1:
 #
 #     cross-entropy    -log q                dL/dz =  -(1 - q)
 #     weighted         -w log q                       -w (1 - q)
 #     focal            -(1 - q)^g log q               (1 - q)^g (g q log q - (1 - q))
 #
-# These ask pixel by pixel; the others ask of all at once what *share* is found. TP = sum of p t,
-# FP = sum of p (1 - t), FN = sum of (1 - p) t; s is against 0 / 0:
+# These judge each pixel; the others judge what *share* of all is found. True positives TP = sum of
+# p t, false ones FP = sum of p (1 - t), false negatives FN = sum of (1 - p) t; s prevents 0 / 0:
 #
 #     Tversky   L = 1 - (TP + s) / B,  B = TP + a FP + b FN + s;   Dice: a = b = 1/2
 #               dL/dp = -1/B + (1 - L) (1 - b) / B for t = 1,   a (1 - L) / B for t = 0
 #
 # *Lovasz*: 1 - IoU is defined for sets of wrong pixels. Sort by error m = |t - p|, the worst first;
-# each counts with what it adds to 1 - IoU when it joins those before it: dL/dm. Errors .9 .6 .2,
+# each pixel weighs what it adds to 1 - IoU when it joins those before it: dL/dm. Errors .9 .6 .2,
 # first and last of the class: IoU falls 2/2, 1/2, 1/3, 0/3, so L = .9/2 + .6/6 + .2/3 = 0.617.
 
 
 # %%
 def lovasz_loops(m: np.ndarray, t: np.ndarray) -> float:
-    """Pixel by pixel; after each, IoU is that of all pixels so far being wrong."""
+    """Pixel by pixel; after each, IoU is what it is if all pixels so far are wrong."""
     loss, before, lost, alarms = 0.0, 0.0, 0, 0
     for i in np.argsort(-m, kind="stable"):
         lost, alarms = lost + t[i], alarms + 1 - t[i]
@@ -54,7 +55,6 @@ def lovasz_loops(m: np.ndarray, t: np.ndarray) -> float:
 assert np.isclose(lovasz_loops(np.array([0.9, 0.6, 0.2]), np.array([1, 0, 1])), 0.37 / 0.6)
 
 
-# Vectorised, with their gradients by the score.
 def my_focal(z: Tensor, t: np.ndarray, w: float = 1, gamma: float = 0) -> Tensor:
     sign, weight = 2 * t - 1, np.where(t, w, 1) / t.size
     q = 1 / (1 + np.exp(-sign * z.data))
@@ -86,8 +86,8 @@ for mine, *how in [(my_focal, 20, 2), (my_tversky,), (my_tversky, 0.3, 0.7, 1), 
 assert np.isclose(my_lovasz(z, t).item(), lovasz_loops(abs(t - 1 / (1 + np.exp(-z.data))), t))
 
 # %% [markdown]
-# The library's have a score a class. With 0 for "no" and z for "yes", softmax gives the same p. Its
-# overlap losses are means over both classes; the other one is ours with -z and 1 - t.
+# The library's take a score for each class. With 0 for "no" and z for "yes", softmax gives the same
+# p. Its overlap losses average both classes; the other class's is ours with -z and 1 - t.
 
 
 # %%
@@ -110,8 +110,8 @@ except RuntimeError as error:
 # %% [markdown]
 # ## The experiment
 #
-# Spots of a few pixels in strong noise, and fainter ones that do not count. Each loss trains three
-# nets, with other scenes and weights. IoU: cut at p > 1/2, and where it is best *in training*.
+# Spots of a few pixels in strong noise, and fainter ones that do not count. Each loss trains 3
+# nets, with other scenes and weights. IoU: cut at p > 1/2, and at the threshold best *in training*.
 
 
 # %%
@@ -161,16 +161,16 @@ for name, half, best in zip(names, *table.round(2), strict=True):
     print(f"{name:13}: IoU cut at 1/2: {half}, at the best place: {best}")
 
 # %% [markdown]
-# Plain cross-entropy has *seen* the spots: cut elsewhere, it comes close to the best. It means what
-# it says: p = 0.3 is right in 3 of 10 cases, and in such noise few spots are likelier than not.
-# Weights turn p into w p / (w p + 1 - p): the same order of pixels, but "yes" begins at a p of
-# 1 / (1 + w), 2 %, and five findings of six are false. Dice and Lovasz see no more; they say "yes"
-# where the overlap gains by it. (Of 18 nets each, `--seed 0` to `5`, 3 by Lovasz fail, 0 by Dice.)
+# Plain cross-entropy has *seen* the spots: cut elsewhere, it comes close to the best. It is
+# *calibrated*: p = 0.3 is right in 3 of 10 cases, and in such noise few spots exceed 1/2. Weights
+# turn p into w p / (w p + 1 - p): the pixels keep their order, but "yes" begins at p = 1 / (1 + w),
+# 2 %, and five of six findings are false. Dice and Lovasz see no more; they say "yes" where the
+# overlap gains by it. (Of 18 nets each, `--seed 0` to `5`, Lovasz fails in 3, Dice in 0.)
 #
-# In less noise (`minseg study rare-class`, five seeds of U-Nets) 120 steps of plain cross-entropy
-# bring IoU 0.000, of Dice 0.618: *shown*. After 240, Dice (0.742) is still better in each seed, but
-# plain scatters so, from 0 to 0.71, that it counts as *not shown*. Weights and focal loss lose to
-# plain in two seeds or three. So what is sure of Dice is that it needs fewer steps.
+# In less noise (`minseg study rare-class`, five seeds of U-Nets), 120 steps bring plain
+# cross-entropy to IoU 0.000, Dice to 0.618: *shown*. After 240, Dice (0.742) is still better with
+# each seed, but plain varies from 0 to 0.71: *not shown*. Weights and focal loss lose to plain with
+# two or three seeds. So what is sure about Dice is that it needs fewer steps.
 
 # %%
 rare, shares = lesson.study("rare-class"), []
@@ -194,7 +194,7 @@ for (name, style, *how), colour in zip(lines, (ORANGE, BLUE, GREEN, PINK), stric
 axes[0].set(title="pull on a pixel of the class", xlabel="its score", ylim=(1e-6, 1e4))
 axes[0].legend(fontsize=11, loc="lower left")
 axes[1].bar_label(axes[1].barh(names, shares, color=SKY), fmt=" %.2f", fontsize=11)
-axes[1].set(title="of all pull, on the class\n(untrained)", xlim=(0, 1), ylim=(5.6, -0.6))
+axes[1].set(title="share of the pull on the class\n(untrained)", xlim=(0, 1), ylim=(5.6, -0.6))
 for row in range(6):
     axes[2].plot(table[1, row], seeds * [row - 0.17], "o", color=SKY, markersize=9)
     axes[2].plot(table[0, row], seeds * [row + 0.17], "D", color=BLUE, markersize=8)
@@ -214,9 +214,9 @@ lesson.save(figure, "08_losses")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Dice on an empty image**: TP = 0, so L = 1 for any false alarm however faint, and no gradient.
+# **Dice on an empty image**: TP = 0, so L = 1 for any false alarm, however faint: no gradient.
 # s > 0 helps; so do sums over a batch. **Weights make false alarms**: see above. **gamma too
-# large**: at p = 1/2 the pull is 2^-16 of what it was; a few hopeless pixels keep theirs.
+# large**: at p = 1/2 the pull is 2^-16 of what it was; only a few hopeless pixels keep theirs.
 
 # %%
 for s in (0, 1):
@@ -234,17 +234,17 @@ assert lesson.fast or best[4] - best[0] < half[4] - half[0], table
 # %% [markdown]
 # ## Now change this
 #
-# 1. Noise of 0.5 in the place of 0.9: which losses differ now, and why?
-# 2. `F.tversky_loss`, alpha = 0.1, beta = 0.9: what becomes of false alarms, what of misses?
+# 1. Noise of 0.5 instead of 0.9: which losses differ now, and why?
+# 2. `F.tversky_loss`, alpha = 0.1, beta = 0.9: what happens to false alarms, and to misses?
 #
 # **The exercise:** `minseg exercise check cross_entropy`, then `dice_loss`: value and gradient.
 #
 # ## Check yourself
 #
-# 1. Weight 9 for the class: from which true probability on does p > 1/2 say "yes"?
-# 2. What is dL/dp of Dice for a pixel outside, and what for one of the class, if nothing is found?
+# 1. With weight 9 for the class, from which true probability on is the answer (p > 1/2) "yes"?
+# 2. If nothing is found, what is dL/dp of Dice for a pixel outside the class, and for one of it?
 #
 # ## Answers
 #
 # 1. 9 p > 1 - p: from 0.1.
-# 2. All p near 0: 0 outside, as 1 - L = 0; -2 / n for a pixel of its n: the fewer, the stronger.
+# 2. 0 outside, since 1 - L = 0; -2 / n for each of the n pixels of the class: fewer pull stronger.

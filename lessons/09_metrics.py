@@ -2,8 +2,8 @@
 # # 09 · Metrics: why pixel accuracy lies
 #
 # A street is mostly road, house and sky. Who never finds a lamp post gets 99 of 100 pixels right,
-# and drives into it. A metric is a decision about which mistakes count. **The question:** what does
-# each of the usual numbers see, and what does it hide?
+# and drives into it. A metric decides which mistakes count. **The question:** what does each of the
+# usual metrics see, and what does it hide?
 
 # %%
 import numpy as np
@@ -21,25 +21,25 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## By hand
 #
-# Everything but borders comes from one table: n[t, p] counts the pixels of class t that were called
-# p. With K classes it is (K, K), whatever the images are. Twelve pixels; class 2 occurs nowhere:
+# Everything but borders comes from the *confusion matrix*: n[t, p], (K, K) for K classes, counts
+# the pixels of class t that were called p. Twelve pixels; class 2 occurs nowhere:
 #
 #     true       0 0 0 0 0 0 0 0 1 1 1 1             called   0  1  2
 #     called     0 0 0 0 0 0 0 1 1 1 0 0     true 0           7  1  0
 #                                            true 1           2  2  0
 #                                            true 2           0  0  0
 #
-# The diagonal is right, the rest of a *row* was missed, the rest of a *column* is false alarm:
+# The diagonal is right, the rest of a *row* was missed, the rest of a *column* are false alarms:
 #
 #     pixel accuracy  9 / 12 = 0.75        sum of the diagonal / all
 #     class accuracy  7/8, 2/4, 0/0        diagonal / row: of each class, what was found
 #     IoU             7/10, 2/5, 0/0       diagonal / (row + column - diagonal)
-#     mIoU            0.55                 mean over the classes that there are: 0/0 is no number
-#     weighted IoU    0.60                 mean weighted by the rows' sums: pixels rule again
+#     mIoU            0.55                 mean over the classes that occur: 0/0 is no number
+#     weighted IoU    0.60                 mean weighted by the rows' sums: large classes rule
 #     Dice            14/17, 4/7, 0/0      2 diagonal / (row + column)
 #
-# With J the IoU, Dice is 2 J / (1 + J). Of one class both say who is better; of *means* they need
-# not: IoUs of 1, 0.2 have a higher mean than 0.58, 0.58 (0.60), and a lower mean Dice (0.67, 0.73).
+# With J the IoU, Dice is 2 J / (1 + J). For one class both rank alike; for *means* they need not:
+# IoUs of 1, 0.2 have a higher mean than 0.58, 0.58 (0.60), and a lower mean Dice (0.67, 0.73).
 
 
 # %%
@@ -83,15 +83,15 @@ except RuntimeError as error:
     print(f"CUDA kernel not run: {error}")
 
 # %% [markdown]
-# There is no gradient: a small change of the scores changes no argmax, so the derivative is 0
-# wherever there is one. Hence the soft losses of lesson 08.
+# Metrics have no gradient: a small change of the scores changes no argmax, so the derivative is 0
+# wherever it exists. Hence the soft losses of lesson 08.
 #
 # ## Borders
 #
-# A disc of radius r, drawn one pixel too large, has IoU (r / (r + 1))^2: 0.44 for r = 2, 0.98 for
-# r = 100. The area hides the border. *Boundary IoU* keeps of each mask only the pixels within d of
-# its own outline, d = 2 % of the image's diagonal, and takes the IoU of these two rings. What is so
-# thin that all of it is ring keeps its plain IoU.
+# A disc of radius r, drawn one pixel too large, has IoU (r / (r + 1))^2: 0.44 for r = 2, 0.98 for r
+# = 100. The area hides the border. *Boundary IoU* keeps only those pixels of each mask that lie
+# within d of its own outline, d = 2 % of the image's diagonal, and takes the IoU of these two
+# rings. An object so thin that it is all ring keeps its plain IoU.
 
 
 # %%
@@ -117,9 +117,9 @@ assert area[-1] > 0.9 > 0.65 > border[-1]
 # %% [markdown]
 # ## The experiment
 #
-# Streets of seven classes, and poles, two pixels wide. Four answers: the truth, *moved by a pixel*;
-# the truth with *no poles*; with all *people called cars*; and a small network that strides to 1/8,
-# trained on other streets. What does each number make of them?
+# Streets of seven classes, and poles, two pixels wide. Four predictions: the truth, *moved by a
+# pixel*; the truth with *no poles*; with all *people called cars*; and a small network's, of output
+# stride 8, trained on other streets. What does each metric make of them?
 
 
 # %%
@@ -165,10 +165,10 @@ n = confusion(0 * truth, truth == 7, 2)
 print(f"'no pole' everywhere: accuracy {np.trace(n) / n.sum():.3f}, IoU {iou(n).round(3)}")
 
 # %% [markdown]
-# Pixel accuracy finds a shift by one pixel, which a viewer hardly sees, worse than a lost class. In
+# Pixel accuracy rates a shift by one pixel, which a viewer hardly sees, worse than a lost class. In
 # mIoU each class has one vote: a lost one costs an eighth. Boundary IoU sees the shift most; IoU
-# sees it in what is thin. And the network: nearly nine pixels of ten are right, and two classes of
-# eight are gone. No mean says which: print the *row of its classes*.
+# sees it in thin classes. And the network: nearly nine of ten pixels are right, and two of eight
+# classes are gone. No mean says which: print the IoU of *each class*.
 
 # %%
 figure = lesson.figure(13, 8.2)
@@ -201,11 +201,11 @@ lesson.save(figure, "09_metrics")
 # %% [markdown]
 # ## What goes wrong
 #
-# **An absent class counted as 0**: then the truth itself is not perfect. **Means of images** (or of
-# batches): one false pixel in an image without people makes their IoU there 0 and not 0/0, and the
-# number depends on the batch size. Sum the tables. **Void borders**: some data sets put 255 along
-# each outline; who is wrong only there is never wrong, and what is all outline is gone.
-# **uint8**: with 19 classes t K + p does not fit, and nobody says so.
+# **An absent class counted as 0**: then even the truth is not perfect. **Means of images** (or of
+# batches): one false pixel in an image without people makes their IoU there 0 instead of 0/0, and
+# the result depends on the batch size. Add up the tables instead. **Void borders**: some data sets
+# put 255 along each outline; mistakes there do not count, and what is all outline is gone.
+# **uint8**: with 19 classes t K + p overflows, without an error.
 
 # %%
 alone = np.array([iou(confusion(t, t, 8)) for t in truth])  # (N, 8)
@@ -235,16 +235,16 @@ assert lesson.fast or (table["a network"][0] > 0.8 and len(gone) > 1), of_class
 # ## Now change this
 #
 # 1. Poles four pixels wide: which numbers of "no poles" change? Which assert fails then, and why?
-# 2. Give `fit` the Dice loss of lesson 08: what do pixel accuracy and mIoU say to it?
+# 2. Give `fit` the Dice loss of lesson 08: what happens to pixel accuracy and mIoU?
 #
 # **The exercise:** `minseg exercise check iou`, then `boundary_iou`.
 #
 # ## Check yourself
 #
-# 1. "No" everywhere, for a class with 1 % of the pixels: accuracy, mIoU and mean Dice of both?
-# 2. Of ten cars 0.9 is found, of one that is ten times as large nothing. IoU of cars, mean of cars?
+# 1. "No" everywhere, for a class with 1 % of the pixels: what are accuracy, mIoU and mean Dice?
+# 2. Ten cars are found to 0.9, one car as large as all of them not at all. IoU, and mean over cars?
 #
 # ## Answers
 #
 # 1. 0.99; (0.99 + 0) / 2 = 0.495; (1.98 / 1.99 + 0) / 2 = 0.497.
-# 2. 9 / 20 = 0.45 if there are no false alarms, and 9 / 11 = 0.82: pixels vote, not cars.
+# 2. 9 / 20 = 0.45 if there are no false alarms, and 9 / 11 = 0.82: in IoU pixels vote, not cars.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 10 · Norms and initialisation, and what dies without them
 #
-# Twenty layers multiply a signal twenty times. If each makes it a little smaller, nothing arrives;
-# a little larger, and it bursts; and on the way back it happens again, to the gradient. **The
-# question:** what keeps a deep net alive, its first weights or a norm in each layer?
+# Twenty layers multiply a signal twenty times. If each makes it a little smaller, it *vanishes*; a
+# little larger, and it *explodes*; and on the way back, so does the gradient. **The question:**
+# what keeps a deep net alive, its first weights or a norm in each layer?
 
 # %%
 import numpy as np
@@ -20,13 +20,13 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## By hand
 #
-# A 3x3 over C channels adds n = 9 C products, z = sum of w x. If the weights are independent and of
+# A 3x3 over C channels adds n = 9 C products, z = sum of w x. If the weights are independent, with
 # mean 0, then z is as often positive as negative, and a ReLU keeps half of its square:
 #
 #     Var z = n Var w E[x^2]        E[relu(z)^2] = Var z / 2        so a layer: times n Var w / 2
 #
-# Back, dL/dx adds up 9 C gradients, of which the ReLU lets half through: the same factor. From the
-# first z to that of the twentieth layer it counts 19 times:
+# On the way back, dL/dx adds up 9 C gradients, and the ReLU lets half of them through: the same
+# factor. Between the first layer's z and the twentieth's it applies 19 times:
 #
 #     start                Var w       a layer   19 times
 #     He / 4               1 / (8 n)     1/16      1e-23     a quarter of He's deviation
@@ -46,8 +46,8 @@ for name, fill in fills.items():
 # %% [markdown]
 # ## A norm, by hand and by loops
 #
-# Or let each layer measure its z, and put it right. *Batch norm*: of each channel, over all images
-# and places, m numbers, take mean and variance; then y = weight * xhat + bias, both learnt:
+# Or let each layer measure its z and correct it. *Batch norm* takes the mean and variance of each
+# channel, over the m values in all images and places; then y = weight * xhat + bias, both learnt:
 #
 #     z = 1 3 5 7    mean 4    var 5    xhat = (z - mean) / sqrt(var + eps) = -1.34 -0.45 0.45 1.34
 
@@ -66,14 +66,14 @@ def batch_norm_loops(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.
 # %% [markdown]
 # ## Vectorised, and the gradient
 #
-# With r = 1 / sqrt(var + eps) and g = dL/dy * weight: x acts directly, through the mean, dmean/dx =
-# 1 / m, and through the variance, dvar/dx = 2 (x - mean) / m, dr/dvar = -r^3 / 2. Together
+# With r = 1 / sqrt(var + eps) and g = dL/dy * weight: x acts directly; through the mean, dmean/dx =
+# 1 / m; through the variance, dvar/dx = 2 (x - mean) / m, dr/dvar = -r^3 / 2. Together
 #
 #     dL/dx = r (g - mean(g) - xhat mean(g xhat))
 #
-# What is left of g has mean 0 and no part along xhat: no gradient asks for another level or scale,
-# since both are taken out anyway. *Group norm* is the same over other numbers: some channels of one
-# image. As (N, groups, C / groups, H, W), batch norm has C groups and a mean over axis 0, too.
+# So dL/dx has mean 0 and no part along xhat: it never asks for another mean or scale of x, as both
+# are removed anyway. *Group norm* is the same over other numbers: some channels of one image. With
+# x as (N, groups, C / groups, H, W), batch norm has C groups and a mean over axis 0, too.
 
 
 # %%
@@ -115,7 +115,7 @@ except RuntimeError as error:
 # %% [markdown]
 # ## Layer by layer
 #
-# Noise goes in, noise comes back as the gradient. Zeros, added to each z, catch its gradient.
+# Noise goes in, noise comes back as the gradient. Zeros, added to each z, record its gradient.
 
 
 # %%
@@ -156,9 +156,9 @@ assert np.ptp(np.log10(normed[:, 0, 1:])) < 1.5 < 15 < np.ptp(np.log10(plain[:, 
 # %% [markdown]
 # ## The experiment
 #
-# Discs, brighter than what is around them, each image of another contrast and another black.
-# Twenty layers; and in batches of one, as large images force it: batch norm then takes *this*
-# image's level when it trains, and an average of many in `eval()`.
+# Discs, brighter than what is around them; each image has another contrast and another black.
+# Twenty layers; and batches of one, to which large images force us: batch norm then uses *this*
+# image's mean and variance in training, and an average of many in `eval()`.
 
 
 # %%
@@ -185,7 +185,7 @@ for kind, weights, size in runs:
     model = net(STARTS[weights], norms[kind], 8)
     lesson.fit(model, *train_set, steps if size > 1 else 2 * steps, size, lr=0.003)
     answers[f"{kind} norm, {weights if size > 1 else 'batch of 1'}"] = lesson.predict(model, images)
-    if (kind, size) == ("batch", 1):  # as it was trained: each image by its own level
+    if (kind, size) == ("batch", 1):  # as in training: each image by its own mean
         model.train()
         scores = [model(Tensor(image[None]).to(lesson.device)).numpy() for image in images]
         answers["... but in train()"] = np.concatenate(scores).argmax(axis=1)
@@ -207,16 +207,16 @@ axes[2].set(title="IoU", xlim=(0, 1.1), ylim=(len(found) - 0.5, -0.5))
 lesson.save(figure, "10_norms_and_initialisation")
 
 # %% [markdown]
-# From a start too small nothing comes through, and nothing is learnt. He's weights carry the signal
-# until training moves them: slow, and by luck. Batch norm holds all along, from any start; though
-# back through it the gradient grows, by a fifth a layer. In batches of one, its `eval()` is not the
-# net that was trained; group norm's is. (Two groups learn nothing at seeds 6 and 7; eight do.)
+# Too small a start lets nothing through, and nothing is learnt. He's weights carry the signal until
+# training moves them; learning is slow and takes luck. Batch norm keeps it up from any start, but
+# on its way back the gradient grows by a fifth a layer. With batches of one, the net in `eval()` is
+# not the one trained; with group norm it is. (2 groups learn nothing at seeds 6 and 7; 8 do.)
 #
 # ## What goes wrong
 #
-# **`eval()` forgotten**: the answer depends on the company. **`eval()` too early**: the running
-# mean starts at 0, and after five batches 0.9^5 = 59 % of it is still that. **One number**, of one
-# image pooled to 1x1: it is its own mean. **A bias before a norm**: subtracted, never learnt.
+# **`eval()` forgotten**: an answer depends on its batch. **`eval()` too early**: the running mean
+# starts at 0, and after five batches that 0 still has 0.9^5 = 59 % of the weight. **One number**:
+# an image pooled to 1x1 is its own mean. **A bias before a norm**: subtracted, never learnt.
 
 # %%
 alone, together = (F.batch_norm(part, training=True)[0].numpy() for part in (x[:1], x))
@@ -234,17 +234,17 @@ assert lesson.fast or found["batch norm, batch of 1"] + 0.03 < found["... but in
 # %% [markdown]
 # ## Now change this
 #
-# 1. `lr=0.001` and twice the steps: which start lives without a norm now, and which does not?
-# 2. Forty layers: which of the runs die now? And with `x + layer(x)` around each (lesson 18)?
+# 1. `lr=0.001` and twice the steps: which starts now learn without a norm, and which do not?
+# 2. Forty layers: which runs fail now? And with `x + layer(x)` around each layer (lesson 18)?
 #
 # **The exercise:** `minseg exercise check batch_norm`, then `batch_norm_grad` and `group_norm`.
 #
 # ## Check yourself
 #
-# 1. Twice the weights before a norm: what becomes of y, and what of dL/dw?
-# 2. The momentum is 0.1. After how many batches is less than 1 % of the running mean its start?
+# 1. Double the weights before a norm: what happens to y, and to dL/dw?
+# 2. With momentum 0.1, after how many batches does the start weigh under 1 % in the running mean?
 #
 # ## Answers
 #
-# 1. y stays (but for eps); dL/dw halves. So weights that grow learn ever more slowly.
+# 1. y stays (except for eps); dL/dw halves. So weights that grow learn ever more slowly.
 # 2. 0.9^n < 0.01: 44.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 11 · The training loop, bent images, wrong masks, and what tutorials get wrong
 #
-# A loop of six lines trains any network. What goes in and what is believed to come out decides:
-# few images can be bent into many, masks may be wrong, and a good score may mean nothing.
-# **The question:** four labelled images are too few. What is it worth to bend them, what do wrong
-# masks cost, and how does one notice that a training taught nothing?
+# A loop of six lines trains any network. What goes into it, and which results one trusts, decides:
+# few images can be bent into many (*data augmentation*), masks may be wrong, and a good score may
+# mean nothing. **The question:** four labelled images are too few. What is it worth to bend them,
+# what do wrong masks cost, and how does one notice that training taught nothing?
 
 # %%
 from functools import partial
@@ -27,10 +27,10 @@ CLASSES = ("ground", "solid", "hollow")
 # %% [markdown]
 # ## The loop, by hand
 #
-# A *step*: a batch of B of the N images goes forward, (B, 1, H, W) -> scores (B, K, H, W); the loss
-# compares them with masks (B, H, W); backward finds the slope of each weight, and the optimizer
-# takes a small step down. N / B steps are an *epoch*. Gradients add up, so they are set to zero.
-# The task: tell solid cells from hollow ones, in noise.
+# A *step*: a *batch* of B of the N images goes forward, (B, 1, H, W) -> scores (B, K, H, W); the
+# loss compares them with masks (B, H, W); backward finds the slope of each weight, and the
+# optimizer takes a small step downhill. N / B steps are an *epoch*. Gradients add up, so each step
+# sets them to zero first. The task: tell solid cells from hollow ones, in noise.
 
 
 # %%
@@ -77,12 +77,12 @@ assert fit_loop(network(), few, few_masks, 4) == lesson.fit(network(), few, few_
 # ## Bending, by hand
 #
 # A cell bent like rubber is still a cell. *Elastic deformation* (Simard, Steinkraus, Platt, 2003)
-# moves each pixel by noise from -1 ... 1, smoothed by a Gaussian of width sigma, times alpha. The
-# pixel at (y, x) then comes from (y + dy, x + dx): between four pixels, whose mean, weighted by
-# nearness, is the image (bilinear). The mask takes the *nearest* one: labels have no mean.
+# shifts each pixel by noise from -1 ... 1, smoothed by a Gaussian of width sigma, times alpha. The
+# pixel at (y, x) then comes from (y + dy, x + dx), between four pixels. The image takes their mean
+# weighted by nearness (bilinear), the mask the *nearest* one: labels have no mean.
 #
-# How far? The noise has a deviation of 1 / sqrt(3). A mean with weights w has sqrt(sum of w^2) of
-# it, for a Gaussian in the plane 1 / (2 sqrt(pi) sigma). Sigma 5, alpha 80: 2.6 pixels.
+# How far? The noise has standard deviation 1 / sqrt(3). A mean with weights w has sqrt(sum of w^2)
+# of it: 1 / (2 sqrt(pi) sigma) for a Gaussian in the plane. Sigma 5, alpha 80: 2.6 pixels.
 
 
 # %%
@@ -126,8 +126,8 @@ assert (bent.mask == labels).all()
 # %% [markdown]
 # ## The experiment
 #
-# Four images as they are, and with 24 bent copies of each; the same net, as many steps. Then 60
-# images, all masks right, or a share of them those of *another* image. Scored on unseen images.
+# Train on four images, alone or with 24 bent copies of each, for as many steps. Then on 60 images,
+# all masks right, or a share of them taken from *another* image. Scored on unseen images.
 
 
 # %%
@@ -155,15 +155,15 @@ for name, (images, masks) in sets.items():
     print(f"{name:14}: mean IoU {seen[name]:.2f} on its own images, {unseen[name]:.2f} on others")
 
 # %% [markdown]
-# Four images are learnt by heart: 1.00 on themselves says nothing. Bent copies cannot be, and bring
+# The net learns four images by heart (*overfitting*): 1.00 on them says nothing. Bent copies bring
 # much of what 60 images would. Wrong masks contradict each other: with a fifth wrong, the net loses
-# little, and scores *better* on unseen, right masks than on its own; of two fifths, too many agree.
+# little, and does *better* on unseen, right masks than on its own; of two fifths, too many agree.
 #
-# Five seeds (`minseg study elastic`, `noisy-masks`): of ten microscope images, bending lowers the
-# pixel error from 0.148 to 0.122, *shown*. 64 drawn streets bring mean IoU 0.617; with 10 and 30 %
-# of their masks wrong 0.605, 0.557. That these teach more than half as many right ones is not so:
-# 32 have 0.625, and beat 30 % wrong in every seed, *the opposite*. But then, 64 right ones are no
-# better than 32: there, more images were worth nothing in the first place.
+# Five seeds (`minseg study elastic`, `noisy-masks`): on ten microscope images, bending lowers the
+# pixel error from 0.148 to 0.122, *shown*. 64 drawn streets give mean IoU 0.617; with 10 and 30 %
+# of the masks wrong, 0.605 and 0.557. One might expect these to teach more than half as many right
+# ones, but 32 give 0.625, and beat 30 % wrong in every seed: *the opposite*. Then again, 64 right
+# ones are no better than 32: there, more images were of no use in the first place.
 
 # %%
 elastic, noisy = lesson.study("elastic"), lesson.study("noisy-masks")
@@ -197,13 +197,13 @@ lesson.save(figure, "11_training")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Labels as numbers**: bilinear between ground (0) and hollow (2) makes solid (1). **A "test" on a
-# training image**: see above. **Masks that have nothing to do with the images** (both drawn at
-# random, say): the loss starts at log K, that of a guess, and falls by what is learnt by heart. On
-# unseen images it stays a guess; so always score on images that took no part in anything.
-# **A decoder that doubles once too often**: two poolings, three doublings; a mask resized to fit
-# hides it, and costs four times the work. **An absent class counted as 0**: a perfect answer scores
-# 2/3, or, in tutorials with 20 classes and a picture of two, 0.1.
+# **Labels treated as numbers**: bilinear between ground (0) and hollow (2) makes solid (1). **A
+# "test" on a training image**: see above. **Masks unrelated to the images** (both random, say): the
+# loss starts at log K, that of a guess, and falls as they are learnt by heart. On unseen images it
+# stays a guess; so always score on images that were used for nothing else. **A decoder that doubles
+# once too often**: two poolings, three doublings; resizing the mask to fit hides it, and costs four
+# times the work. **An absent class counted as 0**: a perfect answer scores 2/3, or, in tutorials
+# with 20 classes and an image of two, 0.1.
 
 # %%
 noise, coin = rng.random((60, 1, 40, 48), np.float32), rng.integers(0, 3, (60, 40, 48))
@@ -234,15 +234,15 @@ assert lesson.fast or unseen["60, 20 % wrong"] > seen["60, 20 % wrong"] + 0.03
 # ## Now change this
 #
 # 1. `ALPHA` 20 and 400: too little bending, and images that fold over. What does each cost?
-# 2. Wrong masks in the test images, too: what becomes of the score of a net that is right?
-# 3. Give *one* wrong mask to all of the wrong ones, a systematic error. Is it forgiven, too?
+# 2. Wrong masks in the test images, too: what happens to the score of a net that is right?
+# 3. Use *one* wrong mask for all wrong ones, a systematic error. Does the net resist that, too?
 #
 # **The exercise:** `minseg exercise check cross_entropy`, `adam_step`, then `iou` (absent classes).
 #
 # ## Check yourself
 #
 # 1. How long is an epoch of 60 images in batches of 6, and how many epochs are 150 such steps?
-# 2. Three classes, 60 % is ground: what mean IoU has a net that answers "ground" everywhere?
+# 2. Three classes, 60 % is ground: what mean IoU does "ground" everywhere get?
 #
 # ## Answers
 #

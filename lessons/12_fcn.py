@@ -3,8 +3,8 @@
 #
 # A classifier says "street" for a whole photo. Segmentation asks for an answer at every pixel. The
 # FCN (Long, Shelhamer, Darrell 2015) showed that the first contains the second: no window need
-# slide. **The question:** how coarse is one answer for 32x32 pixels really, and what do skips from
-# finer maps bring back?
+# slide. **The question:** how coarse is one answer for 32x32 pixels really, and what do *skips*
+# (skip connections) from finer maps bring back?
 
 # %%
 import numpy as np
@@ -23,9 +23,9 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## A fully connected layer is a convolution
 #
-# VGG's features of a 224x224 image are 7x7; fc6 multiplies all of them, flattened, with a matrix.
-# Each row of the matrix has a weight for each of C * 7 * 7 places: it *is* a 7x7 kernel, which on
-# a 7x7 map fits at one place. On a larger map it fits at more:
+# VGG's feature map of a 224x224 image is 7x7; its layer fc6 multiplies that, flattened, by a
+# matrix. Each row has a weight for each of C * 7 * 7 values: it *is* a 7x7 kernel, which fits on a
+# 7x7 map at one place. On a larger map it fits at more:
 #
 #     map (C, 7, 7)    7x7 kernels, no padding    scores (K, 1, 1)
 #     map (C, 9, 10)   the same kernels           scores (K, 3, 4): 9 - 7 + 1, 10 - 7 + 1
@@ -41,21 +41,21 @@ scores = F.conv2d(Tensor(features[None]), Tensor(kernels)).numpy()[0]
 assert np.allclose(scores, slid, rtol=0, atol=1e-12)  # sums of 392 products
 
 # %% [markdown]
-# At fc6 both ways cost the same. Below it, neighbouring windows share all but 32 of their 224
-# columns: sliding 9x14 windows over 480x640 pixels would send 21 times as many through VGG.
+# At fc6 both ways cost the same. In the layers before it, neighbouring windows share all but 32 of
+# 224 columns: to slide 9x14 windows over 480x640 pixels, VGG would work on 21 times as many.
 #
 # ## Upsampling is a convolution, too
 #
-# A transposed convolution stamps its kernel onto the output, s pixels further for each input,
-# multiplied by the input's value. With the tent kernel (1 3 3 1) / 4 and s = 2 it interpolates:
+# A transposed convolution multiplies its kernel by each input's value and stamps it onto the
+# output, s pixels further each time. With the tent kernel (1 3 3 1) / 4 and s = 2 it interpolates:
 #
 #     input 4 8      stamp of 4:   1 3 3 1 . .
 #                    stamp of 8:   . . 2 6 6 2
 #                    sum:          1 3 5 7 6 2     length 2 * (2 - 1) + 4 = 6
 #
-# 3 5 7 6: pixels are squares, and input 0 covers outputs 1 and 2. The first and the last value lie
+# In 3 5 7 6, pixels are squares: input 0 covers outputs 1 and 2. The first and the last value lie
 # outside: the map has moved by s / 2 = 1 and is cropped by as much. 5 and 7 lie on the line from 4
-# to 8, at a quarter and three; at the border the tent fades, since there is nothing beyond.
+# to 8, at 1/4 and 3/4; at the border the tent fades, since there is nothing beyond.
 
 
 # %%
@@ -89,16 +89,16 @@ assert np.allclose(coarse.grad.numpy(), gathered.numpy(), rtol=0, atol=1e-14)  #
 # %% [markdown]
 # ## The network
 #
-# VGG halves the map five times; after the third, fourth and fifth, scores have stride 8, 16 and 32.
-# From coarse to fine: double, add the finer ones, double, add, eightfold. K classes, 64x64 pixels:
+# VGG halves the map five times; scores made after the last three have stride 8, 16 and 32. From
+# coarse to fine: double, add the finer ones, double, add, eightfold. K classes, 64x64 pixels:
 #
 #     pool5 (32, 2, 2) -> fc6, fc7 -> scores (K, 2, 2)
 #         doubled: 2 * (2 - 1) + 4 = 6, cropped to (K, 4, 4)    + scores of pool4 (32, 4, 4)
 #         doubled: 2 * (4 - 1) + 4 = 10, cropped to (K, 8, 8)   + scores of pool3 (16, 8, 8)
 #         eightfold: 8 * (8 - 1) + 16 = 72, cropped to (K, 64, 64)
 #
-# FCN-32s does all 32 in one go, FCN-16s stops after one sum. The library's network, a VGG of width
-# 4 in place of 64, line by line:
+# FCN-32s enlarges by 32 in one go, FCN-16s adds pool4 only. The library's network, a VGG of width 4
+# instead of 64, line by line:
 
 
 # %%
@@ -128,11 +128,11 @@ print("FCN-8s by hand and the library's: equal, bit for bit")
 # %% [markdown]
 # ## How coarse is one answer in 32x32?
 #
-# Before any training: let the scores be the true share of each class in s x s pixels, upsample, and
-# take the largest. (A trained network may do better: it can move the line where two are equal.)
+# Before any training: let the scores be the true share of each class in s x s pixels, upsample,
+# take the argmax. (Training may do better: it can move the line where two scores are equal.)
 #
-# IoU counts all pixels, most of them far inside. *Boundary IoU* counts those within 2 % of the
-# diagonal of an outline, here 2 pixels: that is where coarse maps fail.
+# IoU counts all pixels, most of them far inside. *Boundary IoU* counts those near an outline,
+# within 2 % of the image's diagonal, here 2 pixels: that is where coarse maps fail.
 
 
 # %%
@@ -165,7 +165,7 @@ assert shares[8][1] > 1.5 * shares[16][1] > 2 * shares[32][1]
 # ## The experiment
 #
 # And trained networks? Three of them, on the same images, batches and steps; from scratch, so with
-# batch norm, for want of a VGG that has seen ImageNet.
+# batch norm, as there is no VGG trained on ImageNet to start from.
 
 # %%
 trained, predictions, losses = {}, {}, {}
@@ -179,8 +179,8 @@ for s in strides:
 
 # %% [markdown]
 # That was one seed, on drawn streets. In the recorded study, five seeds on CamVid's photos, finer
-# maps gain less, but each sharpens borders, in every seed: 0.125, 0.172, 0.203. To train all of it
-# again: `minseg study fcn-strides`.
+# maps gain less, but each sharpens borders, in every seed: 0.125, 0.172, 0.203. To train all of
+# these again: `minseg study fcn-strides`.
 
 # %%
 photos = lesson.study("fcn-strides")
@@ -213,10 +213,10 @@ lesson.save(figure, "12_fcn")
 # %% [markdown]
 # ## What goes wrong
 #
-# **The crop forgotten.** Stamping moves a map by s / 2. Cut at 0 instead, and each pixel gets the
-# answer of a place 4 pixels up and left, at stride 8. Nothing crashes; the loss still falls. **A
-# kernel that the stride does not divide**: with k = 3, s = 2, some pixels get one stamp, others two
-# or four: a checkerboard.
+# **The crop forgotten.** Stamping moves a map by s / 2. Cut at 0 instead, and at stride 8 each
+# pixel gets the answer for a place 4 pixels up and left. Nothing crashes; the loss still falls. **A
+# kernel size that the stride does not divide**: with k = 3, s = 2, some pixels get one stamp,
+# others two or four: a checkerboard.
 
 # %%
 stamped = stamp(np.ones((4, 4)), np.ones((3, 3)), 2)[2:-2, 2:-2]
@@ -224,7 +224,7 @@ print("k = 3, s = 2: of equal inputs, the first row of outputs is", stamped[0])
 assert set(stamped.reshape(-1)) == {1, 2, 4}
 moved = np.roll(fine.numpy().argmax(axis=1), (4, 4), axis=(1, 2))[:, 4:, 4:]
 wrong = score(moved, test_set[1][:, 4:, 4:])
-print(f"no crop at stride 8: boundary IoU {wrong[1]:.2f} in place of {shares[8][1]:.2f}")
+print(f"no crop at stride 8: boundary IoU {wrong[1]:.2f} instead of {shares[8][1]:.2f}")
 assert wrong[1] < 0.6 * shares[8][1]
 gain = trained[8][1] - trained[32][1]
 print(f"the claim: boundary IoU {trained[8][1]:.2f} with skips, {trained[32][1]:.2f} without")
@@ -234,17 +234,17 @@ assert lesson.fast or gain > 0.15, gain
 # %% [markdown]
 # ## Now change this
 #
-# 1. Train the 32s, then `minseg.models.fcn.copy_coarser(fcn(16), ...)` and go on, as the paper did.
+# 1. Train the 32s, then `minseg.models.fcn.copy_coarser(fcn(16), ...)`, and train on, as the paper.
 # 2. Let the last upsampling learn: `requires_grad_(True)` on `upscore8`. What does it become?
 #
 # **The exercise:** `minseg exercise check fuse`: double, crop, add; then this lesson `--with` it.
 #
 # ## Check yourself
 #
-# 1. fc6 of the real VGG: 512 channels, 7x7, 4096 outputs. How many weights, as matrix, as kernel?
+# 1. fc6 of the real VGG: 512 channels, 7x7, 4096 outputs. How many weights, as matrix or as kernel?
 # 2. Why do the heads of the skips start at zero?
 #
 # ## Answers
 #
 # 1. 512 * 49 * 4096 = 102,760,448 both times: the same numbers, in another shape.
-# 2. The finer net then starts with what the coarser one says; a skip speaks when it has learnt to.
+# 2. The finer net then starts from the coarser one's answers; a skip speaks when it has learnt to.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 13 · SegNet: what two bits remember
 #
-# U-Net hands whole maps of features to its way back up. SegNet (Badrinarayanan, Kendall, Cipolla
-# 2017), made for cars with little memory, hands over one thing: where in its 2x2 window each
-# maximum stood (lesson 04). **The question:** what do remembered places carry that bilinear
-# upsampling cannot, and what do they cost against U-Net's concatenated features?
+# U-Net hands whole feature maps to its way back up. SegNet (Badrinarayanan, Kendall, Cipolla 2017),
+# made for cars with little memory, hands over only where in its 2x2 window each maximum stood
+# (lesson 04). **The question:** what do remembered places carry that bilinear upsampling cannot,
+# and what do they cost compared with U-Net's concatenated features?
 
 # %%
 import numpy as np
@@ -25,8 +25,9 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Shapes and bytes, by hand
 #
-# The paper's network is VGG16, without what classifies, and its mirror image. For 360x480 pixels,
-# as (channels, height, width); poolings round up, so each unpooling is told the size before:
+# The paper's network is VGG16 without its classifier (the *encoder*), and its mirror image (the
+# *decoder*). Sizes for 360x480 pixels; poolings round up, so each unpooling is told the size
+# before:
 #
 #     down, convolutions and a pooling            kept: places         U-Net keeps: features
 #     2x (64, 360, 480)  -> (64, 180, 240)        64 * 180 * 240       64 * 360 * 480
@@ -36,12 +37,12 @@ rng = np.random.default_rng(lesson.seed)
 #     3x (512, 23, 30)   -> (512, 12, 15)         512 * 12 * 15        512 * 23 * 30
 #                                                 5,283,840 * 2 bits   21,089,280 * 32 bits
 #
-# 1.3 MB against 84. But software keeps places as 8-byte integers, this library as PyTorch does: 42
-# MB, unless they are packed. (In *training* all maps are kept anyway, for the weights' gradients.)
+# 1.3 MB against 84. But places are usually 8-byte integers, as in PyTorch and this library: 42 MB,
+# unless they are packed. (In *training* all maps are kept anyway, for the weights' gradients.)
 #
-# ## Two bits in the open
+# ## Two bits, packed
 #
-# A place is row * width + column. Only the last bits of row and column are news: the others follow
+# A place is row * width + column. Only the last bits of row and column are new: the others follow
 # from where the pooled value stands. Each v goes to one place, so its gradient is g at that place.
 
 
@@ -85,7 +86,7 @@ assert places.numpy().nbytes == 32 * packed.nbytes
 # %% [markdown]
 # ## The network
 #
-# The library's SegNet (conv3_2_D mirrors conv3_2), with our unpool: across go bytes, and sizes.
+# The library's SegNet (conv3_2_D mirrors conv3_2), with our unpool: it is given bytes and sizes.
 
 
 # %%
@@ -115,7 +116,7 @@ assert np.array_equal(segnet_by_hand(library, image).numpy(), library(image).num
 # ## The experiment
 #
 # Wires one or two pixels wide before dark spots. On the way up, values return to their places; or
-# are spread bilinearly; or that, with the features laid beside them (18,707 weights, not 12,371).
+# are upsampled bilinearly; or that, with the features concatenated (18,707 weights, not 12,371).
 
 
 # %%
@@ -185,13 +186,13 @@ print("places of another, values of another: IoU", *(iou[way].round(3) for way i
 
 # %% [markdown]
 # With the places of another image the wires are lost; with the values of another, the spots are,
-# and some wires still stand. Places say *where* something is; *what*, the values have to say, after
-# a bottom of 6x8. Features say both, and win, at 64 times the bytes.
+# and some wires survive. Places say *where* something is; *what* it is, the values must say, after
+# a bottleneck of 6x8. Features say both, and win, at 64 times the bytes.
 #
 # On photographs *the opposite* shows. In the recorded study, whole SegNets on CamVid, the boundary
-# IoU is 0.097 with places and 0.155 bilinearly, which wins in all five seeds. The pictures differ
-# (eleven classes, most of them large), the network (five poolings, not three), and the measure (all
-# outlines, not one thin class); which of these turns it round has not been tested.
+# IoU is 0.097 with places and 0.155 with bilinear upsampling, which wins in all five seeds. Data
+# (eleven classes, most of them large), network (five poolings, not three) and metric (all outlines,
+# not one thin class) differ; which of these reverses the result is untested.
 
 # %%
 photos = lesson.study("unpooling")  # `minseg study unpooling` trains them again
@@ -219,8 +220,8 @@ lesson.save(figure, "13_segnet")
 # %% [markdown]
 # ## What goes wrong
 #
-# **The size is not told.** Of 7 columns 4 are pooled, and 4 unpool to 8. The places were counted in
-# rows of 7: nothing crashes, and the picture is sheared.
+# **The size is not told.** 7 columns pool to 4, and 4 unpool to 8. The places were counted in rows
+# of 7: nothing crashes, but the picture is sheared.
 
 # %%
 wrong = F.max_unpool2d(v, places, 2).numpy()[:, :, :5, :7]
@@ -234,17 +235,17 @@ if not lesson.fast:  # 4 seeds: .81 to .83, .66 to .70, 0 to .19; .08 to .10, .2
 # %% [markdown]
 # ## Now change this
 #
-# 1. Exchange the places of one level only, `notes[0]` or `notes[2]`. Which ones hold the wires?
-# 2. 1,000 steps for "bilinear": 32 channels at 6x8 could *code* the places. Do they learn to?
+# 1. Exchange the places of one level only, `notes[0]` or `notes[2]`. Which level holds the wires?
+# 2. 1,000 steps for "bilinear": 32 channels at 6x8 could *encode* the places. Do they learn to?
 #
 # **The exercise:** `minseg exercise check max_unpool2d`; then `minseg lesson run 13 --with ...`.
 #
 # ## Check yourself
 #
-# 1. Windows of 3x3, stride 3: how many bits is a place, and what is the ratio to features then?
+# 1. Windows of 3x3, stride 3: how many bits is a place, and how many times as many the features?
 # 2. Why does a stage's last decoder convolution change the channels, and not the first one?
 #
 # ## Answers
 #
-# 1. log2 9 = 3.2, so 4 bits; against 9 * 32 = 288: 72 times (91, were no bit lost).
-# 2. Unpooling needs as many channels as were pooled: the places of 512 channels, 512 values each.
+# 1. log2 9 = 3.2, so 4 bits; against 9 * 32 = 288: 72 times (91, if no bit were wasted).
+# 2. Unpooling needs the channels that were pooled: 512 channels of places, 512 of values.

@@ -2,9 +2,9 @@
 # # 14 · U-Net: what the skips carry
 #
 # Pooling three times shows a network its surroundings, but 8x8 pixels have become one place. A wire
-# one pixel wide crosses that place; where exactly? **The question:** can the way back up restore
-# what pooling lost, or do skips have to bring it? And does it matter that U-Net lays them *beside*
-# the upsampled features, where the FCN adds?
+# one pixel wide crosses that place; where exactly? **The question:** can the way back up (the
+# *decoder*) restore what pooling lost, or do *skip connections* have to bring it? And does it
+# matter that U-Net *concatenates* them with the upsampled features, where the FCN adds?
 
 # %%
 import numpy as np
@@ -22,8 +22,8 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Shapes, by hand
 #
-# Ours has 8 channels at first and pools three times. Down on the left, up on the right, as
-# (channels, height, width); `|` joins what lies side by side:
+# Ours has 8 channels at first and pools three times. The encoder is on the left, the decoder on the
+# right, as (channels, height, width); `|` concatenates channels:
 #
 #     image (1, 48, 64)                                      1x1 convolution: scores (3, 48, 64)
 #     two 3x3: (8, 48, 64)   --- skip -->  (8 | 8, 48, 64)    two 3x3: (8, 48, 64)
@@ -31,7 +31,7 @@ rng = np.random.default_rng(lesson.seed)
 #     pool, (32, 12, 16)     --- skip -->  (32 | 32, 12, 16)  two 3x3: (32, 12, 16)
 #     pool, (64, 6, 8), from where each 2x2 up-convolution halves channels and doubles sizes
 #
-# The paper pads nothing: each 3x3 convolution takes 2 pixels, two of them 4. Down: 572 -> 568,
+# The paper uses no padding: each 3x3 convolution costs 2 pixels, two of them 4. Down: 572 -> 568,
 # 284 -> 280, 140 -> 136, 68 -> 64, 32 -> 28. Up: 56 -> 52, 104 -> 100, 200 -> 196, 392 -> 388.
 
 # %%
@@ -44,10 +44,10 @@ for _ in range(4):
 assert (size, size) == UNet(2, 1, width=2, padding="valid").output_size(572, 572) == (388, 388)
 
 # %% [markdown]
-# ## The network, in the open
+# ## The network, line by line
 #
-# `join` is all that differs between the networks of this lesson: "concat" (U-Net), "add" (as in the
-# FCN, but features), "none" (zeros in place of the skip, so that everything else stays equal).
+# The networks of this lesson differ only in `join`: "concat" (U-Net), "add" (as in the FCN, but of
+# features), "none" (zeros in place of the skip, so that everything else stays equal).
 
 
 # %%
@@ -99,10 +99,10 @@ with no_grad():
 print("our U-Net and the library's give the same scores, bit for bit")
 
 # %% [markdown]
-# ## Beside, or added?
+# ## Concatenate or add?
 #
 # A convolution sums over channels, so over a concatenation it is a sum of two convolutions, each
-# with weights of its own: conv(cat(a, b), [A, B]) = conv(a, A) + conv(b, B). Adding first is the
+# with its own weights: conv(cat(a, b), [A, B]) = conv(a, A) + conv(b, B). Adding first is the
 # special case A = B, with half the weights: conv(a + b, A). So whatever addition can compute,
 # concatenation can, too. The gradient of cat is cut into the two parts, so the skip is a short way
 # back to the early layers; addition gives both the same gradient.
@@ -152,17 +152,17 @@ for join in ("concat", "none"):
     print(f"{join:6} ({weights:,} weights): IoU of {scores}")
 
 # %% [markdown]
-# Without skips the network finds the spots, roughly, and gives the wires up: 64 channels at the
-# bottom would have room for 8x8 pixels, but it would have to *learn* to code them. The skip needs
-# no code: the first level still has every pixel.
+# Without skips the network finds the spots roughly and misses the wires: the 64 channels at the
+# bottom have room for 8x8 pixels, but the network would have to *learn* to encode them there. The
+# skip needs no code: the first level still has every pixel.
 #
 # ## What five seeds say
 #
 # Two recorded studies, on the same kind of scenes. `minseg study skips`: IoU of wires 0.736 with
-# skips, 0.002 without, *shown*. And beside or added? `minseg study concat-or-add`: with as many
-# weights, by a little more width for the sums, 0.769 laid beside and 0.776 added; which is ahead
-# depends on the seed. That concatenation serves better is *not shown*. It is the more general way
-# (see above); whether larger networks make use of that, these small ones cannot say.
+# skips, 0.002 without, *shown*. `minseg study concat-or-add`, with equal numbers of weights (the
+# sums are a little wider): 0.769 concatenated and 0.776 added; which is ahead depends on the seed.
+# That concatenation is better is *not shown*. It is more general (see above); whether larger
+# networks make use of that, these small ones cannot say.
 
 # %%
 skips, joins = lesson.study("skips"), lesson.study("concat-or-add")
@@ -172,7 +172,7 @@ assert [skips.verdict, joins.verdict] == ["shown", "not shown at this size"]
 
 figure = lesson.figure(14, 6)
 parts = figure.subfigures(2, 1, height_ratios=[1, 1.35])
-titles = {"concat": "skips laid beside", "none": "no skips"}
+titles = {"concat": "skips concatenated", "none": "no skips"}
 axes = parts[0].subplots(1, 4)
 axes[0].imshow(test_set[0][0, 0], cmap="gray")
 shown = [test_set[1], *(predictions[join] for join in titles)]
@@ -196,10 +196,10 @@ lesson.save(figure, "14_unet")
 # %% [markdown]
 # ## What goes wrong
 #
-# **A side that does not halve.** 42 rows are pooled to 21 and 10; up again they are 20, and the
-# skip has 21. The library lets pooling round up, and cuts the last row off. **A corner crop.**
-# Without padding, skip and mask must be cropped in the *middle*: one pixel aside does little to a
-# spot's IoU, and ruins a wire's. (Nothing is trained here: the truth against itself, moved.)
+# **A side that does not halve.** 42 rows are pooled to 21 and 10; going up, these become 20, but
+# the skip has 21. The library lets pooling round up, and cuts the last row off. **A corner crop.**
+# Without padding, skip and mask must be cropped in the *middle*: a shift by one pixel does little
+# to a spot's IoU, and ruins a wire's. (Nothing is trained here: the truth against itself, moved.)
 
 # %%
 odd = Tensor(np.zeros((1, 1, 42, 57), np.float32))
@@ -226,17 +226,17 @@ assert lesson.fast or gain > 0.6, gain
 # ## Now change this
 #
 # 1. `steps = 600`: how much of the code for wires does the network without skips learn in the end?
-# 2. Train "add", too, which has a tenth fewer weights. Does it fall behind?
+# 2. Train "add", too, which has a tenth fewer weights. Is it worse?
 # 3. Keep only the skip of the first level, or only that of the last. Which one carries the wires?
 #
-# **The exercise:** `minseg exercise check join`: crop the middle, lay beside; and run it in here.
+# **The exercise:** `minseg exercise check join`: crop the middle, concatenate; and run it in here.
 #
 # ## Check yourself
 #
-# 1. Without padding, depth 4: why does 572 work, and 570 not without rounding?
-# 2. `add` has fewer weights. Where are those that are missing?
+# 1. Without padding, at depth 4: why does 572 work, and 570 only with rounding?
+# 2. `add` has fewer weights. Which ones are missing?
 #
 # ## Answers
 #
 # 1. Before each pooling the side has to be even: 568, 280, 136, 64; from 570 it is 566, then 279.
-# 2. In the first convolution of each level upwards: half of its input channels, A = B.
+# 2. In the first convolution of each decoder level: half of its input channels, as A = B.

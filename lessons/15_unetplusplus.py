@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 15 · U-Net++ and Attention U-Net: what should a skip bring?
 #
-# A U-Net's skip lays features that know little of the whole beside features that went all the way
-# down. U-Net++ (Zhou et al. 2018) lets them grow up on the way; Attention U-Net (Oktay et al. 2018)
+# A U-Net's skip joins features that know little of the whole to features that went all the way
+# down. U-Net++ (Zhou et al. 2018) develops them on the way; Attention U-Net (Oktay et al. 2018)
 # lets only some pass. **The question:** U-Net++ contains a U-Net of every depth: what does cutting
 # it off cost, in IoU, and save? And where does an attention gate look?
 
@@ -26,18 +26,18 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Nested skips: shapes, by hand
 #
-# Node X[i, j] stands at level i, where the image was halved i times. It sees all nodes to its left,
-# and the one below those, doubled by a 2x2 up-convolution: X[i, j] = H(X[i, 0] | ... | X[i, j - 1]
-# | Up(X[i + 1, j - 1])), H being two 3x3 convolutions. With 8 channels first, and 48x64 pixels:
+# Node X[i, j] stands at level i, where the image was halved i times. It reads all nodes to its left
+# and one from below, doubled by an up-convolution: X[i, j] = H(X[i, 0] | ... | X[i, j - 1] | Up(X[i
+# + 1, j - 1])), H being two 3x3 convolutions. With 8 channels first, and 48x64 pixels:
 #
 #     X00  X01  X02  X03   ( 8, 48, 64)   into X01: 8 | 8, into X02: 8 | 8 | 8, into X03: 4 times 8
 #     X10  X11  X12        (16, 24, 32)   into X11: 16 | 16, into X12: 16 | 16 | 16
 #     X20  X21             (32, 12, 16)   into X21: 32 | 32
 #     X30                  (64,  6,  8)   the first column is U-Net's way down
 #
-# X[0, j] is made of the nodes with i + k <= j: a U-Net of depth j, with nested skips. *Deep
+# X[0, j] needs only the nodes with i + k <= j: a U-Net of depth j, with nested skips. *Deep
 # supervision* gives each of X01, X02, X03 a head and a loss. Afterwards the network can be cut off
-# at any: what is beyond is neither needed nor missed. The rule, in two loops:
+# (*pruned*) at any of them: it does not need what is beyond. The rule, in two loops:
 
 
 # %%
@@ -71,7 +71,7 @@ assert net.contract[2][0].weight.grad is None
 # ## What does cutting cost?
 #
 # Wires one or two pixels wide before dark spots of 8 to 16. One network has three heads, and the
-# mean of their losses; another the last head alone.
+# mean of their losses; another has the last head alone.
 
 
 # %%
@@ -108,21 +108,21 @@ assert [c.verdict for c in nuclei.comparisons] == 3 * ["not shown at this size"]
 
 # %% [markdown]
 # On microscope images (`minseg study deep-supervision`, five seeds) nuclei have IoU 0.813 with all
-# heads, 0.812 cut at 2, 0.806 cut at 1: only the last is *shown* to cost, and far less than here
+# heads, 0.812 cut at 2, 0.806 cut at 1: only the last cut is *shown* to cost, far less than here
 # (why was not tested). That more heads help, 0.813 against 0.811 for one, is *not shown* either.
 #
 # ## A gate on the skip
 #
-# A gate weighs each place of a skip x by what the coarse features g below ask for:
+# A gate weights each place of a skip x by what the coarse features g from below ask for:
 #
 #     h = ReLU(theta x + phi g)    alpha = sigmoid(psi h)    x' = alpha x
 #
-# alpha is one number for all channels of a place. Back from u = dL/dx', through the product rule:
+# alpha is one number for all channels of a place. Back from u = dL/dx', by the product rule:
 #
 #     dL/dalpha = u . x            dL/dq = dL/dalpha alpha (1 - alpha),     q = psi h
 #     dL/dh = psi dL/dq, where h > 0          dL/dx = alpha u + theta^T dL/dh    dL/dg = phi^T dL/dh
 #
-# So a closed gate (alpha = 0) closes the way back, too: what does not pass is not taught.
+# So a closed gate (alpha = 0) stops the gradient, too: what does not pass is not taught.
 
 
 # %%
@@ -167,8 +167,8 @@ assert np.allclose(alpha.numpy(), gate.coefficients.numpy(), rtol=0, atol=1e-5)
 # %% [markdown]
 # ## Where does it look?
 #
-# Specks, about one pixel in a hundred, among blurs as bright that are none; Dice as the loss. Then
-# surgery on the trained network: alpha everywhere 1 (a U-Net's skip), or everywhere its mean.
+# Specks, about one pixel in a hundred, among blurs that are as bright but do not count; Dice as the
+# loss. Then surgery on the trained net: set alpha to 1 everywhere (a U-Net's skip), or to its mean.
 
 # %%
 train_set, (specks, truth) = scenes(Specks, count, 0), scenes(Specks, 40, 1)
@@ -212,15 +212,15 @@ lesson.save(figure, "15_unetplusplus")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Cutting what was not taught**: without deep supervision, X01 never met a loss of its own. **A
-# gate taken for a reason**: the 1x1 behind it can undo any factor; only compare places.
+# **Cutting where nothing was taught**: without deep supervision, X01 never had a loss of its own.
+# **A gate taken for an explanation**: the 1x1 behind it can undo any factor; only compare places.
 
 # %%
 with no_grad():
     X, head = grid(single.eval(), Tensor(images).to(lesson.device)), single.heads["head_3"]
     untaught = score(head(X[0, 1]).numpy().argmax(axis=1), masks)[1:].mean()
 taught = iou["cut at 1"][1:].mean()
-print(f"the last head put at depth 1: IoU {untaught:.2f}; one taught there: {taught:.2f}")
+print(f"the last head put at depth 1: IoU {untaught:.2f}; one trained there: {taught:.2f}")
 saved = 1 - cost["cut at 2"] / cost["cut at 3"]
 lost = (iou["cut at 3"] - iou["cut at 2"])[1:]
 print(f"the claim: cut at 2, {saved:.0%} are saved, IoU of spots and wires falls by", lost.round(3))
@@ -241,8 +241,8 @@ if not lesson.fast:  # seeds 0 to 2: up to .002; .09 to .11; .70 to .72; .52 to 
 #
 # ## Check yourself
 #
-# 1. How many up-convolutions has a U-Net++ of depth 4, and how many a U-Net?
-# 2. A gate gives 0 at a place, exactly. What does the skip's convolution learn there?
+# 1. How many up-convolutions does a U-Net++ of depth 4 have, and how many a U-Net?
+# 2. A gate is exactly 0 at a place. What does the skip's convolution learn there?
 #
 # ## Answers
 #
