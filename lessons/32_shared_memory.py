@@ -2,9 +2,9 @@
 # # 32 · Shared memory, and the barrier that you forgot
 #
 # In a transpose either the reads go down columns or the writes do, and for these the memory moves
-# eight times what is wanted (lesson 31). **The question:** can a transpose read and write along
-# rows? It can, if the threads of a block help each other. But threads that share something must
-# wait for each other: what happens if they don't, and how is it found?
+# eight times what is needed (lesson 31). **The question:** can a transpose read *and* write along
+# rows? It can, if the threads of a block cooperate. But threads that share data must wait for each
+# other: what happens if they don't, and how is it found?
 #
 # You need lessons 30 and 31, and a C++ compiler (else `pip install ziglang`).
 
@@ -27,17 +27,17 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # %% [markdown]
 # ## The detour, by hand
 #
-# Each block has some **shared memory**: small, fast, close to its threads, seen by all of them. A
-# block takes a tile of x there, row by row, and writes it to y row by row, but with the two indices
-# of the tile swapped in between. With t = threadIdx, b = blockIdx, T the side of the tile:
+# Each block has some **shared memory**: small, fast, close to its threads, visible to all of them.
+# A block loads a tile of x there, row by row, and writes it to y, again row by row, with the tile's
+# two indices swapped in between. With t = threadIdx, b = blockIdx, T the side of the tile:
 #
 #     tile[t.y][t.x] = x[b.y T + t.y][b.x T + t.x]        neighbours in t.x: along a row of x
 #     y[b.x T + t.y][b.y T + t.x] = tile[t.x][t.y]        neighbours in t.x: along a row of y
 #
-# A thread reads from the tile what *another* thread put there: (t.y, t.x) reads what (t.x, t.y)
-# wrote. It may run long before. So between the two lines stands a **barrier**, `__syncthreads()`:
-# nobody passes until all threads of the block have arrived. Here is a block of T x T threads in
-# Python. A thread is a generator; where it says `yield`, it waits for all others.
+# A thread reads from the tile what *another* thread wrote: (t.y, t.x) reads what (t.x, t.y) wrote,
+# perhaps too early. So between the two lines stands a **barrier**, `__syncthreads()`: no thread
+# passes until all threads of the block have arrived. Here is a block of T x T threads in Python.
+# Each thread is a generator; at `yield` it waits for all others.
 
 
 # %%
@@ -68,10 +68,10 @@ assert (bad != small.T).sum() == 4 * 3 // 2  # those above the diagonal
 # ## Banks, by hand
 #
 # Shared memory is 32 **banks** side by side; word number w, of 4 bytes, is in bank w % 32. A bank
-# serves one word a pass. A warp that wants 32 words of 32 banks has them in one pass; if they all
-# lie in one bank, it takes 32. The tile has T = 32: lane t.x reads tile[t.x][t.y], word
-# 32 t.x + t.y, bank t.y for *all* lanes. Make its rows 33 long, one column unused: word
-# 33 t.x + t.y, bank (t.x + t.y) % 32, another for every lane.
+# serves one word per pass. 32 words in 32 banks take a warp one pass; 32 words in the same bank
+# take 32 passes, a **bank conflict**. With T = 32, lane t.x reads tile[t.x][t.y], word 32 t.x +
+# t.y, in bank t.y for *all* lanes. With **padding**, rows of 33 with one column unused, it is word
+# 33 t.x + t.y, in bank (t.x + t.y) % 32: a different one for each lane.
 
 
 # %%
@@ -85,8 +85,8 @@ assert (passes_by_hand(32), passes_by_hand(33), passes_by_hand(34)) == (32, 1, 2
 # %% [markdown]
 # ## The kernels
 #
-# `transpose<0>` has rows of 32 in its tile, `transpose<1>` of 33. The guards stand around the
-# accesses, never around the barrier. Sides of a multiple of 32 would need no guard at all.
+# The tile's rows have 32 elements in `transpose<0>` and 33 in `transpose<1>`. Guards enclose the
+# accesses, never the barrier. For sides that are multiples of 32 no guard would be needed.
 
 # %%
 SOURCE = """\
@@ -146,8 +146,8 @@ faulty.write_text(FAULTY, encoding="utf-8")
 # %% [markdown]
 # ## The experiment
 #
-# Three ways to transpose one image: sectors that a warp moves in a read of x and a write of y, and
-# passes that a read of the tile takes. (Counts; how long each takes depends on the GPU.)
+# Three ways to transpose an image: the sectors that a warp moves to read x and to write y, and the
+# passes to read the tile. (These are counts; the times depend on the GPU.)
 
 # %%
 H, W = (64, 96) if lesson.fast else (192, 256)
@@ -164,19 +164,19 @@ for way, kernel in ways.items():
     tile = by_array.get("load tile")
     passes[way] = tile.passes / tile.requests if tile else 0
     excess = result.bytes_moved / result.bytes_least
-    print(f"{way:13} sectors a read {moved[way][0]:2.0f}, a write {moved[way][1]:2.0f}; "
+    print(f"{way:13} sectors per read {moved[way][0]:2.0f}, per write {moved[way][1]:2.0f}; "
           f"bytes moved / least {excess:.1f}; passes {passes[way]:2.0f}")  # fmt: skip
 
 # %% [markdown]
 # ## What goes wrong
 #
-# **No barrier.** The emulator runs threads one after the other up to a barrier, so what a thread
-# reads too early is not there yet, and half of the tile is wrong. On a GPU it may come out right a
-# thousand times, because the warps happened to run in a good order. So look at no result: the
-# sanitizer looks at who touched what, and whether a barrier stands between. **A return before the
-# barrier**, by threads without an element: GPUs since Volta (2017) wait for those that are left, so
-# it may pass; but what the others were to load is missing, and nobody says so. **One barrier in a
-# loop that needs two**: a fast warp puts the next tile over the one that slow warps still read.
+# **No barrier.** The emulator runs a thread up to its next barrier, then the next thread, so what a
+# thread reads may not be there yet, and half of the tile is wrong. On a GPU the result may be right
+# a thousand times, because the warps happened to run in a good order. So trust no result: the
+# sanitizer checks who touched what, and whether a barrier stands between. **A return before the
+# barrier**, by threads without an element: GPUs since Volta (2017) wait for the remaining ones, so
+# it may work; but what the others should have loaded is missing, silently. **One barrier in a loop
+# that needs two**: a fast warp overwrites the tile that slow warps still read.
 
 # %%
 crop = np.ascontiguousarray(grey[:32, :32]) + 1
@@ -204,7 +204,7 @@ for panel, length in zip(panels[2:], (32, 33), strict=True):
     banks = np.add.outer(length * np.arange(32), np.arange(length)) % 32
     panel.imshow(banks)
     panel.add_patch(Rectangle((4.5, -0.5), 1, 32, fill=False, ec=ORANGE, lw=3))
-    panel.set_title(f"banks of tile[32][{length}]:\na column has {32 // passes_by_hand(length)}")
+    panel.set_title(f"banks of tile[32][{length}]:\na column uses {32 // passes_by_hand(length)}")
 for panel in panels:
     panel.set(xticks=[], yticks=[])
 left, right = bottom.subplots(1, 2)
@@ -212,16 +212,16 @@ places = np.arange(len(ways))
 for offset, side, label, colour in ((-0.2, 0, "read of x", BLUE), (0.2, 1, "write of y", ORANGE)):
     heights = [sectors[side] for sectors in moved.values()]
     left.bar_label(left.bar(places + offset, heights, 0.38, color=colour, label=label), fmt="%.0f")
-left.set(ylabel="sectors a request", ylim=(0, 39))
+left.set(ylabel="sectors per request", ylim=(0, 39))
 left.legend(loc="upper right")
 right.bar_label(right.bar(places, [*passes.values()], 0.5, color=BLUE), fmt="%.0f")
-right.set(ylabel="passes a read of the tile", ylim=(0, 39))
+right.set(ylabel="passes per read of the tile", ylim=(0, 39))
 for axis in (left, right):
     axis.set_xticks(places, [*ways])
 lesson.save(figure, "32_shared_memory")
 
 # %%
-print("the claim: by way of shared memory, reads and writes both go along rows, 4 sectors each")
+print("the claim: through shared memory, reads and writes both go along rows, 4 sectors each")
 assert moved.pop("naive") == [4, 32]
 assert passes.pop("naive") == 0
 assert all(sectors == [4, 4] for sectors in moved.values())
@@ -236,15 +236,15 @@ assert not sanitize(f"{file}:transpose<1>", grey, np.zeros((W, H), np.float32), 
 # 2. Add the second barrier to `one_barrier`. Where must it stand?
 # 3. Let `run_block` run the threads in reverse, without a barrier. Which half is wrong now?
 #
-# **The exercise:** `minseg exercise check stencil`: a block of 16x16 threads takes 18x18 pixels to
-# shared memory, once, instead of reading nine for each of its own. Who loads those at the edges?
+# **The exercise:** `minseg exercise check stencil`: a block of 16x16 threads loads 18x18 pixels
+# into shared memory once, instead of reading nine for each of its own. Who loads the border?
 #
 # ## Check yourself
 #
 # 1. Why does the diagonal come out right without a barrier?
-# 2. No padding, but every row shifted, `tile[t.y][(t.x + t.y) % 32]`: could that do it, too?
+# 2. No padding, but every row rotated, `tile[t.y][(t.x + t.y) % 32]`: does that work, too?
 #
 # ## Answers
 #
-# 1. There a thread reads what it wrote itself; its own order is never in doubt.
+# 1. There a thread reads what it wrote itself; within one thread, the order is certain.
 # 2. Yes (a *swizzle*): lanes that write and lanes that read both fall into 32 different banks.

@@ -3,8 +3,8 @@
 #
 # Lesson 02 made a convolution a matrix product, and attention is two of them: most of a network's
 # arithmetic is this one loop. **The question:** a published ladder of kernels begins at 309 GFLOP/s
-# and is at 15,971 once each thread keeps a tile in registers (S. Boehm, 2022, RTX A6000). All rungs
-# do the same 2 n^3 operations. What makes the first one more than 50 times slower?
+# and reaches 15,971 once each thread keeps a tile in registers (S. Boehm, 2022, RTX A6000). All
+# rungs do the same 2 n^3 operations. What makes the first one more than 50 times slower?
 #
 # You need lessons 31 and 32, and a C++ compiler (else `pip install ziglang`).
 
@@ -27,16 +27,16 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # %% [markdown]
 # ## Shapes and reads, by hand
 #
-# c = a b, with a (M, K), b (K, L), c (M, L): c[m, l] is a sum of K products, M K L in all, each of
-# them a multiplication and an addition in one, an **FMA**. The matrices have far fewer elements:
-# each is wanted many times. What counts is how often it is *fetched*.
+# c = a b, with a (M, K), b (K, L), c (M, L): c[m, l] is a sum of K products, M K L in all, each a
+# **fused multiply-add** (FMA), one instruction. The matrices have far fewer elements, so each is
+# used many times. What counts is how often it is *fetched*.
 #
-# For one element of c, fetch a row and a column: 2 K floats for K FMAs, two each. For a tile of
-# T x T elements, fetch T rows and T columns: 2 T K floats, and T^2 K FMAs come of it:
+# For one element of c, fetch a row and a column: 2 K floats for K FMAs, two per FMA. With
+# **tiling**, T x T elements at once, fetch T rows and T columns: 2 T K floats for T^2 K FMAs:
 #
-#     floats fetched an FMA = 2 / T          T = 1: 2      T = 16: 1/8      T = 64: 1/32
+#     floats fetched per FMA = 2 / T         T = 1: 2      T = 16: 1/8      T = 64: 1/32
 #
-# It is an outer product: the side of the tile fetches, its area computes. In the open:
+# It is an outer product: fetches grow with the tile's side, FMAs with its area. Counted in Python:
 
 
 # %%
@@ -66,11 +66,11 @@ for T in (1, 2, 8):
 # %% [markdown]
 # ## The gradient: two more products
 #
-# L depends on a[m, k] by way of row m of c: dL/da[m, k] = sum over l of g[m, l] b[k, l]. So
+# L depends on a[m, k] through row m of c: dL/da[m, k] = sum over l of g[m, l] b[k, l]. So
 #
 #     dL/da = g b^T  (M, L)(L, K)          dL/db = a^T g  (K, M)(M, L)
 #
-# Either has M K L FMAs, as forward has. Here all run on minseg's own kernel, kernels/matmul.cu.
+# Each takes M K L FMAs, as forward does. Here all run on minseg's own kernel, kernels/matmul.cu.
 
 
 # %%
@@ -93,25 +93,25 @@ assert minseg.gradcheck(my_matmul, [Tensor(x, requires_grad=True) for x in (a[:3
 # %% [markdown]
 # ## The rungs
 #
-# They are in kernels/ladder/matmul, one idea a file; open them as you go. A block shares a tile
-# of T x T, fetched from **global** memory into **shared** memory. There the same story begins anew:
-# a thread of v3 takes two floats from shared memory for every FMA. From v4 on, it computes R x R
-# elements and keeps them in **registers**: 2 / R floats an FMA. One law, on two floors.
+# They are in kernels/ladder/matmul, one idea per file; open them as you go. In v3 a block shares a
+# tile of T x T, fetched from **global** memory into **shared** memory. There the same story
+# repeats: a thread of v3 reads two floats from shared memory for every FMA. From v4 on, it computes
+# R x R elements and keeps them in **registers**: 2 / R floats per FMA. One law, on two levels.
 #
 # v1 and v2 differ only in which index is threadIdx.x. Blocks are 16 x 16, so a warp is two rows of
-# 16 threads. In v1 these take 16 rows of a: 16 sectors of 32 bytes for 32 FMAs, and 1 of b, two
-# columns. In v2, 16 columns of b: 2 sectors, and two rows of a, 2 more. (v9 is for Hopper alone.)
+# 16 threads. In v1 these need 16 rows of a: 16 sectors of 32 bytes for 32 FMAs, and 1 for two
+# columns of b. In v2, 16 columns of b: 2 sectors, and 2 for two rows of a. (v9 needs a Hopper.)
 #
 # ## The experiment: predict, then count
 
 # %%
-predicted = {  # sides T of a block's tile, R of a thread's; bytes read an FMA, written an element
+predicted = {  # sides T of a block's tile, R of a thread's; bytes read per FMA, written per element
     "v1": (1, 0, 32 * (16 + 1) / 32, 16),  # naive; its stores are as far apart as its loads
     "v2": (1, 0, 32 * (2 + 2) / 32, 4),  # coalesced
     "v3": (16, 1, 4 * 2 / 16, 4),  # shared tiles
     "v4": (64, 4, 4 * 2 / 64, 4),  # register tiles
     "v5": (128, 8, 4 * 2 / 128, 4),  # float4: four floats a load
-    "v6": (128, 8, 4 * 2 / 128, 4),  # double buffered: the next tile travels meanwhile
+    "v6": (128, 8, 4 * 2 / 128, 4),  # double buffered: the next tile is loaded meanwhile
     "v7": (32, 16, 4 * 2 / 32, 4),  # tensor cores by WMMA: R is the tile of a *warp* now
     "v8": (64, 32, 4 * 2 / 64, 8),  # tensor cores by mma.sync; half of each sector of c is used
 }
@@ -133,7 +133,7 @@ def floats_an_fma(result: Profile, shared: bool) -> float:
 
 results, by_hand = {}, {}
 a, b, c = operands(M, K, L)
-print("rung   floats an FMA: global, shared   sectors  bank conflicts   operations a byte")
+print("rung  floats per FMA: global, shared   sectors  bank conflicts  operations per byte")
 for rung, kernel in rungs.items():
     for size in ((M, K, L), (37, 19, 45)):  # tiles that fit, and that do not
         one, two, out = operands(*size)
@@ -151,11 +151,11 @@ for rung, kernel in rungs.items():
     assert (floats_an_fma(p, False), floats_an_fma(p, True)) == (2 / T, 2 / R if R else 0)
 
 # %% [markdown]
-# These are requests, counted where they leave the warps; a GPU's caches answer a part of them. A
-# time, only a GPU can tell (there, `minseg ladder matmul` does). But what must be, we know: a tile
-# makes T / 4 operations of a byte (2 of 8 / T); how many can be made while the next byte comes? By
-# the data sheets, A100 SXM: 19.5 TFLOP/s of float32, 2.04 TB/s, 9.6 operations, so T >= 39; H100
-# SXM: 67 and 3.35, 20, so T >= 80. Tensor cores, about 15 times faster, want all of it again.
+# These are requests, counted where they leave the warps; a GPU's caches answer some of them. Only a
+# GPU tells times (there, `minseg ladder matmul`). But this we know: a tile does T / 4 operations
+# per byte (2 per 8 / T); how many can a GPU do while the next byte arrives? By the data sheets,
+# A100 SXM: 19.5 TFLOP/s of float32, 2.04 TB/s, so 9.6 operations and T >= 39; H100 SXM: 67 and
+# 3.35, so 20 and T >= 80. Tensor cores, about 15 times faster, need that much more.
 
 # %%
 figure = lesson.figure(13, 8.4)
@@ -169,7 +169,7 @@ for axis, (side, rung) in zip(top.subplots(1, 3), ((1, "v1"), (16, "v3"), (64, "
     axis.add_patch(Rectangle((140 + x, 0), side, 128, color=BLUE))
     axis.add_patch(Rectangle((140 + x, 140 + y), side, side, color=ORANGE))
     axis.set(xlim=(-2, 270), ylim=(270, -2), aspect="equal")
-    axis.text(2, 60, f"2 / {side}\nfloats\nan FMA", va="center", size=14)
+    axis.text(2, 60, f"2 / {side}\nfloats\nper FMA", va="center", size=14)
     axis.set_axis_off()
     axis.set_title(f"{rung}: a tile of {side} x {side}")
 left, right = bottom.subplots(1, 2)
@@ -186,7 +186,7 @@ for x0, shared, colour, name in ((-0.2, False, BLUE, "global"), (0.2, True, ORAN
 for gpu, ridge in (("A100", 19.5 / 2.04), ("H100", 67 / 3.35)):
     right.axhline(2 / (4 * ridge), color=GREEN, lw=1.5, ls="--")
     right.text(7.6, 2 / (4 * ridge), gpu, color=GREEN, va="center")
-right.set(yscale="log", ylabel="floats fetched an FMA", ylim=(1 / 128, 8), xlim=(-0.5, 7.6))
+right.set(yscale="log", ylabel="floats fetched per FMA", ylim=(1 / 128, 8), xlim=(-0.5, 7.6))
 right.set_yticks([2, 1 / 2, 1 / 8, 1 / 32], ["2", "1/2", "1/8", "1/32"])
 right.set_title("below a dashed line, global memory keeps up")
 for axis in (left, right):
@@ -197,11 +197,11 @@ lesson.save(figure, "33_matmul")
 # %% [markdown]
 # ## What goes wrong
 #
-# **The second barrier**, forgotten: fast warps put the next tile over the one that slow warps still
-# read. **Banks**: v4 turns a's tile, 4 rows of 8 along K a warp, so a warp stores to the words
-# k (64 + pad) + row. Without a pad, all 8 k of a row share a bank: 8 passes, 7 lost. With v4's pad
-# of 1 the banks are k + row, 4 passes; 4 k + row, with a pad of 4, are all different. **A tile that
-# does not fit**: of 65 x 65 elements, a tile of 64 makes four tiles, three of them nearly empty.
+# **The second barrier**, forgotten: fast warps overwrite the tile that slow warps still read.
+# **Bank conflicts**: v4 transposes a's tile, 4 rows of 8 along K per warp, so a warp stores to
+# words k (64 + pad) + row. Without a pad, all 8 k of a row share a bank: 8 passes, 7 lost. With
+# v4's pad of 1 the banks are k + row, 4 passes; with a pad of 4 they are 4 k + row, all different.
+# **A tile that does not fit**: 65 x 65 elements take four tiles of 64, three of them nearly empty.
 
 # %%
 v4 = kernels_folder() / "ladder/matmul/v4_register_tiles.cu"
@@ -218,7 +218,7 @@ for pad, lost in {0: 7, 1: 3, 4: 0}.items():
     padded.write_text(text.replace("[TILE + 1]", f"[TILE + {pad}]"), encoding="utf-8")
     accesses = profile(f"{padded}:matmul_registers", a, b, c, M, K, L).accesses
     (store,) = (x for x in accesses if (x.kind, x.array) == ("store", "a_tile"))
-    print(f"pad {pad}: {store.conflicts / store.requests:.0f} passes lost a store")
+    print(f"pad {pad}: {store.conflicts / store.requests:.0f} passes lost per store")
     assert store.conflicts == lost * store.requests
 tiles = [profile(rungs["v4"], *operands(n, 8, n), n, 8, n).blocks for n in (64, 65)]
 print(f"64 x 64 elements: {tiles[0]} tile; 65 x 65: {tiles[1]}, as much work each")
@@ -234,16 +234,16 @@ assert by_hand["v1"] > 4 * by_hand["v2"]  # one line's difference
 # ## Now change this
 #
 # 1. `TILE 32` in v3, in a copy of kernels/ (blocks of 1024): predict bytes and loads, then profile.
-# 2. M = 1, a vector by a matrix: no tile helps. How many operations a byte are left?
+# 2. M = 1, a vector times a matrix: no tile helps. How many operations per byte are left?
 #
-# **The exercise:** `minseg exercise check tiled_matmul`: v3 by yourself, sizes of any kind.
+# **The exercise:** `minseg exercise check tiled_matmul`: v3 by yourself, for any sizes.
 #
 # ## Check yourself
 #
-# 1. Why not T = 1024? All registers that a block can have are 256 KB.
-# 2. v4 and v8 both have T = 64. What do the tensor cores gain, seen from shared memory?
+# 1. Why not T = 1024? A block has at most 256 KB of registers.
+# 2. v4 and v8 both have T = 64. How do tensor cores save reads of shared memory?
 #
 # ## Answers
 #
-# 1. The sums are kept in registers until the end, and 1024^2 floats are 4 MB.
-# 2. A warp's 32 lanes share one tile of 32 x 32: 1/16 float an FMA, not 1/2: eight times less.
+# 1. The sums stay in registers until the end, and 1024^2 floats are 4 MB.
+# 2. A warp's 32 lanes share one tile of 32 x 32: 1/16 float per FMA, not 1/2: eight times less.

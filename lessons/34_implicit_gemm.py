@@ -3,8 +3,8 @@
 #
 # Lesson 02 laid out every patch of the image as a column: a convolution is one matrix product. But
 # that matrix is nine times its image, 743 MB for the second layer of the paper's U-Net (64 channels
-# at 568x568 places). **The question:** a product only asks a matrix for its elements. Can an index
-# stand in for the matrix, and what does the memory gain by it?
+# at 568x568 places). **The question:** a product only reads elements of a matrix. Can an index
+# computation replace the patch matrix, and how much memory traffic does that save?
 #
 # You need lesson 33, and a C++ compiler (else `pip install ziglang`).
 
@@ -31,14 +31,14 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # ## The index, by hand
 #
 # Images (N, C, H, W), weights (O, C, 3, 3): row k of the patch matrix is one weight of a kernel,
-# (c, i, j); column p is one output, (n, row, col). Both are counted as elements of an array are, so
-# both come apart by division. With C = 2 and images of 4x5, element k = 13, p = 27:
+# (c, i, j); column p is one output, (n, row, col). k and p are flat indices, as into an array, and
+# division takes them apart. With C = 2 and images of 4x5, element k = 13, p = 27:
 #
 #     k = 13:  j = 13 % 3 = 1   i = 13 // 3 % 3 = 1   c = 13 // 9 = 1
 #     p = 27:  col = 27 % 5 = 2   row = 27 // 5 % 4 = 1   n = 27 // 20 = 1
 #
-# It is, at stride s and dilation d, x[n, c, row s - pad + i d, col s - pad + j d], or 0 outside of
-# the image: at s = d = pad = 1, x[1, 1, 1, 2]. `np.unravel_index(k, (C, 3, 3))` divides so, too.
+# With stride s and dilation d it is x[n, c, row s - pad + i d, col s - pad + j d], or 0 outside the
+# image: at s = d = pad = 1, x[1, 1, 1, 2]. `np.unravel_index(k, (C, 3, 3))` divides the same way.
 
 
 # %%
@@ -57,8 +57,8 @@ def conv2d_loops(x: np.ndarray, w: np.ndarray, s: int, pad: int, d: int) -> np.n
 # %% [markdown]
 # ## A matrix is a function of two indices
 #
-# `product` multiplies a(row, k) by b(k, col), whatever these do, and only ever asks for tiles of
-# 16 x 16. Stride and dilation are factors in an index: no hole is ever multiplied.
+# `product` multiplies a(row, k) by b(k, col), whatever these functions do, in tiles of 16 x 16
+# only. Stride and dilation are factors in an index: holes are never multiplied.
 
 
 # %%
@@ -76,9 +76,9 @@ def product(a: Callable, b: Callable, rows: int, length: int, columns: int) -> n
 #
 # y[o, p] = sum over k of w[o, k] patch[k, p], so with g = dL/dy as a matrix (O, P)
 #
-#     dL/dw[o, k] = sum over p of g[o, p] patch[k, p]            the same matrix, turned
+#     dL/dw[o, k] = sum over p of g[o, p] patch[k, p]            the same matrix, transposed
 #
-# Tap (i, j) sees pixel q from the output (q + pad - d (i, j)) / s, if s divides it and that output
+# Tap (i, j) uses pixel q for the output (q + pad - d (i, j)) / s, if s divides this and that output
 # exists: one more gather, from g instead of x, with k = (o, i, j).
 #
 #     dL/dx[c, q] = sum over k of w[o, c, i, j] seen[k, q]       seen: g at that output, else 0
@@ -123,17 +123,18 @@ for s, pad, d in ((1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 3, 2)):
 # %% [markdown]
 # ## The kernel, and its traffic by hand
 #
-# kernels/conv2d.cu is this lesson in CUDA: `tile_product` multiplies tiles of 64 x 64 that two
-# functors fetch; `Patches` is our `patch`. Its rival: `im2col` of kernels/ladder/conv2d writes the
-# matrix out, then the same `tile_product` multiplies real matrices (kernels/matmul.cu). Floats that
-# are loaded and stored for O <= 64, P = N H W outputs, s = d = pad = 1, where of 9 C P elements
-# E = N C (3 H - 2) (3 W - 2) lie inside of the image:
+# kernels/conv2d.cu is this lesson in CUDA, an **implicit GEMM** (general matrix multiply):
+# `tile_product` multiplies tiles of 64 x 64 that two functors fetch; `Patches` is our `patch`. The
+# explicit way: `im2col` of kernels/ladder/conv2d writes the matrix out, then `tile_product`
+# multiplies real matrices (kernels/matmul.cu). Floats loaded and stored for O <= 64, P = N H W
+# outputs, s = d = pad = 1, where E = N C (3 H - 2) (3 W - 2) of the 9 C P elements lie inside the
+# image:
 #
 #     explicit    im2col: loads E, stores 9 C P       matmul: loads 9 C P, 9 C O P / 64, stores O P
 #     implicit                                        conv2d: loads E,     9 C O P / 64, stores O P
 #
-# Patches overlap, so a cache may answer most of E. What *must* cross the memory, once, are C P +
-# 9 C O + O P floats, plus 18 C P for the one who writes the matrix and reads it back.
+# Patches overlap, so a cache may answer most of E. What *must* cross the memory, once, are C P + 9
+# C O + O P floats, plus 18 C P if the matrix is written and read back.
 
 # %%
 N, C, O, H, W, P = (1, 4, 32, 8, 32, 256) if lesson.fast else (2, 16, 64, 16, 64, 2048)
@@ -165,7 +166,7 @@ assert floats(parts[1]) == {"a": weights, "b": tiles * matrix, "c": result}
 assert floats(implicit) == {"x": tiles * E, "w": weights, "y": result}
 assert implicit.bytes_least == 4 * least == sum(p.bytes_least for p in parts) - 8 * matrix
 
-# Dilation d, and the same as an ordinary kernel with zeros in its holes, (2d + 1)^2 taps for 9.
+# Dilation d, and the same as an ordinary kernel with zeros in its holes, (2d + 1)^2 taps, not 9.
 rates, gathered, filled = ((1, 2) if lesson.fast else (1, 2, 4)), [], []
 for d in rates:
     holes = np.zeros((O, C, 2 * d + 1, 2 * d + 1), np.float32)
@@ -198,10 +199,10 @@ for colour, (name, values) in zip((BLUE, ORANGE, AMBER, SKY, GREEN), stack.items
     height += np.array(values) / 1e3
 left.bar_label(bars, [f"{h:,.0f}" for h in height])
 left.set(ylabel="thousand floats", ylim=(0, 1.5 * height[0]))
-left.set_title("one layer: asked for                        must move")
+left.set_title("one layer: requested                        must move")
 left.set_xticks([0, 1, 2.4, 3.4], 2 * ["with\nmatrix", "implicit"])
 left.legend(loc="upper right", reverse=True, ncols=2)
-for loads, colour, name in ((filled, ORANGE, "zeros in holes"), (gathered, BLUE, "stride")):
+for loads, colour, name in ((filled, ORANGE, "zeros in holes"), (gathered, BLUE, "dilated index")):
     right.plot(rates, np.array(loads) / 1e3, "o-", color=colour, label=name)
 right.set(xlabel="dilation", ylabel="thousand pixels loaded", xticks=rates, ylim=0)
 right.legend(loc="upper left")
@@ -210,8 +211,8 @@ lesson.save(figure, "34_implicit_gemm")
 # %% [markdown]
 # ## What goes wrong
 #
-# **The guard on the flat index** instead of row and column: left of a row lies the end of the row
-# above, a real pixel. No sanitizer can object; only values can.
+# **A guard on the flat index** instead of on row and column: left of a row lies the end of the row
+# above, a real pixel. No sanitizer can object; only the values show it.
 
 # %%
 v5 = (kernels_folder() / "ladder/conv2d/v5_register_tiles.cu").read_text("utf-8")
@@ -227,23 +228,23 @@ assert off.sum() == 2 * H == off[:, [0, -1]].sum()
 
 # %%
 ratio, must = height[[0, 2]] / height[[1, 3]]
-print(f"the claim: {ratio:.1f} times fewer floats asked for, {must:.1f} times fewer that must move")
+print(f"the claim: {ratio:.1f} times fewer floats requested, {must:.1f} times fewer that must move")
 assert min(ratio / 1.7, must / 2.5, filled[-1] / gathered[-1] / 2) > 1
 
 # %% [markdown]
 # ## Now change this
 #
 # 1. O = 128: E is gathered twice. What would tiles of 128 channels by 32 outputs fetch instead?
-# 2. Let `patch` alone count k as (i, j, c). Which tests would still pass: C = 1? All w alike?
+# 2. Let `patch` alone count k as (i, j, c). Which tests would still pass: C = 1? All weights equal?
 #
 # **The exercise:** `minseg exercise check implicit_gemm`: the gather and its guard, by yourself.
 #
 # ## Check yourself
 #
-# 1. A 1x1 convolution at stride 1: what is its patch matrix, and what is left of the index?
-# 2. In `seen` with stride 2, how many of the nine taps find an output, for a pixel in the middle?
+# 1. A 1x1 convolution at stride 1: what is its patch matrix, and what remains of the index?
+# 2. In `seen` with stride 2, how many of the nine taps find an output, for an inner pixel?
 #
 # ## Answers
 #
 # 1. The image itself, with k = c: nothing to gain, and im2col would only copy it.
-# 2. Rows (and columns) alternate: 1 or 2 of 3. So 1, 2, 2 or 4 of 9: 9 for 4 pixels, 9 / s^2 each.
+# 2. By row (and column) 1 or 2 of 3 in turn, so 1, 2, 2 or 4 of 9: 9 for 4 pixels, 9 / s^2 each.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 35 · Reductions: many numbers into one, and a loss in one kernel
 #
-# A loss is a sum: over the classes of a pixel, then over all pixels. Written as a loop, each
-# addition waits for the one before. **The question:** how do thousands of threads add, is it still
-# the same sum, and what is saved if softmax, logarithm and gradient are one kernel?
+# A loss is a sum: over the classes of a pixel, then over all pixels. In a loop, each addition waits
+# for the one before. **The question:** how do thousands of threads add, is it still the same sum,
+# and what is saved if softmax, logarithm and gradient are one kernel?
 #
 # You need lessons 30 to 32, and a C++ compiler (else `pip install ziglang`).
 
@@ -30,8 +30,8 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 #
 #     a  b  c  d  e  f  g  h   ->   a+e  b+f  c+g  d+h   ->   a+c+e+g  b+d+f+h   ->   all
 #
-# n - 1 additions either way, but in log2 n rounds. Each addition errs by up to 6e-8 of its result
-# (float32). In a loop the first number goes through n - 1 of them, in a tree through log2 n.
+# A loop and a tree both take n - 1 additions, the tree in log2 n rounds. Each errs by up to 6e-8 of
+# its result (float32). In a loop the first number goes through n - 1 of them, in a tree log2 n.
 
 
 # %%
@@ -55,9 +55,9 @@ print(f"{n} numbers: a chain errs by {errors[chain][-1]:.0e}, a tree by {errors[
 # %% [markdown]
 # ## Softmax and cross-entropy, and their gradient
 #
-# With scores x_c of one pixel, p_c = e^x_c / sum of e^x, and the loss -log p_label. e^89 is no
-# float32, so the top score goes off first: p is the same. And the loss is best written without p,
-# (top - x_label) + log(sum of e^(x - top)): no quotient that may be 0. The derivative:
+# With scores x_c of one pixel, p_c = e^x_c / sum of e^x, and the loss is -log p_label. e^89 exceeds
+# float32, so subtract the top score first, which leaves p as it was. And write the loss without p,
+# (top - x_label) + log(sum of e^(x - top)): no quotient that may become 0. Its derivative:
 #
 #     dL/dx_c = e^x_c / sum - [c = label] = p_c - [c = label]
 
@@ -86,10 +86,10 @@ assert minseg.gradcheck(lambda x: my_cross_entropy(x, labels), (x,))
 # ## The kernels
 #
 # A block of 256 adds its numbers in shared memory, in four ways (Harris, "Optimizing parallel
-# reduction in CUDA", 2007): `neighbours` first, every other thread idle; the same with the busy
-# threads `packed` together; `halves`, the tree from above; and `shuffles`, where a warp's lanes
-# hand each other their registers. Then the loss: softmax and the rest apart, or `fused`. A thread
-# takes a pixel, whose C scores stay in its registers.
+# reduction in CUDA", 2007): `neighbours` first, every other thread idle; `packed`, the same with
+# the busy threads side by side; `halves`, the tree from above; and `shuffles`, where a warp's lanes
+# exchange registers directly. Then the loss: `softmax` and the `rest` apart, or both `fused`. Each
+# thread takes a pixel, whose C scores stay in its registers.
 
 # %%
 ADD = """
@@ -153,7 +153,7 @@ lesson.out.mkdir(parents=True, exist_ok=True)
 # ## The experiment
 #
 # First the four ways to add, on the losses of one image, counted by the profiler. Then the loss.
-# Bytes a pixel by hand, each array read or written once a kernel, scores of 4 bytes, labels of 8:
+# Bytes per pixel by hand, each array read or written once per kernel; scores of 4 bytes, labels 8:
 #
 #     softmax 4C in, 4C out   rest 4C + 8 in, 4C + 4 out   16C + 12    fused (4C + 8) + (4C + 4)
 
@@ -178,7 +178,7 @@ for way in LOOPS:
     found = profile(f"{file}:{way}", loss, sums, P)
     passes[way] = sum(a.passes for a in found.accesses if a.shared) / found.blocks
     print(
-        f"{way:10} {found.barriers} barriers, {passes[way]:3.0f} passes over shared memory a block"
+        f"{way:10} {found.barriers} barriers; a block takes {passes[way]:3.0f} shared-memory passes"
     )
 orders = [np.add.accumulate(rng.permutation(sums))[-1] for _ in range(1000)]
 print(f"{len(sums)} blocks' sums, added in 1000 random orders: {len(set(orders))} results")
@@ -187,7 +187,7 @@ p, one = x * 0, x[0] * 0
 kernels = {"softmax": (x, p), "rest": (p, labels, one, dx), "fused": (x, labels, one, dx)}
 softmax, rest, fused = (profile(f"{file}:{name}", *arrays, P).bytes_least / P
                         for name, arrays in kernels.items())  # fmt: skip
-print(f"bytes a pixel: softmax {softmax:.0f} and rest {rest:.0f}, fused {fused:.0f}")
+print(f"bytes per pixel: softmax {softmax:.0f} and rest {rest:.0f}, fused {fused:.0f}")
 
 # %%
 figure = lesson.figure(15, 4.5)
@@ -202,16 +202,16 @@ bars = axes[2].barh([1, 1, 0], [softmax, rest, fused], left=[0, softmax, 0],
                     color=[SKY, GREEN, ORANGE])  # fmt: skip
 words = [f"softmax\n{softmax:.0f}", f"rest\n{rest:.0f}", f"fused\n{fused:.0f}"]
 axes[2].bar_label(bars, words, label_type="center", fontsize=13)
-axes[2].set(title="loss and gradient: bytes a pixel", yticks=[0, 1], yticklabels=["one", "two"])
+axes[2].set(title="loss and gradient: bytes per pixel", yticks=[0, 1], yticklabels=["one", "two"])
 axes[2].set_ylabel("kernels")
 lesson.save(figure, "35_reductions")
 
 # %% [markdown]
 # ## What goes wrong
 #
-# **A level without its barrier**: a thread adds what its partner has not yet added up. **Whoever is
-# first adds first** (atomicAdd): another last bit each run; minseg's kernels add in a fixed order.
-# **exp of a raw score**. **Counting in float32**: past 2^24 = 16777216, one more is no more.
+# **A level without its barrier**: a thread adds what its partner has not finished. **First come,
+# first added** (atomicAdd): another last bit each run; minseg's kernels add in a fixed order. **exp
+# of a raw score** overflows. **Counting in float32**: past 2^24 = 16777216, adding 1 does nothing.
 
 # %%
 race = next(f for f in sanitize(f"{file}:no_barrier", loss, sums, P) if f.kind == "racecheck")
@@ -221,8 +221,8 @@ with np.errstate(over="ignore", invalid="ignore"):
     assert np.isnan((raw / raw.sum())[0])  # infinity over infinity
 assert np.float32(2**24) + np.float32(1) == np.float32(2**24)
 
-print(f"the claim: fused, {softmax + rest:.0f} bytes a pixel become {fused:.0f}; a block adds "
-      f"in {passes['shuffles']:.0f} passes, {passes['packed']:.0f} before")  # fmt: skip
+print(f"the claim: fusion cuts {softmax + rest:.0f} bytes per pixel to {fused:.0f}; a block adds "
+      f"in {passes['shuffles']:.0f} passes instead of {passes['packed']:.0f}")  # fmt: skip
 assert [softmax + rest, fused] == [16 * C + 12, 8 * C + 12]
 assert passes["neighbours"] == passes["packed"] > 3 * passes["halves"] > 6 * passes["shuffles"]
 assert errors[chain][-1] > 20 * errors[tree][-1]
@@ -231,19 +231,19 @@ assert 1 < len(set(orders)) < 100
 # %% [markdown]
 # ## Now change this
 #
-# 1. `__shfl_xor_sync` in place of `down`: which lanes have the sum in the end?
-# 2. Each thread first adds four numbers of x: what happens to the passes a number?
-# 3. C = 150 classes, as in ADE20K: what does a GPU do with 150 registers of scores a thread?
+# 1. `__shfl_xor_sync` instead of `down`: which lanes have the sum in the end?
+# 2. Let each thread first add four numbers of x: what happens to the passes per number?
+# 3. C = 150 classes, as in ADE20K: what does a GPU do with 150 registers of scores per thread?
 #
 # **The exercises:** `cross_entropy` on arrays, and `block_reduction`, the tree as a kernel.
 #
 # ## Check yourself
 #
 # 1. `packed` keeps fewer warps busy than `neighbours`. Why does it not need fewer passes?
-# 2. Why may the loss of `rest` become infinite, while that of `fused` stays finite?
+# 2. Why can the loss of `rest` become infinite, while that of `fused` stays finite?
 #
 # ## Answers
 #
-# 1. At level d, `neighbours` spreads its busy threads over 8 warps: 8 requests of one pass.
+# 1. At level d, `neighbours` spreads its busy threads over 8 warps: 8 requests of one pass each.
 #    `packed` makes fewer requests, but their words share banks: 8 passes again, 150 in all.
 # 2. p of an improbable label is rounded to 0, whose logarithm is -inf. top - x is just a number.
