@@ -187,7 +187,7 @@ for way in ("k = 3", "k = 4", "k = 4, bilinear", "resize, 3x3"):
 photos = Tensor(images[test]).to(lesson.device).requires_grad_()
 F.cross_entropy(model(photos), Tensor(masks[test]).to(lesson.device)).backward()
 pull = np.abs(photos.grad.numpy()).mean(axis=(0, 1))  # (48, 64): of the last net, which resizes
-figure = lesson.figure(12, 6.4)
+figure = lesson.figure(12, 7)
 axes = figure.subplots(2, 4)
 for axis, (name, count) in zip(axes[0], counts.items(), strict=False):
     axis.imshow(count, cmap="Blues", vmin=0)

@@ -26,8 +26,7 @@ rng = np.random.default_rng(lesson.seed)
 # ## Shapes and bytes, by hand
 #
 # The paper's network is VGG16 without its classifier (the *encoder*), and its mirror image (the
-# *decoder*). Sizes for 360x480 pixels; poolings round up, so each unpooling is told the size
-# before:
+# *decoder*). Sizes for 360x480; poolings round up, so each unpooling is told the size before:
 #
 #     down, convolutions and a pooling            kept: places         U-Net keeps: features
 #     2x (64, 360, 480)  -> (64, 180, 240)        64 * 180 * 240       64 * 360 * 480
