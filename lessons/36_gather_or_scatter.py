@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 36 · Gather or scatter: one sum, two kernels
 #
-# You need lessons 05, 31 and 35, and a C++ compiler (else `pip install ziglang`). On the way back
-# through an upsampling, many outputs owe one input a share. Each output's thread adds its shares to
-# the inputs (*scatter*: many add to one place, hence `atomicAdd`), or each input's thread fetches
-# what it is owed (*gather*). **The question:** gathered or scattered, the sum is the same: why do
-# two runs of the one differ, how far does a last bit get, and what does the other cost?
+# You need lessons 05, 31 and 35, and a C++ compiler (else `pip install ziglang`). In the backward
+# pass of an upsampling, many outputs contribute a share to one input. Each output's thread adds its
+# shares to the inputs (*scatter*: many add to one place, hence `atomicAdd`), or each input's thread
+# fetches its shares (*gather*). **The question:** both compute the same sum: why do two runs of the
+# scatter differ, how far does a last bit spread, and what does the gather cost?
 
 # %%
 import numpy as np
@@ -28,16 +28,16 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # ## Rows and columns, by hand
 #
 # Bilinear upsampling by s is y = R x, along one axis and then along the other (lesson 05). So its
-# gradient is dx = R^T dy, twice. With n inputs, R is (s n, n); for s = 2, n = 3:
+# gradient is dx = R^T dy, for each axis. With n inputs, R is (s n, n); for s = 2, n = 3:
 #
 #     R =  1                 scatter: a thread has a *row*. Output 1 adds 3/4 g to input 0,
 #         3/4 1/4                     1/4 g to input 1.
 #         1/4 3/4            gather: a thread has a *column*. Input 1 fetches the g of outputs
 #             3/4 1/4                 1, 2, 3, 4, and adds up 1/4, 3/4, 3/4, 1/4 of them.
 #             1/4 3/4
-#                  1         2 shares an output, 2 s an input: 2 s n products either way.
+#                  1         2 shares per output, 2 s per input: 2 s n products either way.
 #
-# Output o lies at place p = (o + 1/2) / s - 1/2, held inside, and took 1 - |p - i| of input i.
+# Output o lies at p = (o + 1/2) / s - 1/2, clamped to the inputs, and took 1 - |p - i| of input i.
 
 
 # %%
@@ -56,8 +56,8 @@ def gather_loops(g: np.ndarray, s: int) -> np.ndarray:
 # %% [markdown]
 # ## Vectorised, and on the tape
 #
-# With g (A, s n, B), any axis is the middle one. The gather is a matrix product. The scatter goes
-# from share to share; so one can choose in which order they arrive. On a GPU nobody chooses.
+# With g (A, s n, B), any axis is the middle one. The gather is a matrix product. The scatter takes
+# the shares one by one, here in an order drawn at random; on a GPU nobody chooses the order.
 
 
 # %%
@@ -92,15 +92,15 @@ F.interpolate(right, scale_factor=4, mode="bilinear").backward(g)
 for back in (gather, scatter):
     assert minseg.gradcheck(lambda x, back=back: my_upsample(x, 4, back), (x,))
     x.grad = None
-    my_upsample(x, 4, back).backward(g)  # its shares are eighths, so not rounded
+    my_upsample(x, 4, back).backward(g)  # its shares are eighths: exact
     assert np.allclose(x.grad.numpy(), right.grad.numpy(), rtol=0, atol=1e-13)
 assert np.allclose(gather_loops(g[0, 0, :, 0], 4), matrix(4, 4).T @ g[0, 0, :, 0], atol=1e-14)
 
 # %% [markdown]
 # ## The kernels
 #
-# `atomicAdd` reads, adds and writes as one step, so no share is lost; in which order the steps come
-# is chance. Float sums depend on it: (1 + 2^-24) + 2^-24 = 1, 1 + (2^-24 + 2^-24) > 1.
+# `atomicAdd` reads, adds and writes as one step, so no share is lost; the order of the steps is up
+# to chance. Float sums depend on it: (1 + 2^-24) + 2^-24 = 1, 1 + (2^-24 + 2^-24) > 1.
 
 # %%
 SOURCE = """\
@@ -132,8 +132,8 @@ lesson.out.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## Experiment 1: bits and bytes
 #
-# Threads run as counted, reversed, shuffled; on a GPU, as it comes. Then the profiler counts bytes:
-# along columns, where neighbouring lanes have neighbouring places (B = 64), and rows (B = 1).
+# Threads run in order, reversed, shuffled; a GPU has no fixed order. Then the profiler counts
+# bytes: along columns, where neighbouring lanes have neighbouring places (B = 64), and rows, B = 1.
 
 
 # %%
@@ -156,17 +156,17 @@ for s in scales:
             moved = profile(f"{file}:{kernel}", *launch).bytes_moved / g.size
             differ.setdefault(name, []).append(others)
             asked.setdefault(name, []).append(moved)
-            print(f"x{s} {name:16}: other bits in {others:4.0%}, {moved:4.1f} bytes an output")
+            print(f"x{s} {name:16}: order changes {others:4.0%}, {moved:4.1f} bytes per output")
 
 # %% [markdown]
-# Down the columns the gather is the cheaper one: it reads each g twice, where the scatter reads it
-# once and makes two atomics. Along the rows its lanes read s places apart, each a sector of its
-# own, and a GPU's cache has to help: the next reads want the same sectors again.
+# Along columns the gather is cheaper: it reads each g twice, where the scatter reads it once and
+# makes two atomic additions. Along rows its lanes read s places apart, each from its own sector,
+# and a GPU's cache has to help: the next reads need the same sectors again.
 #
-# ## Experiment 2: how far does a last bit get?
+# ## Experiment 2: how far does a last bit spread?
 #
-# A small net with an upsampling by 4, trained twice from the same seed: with the gather, then with
-# scatters whose shares arrive by chance. How far apart are the weights of the two runs?
+# A small network with an upsampling by 4 is trained twice from the same seed: with the gather, then
+# with scatters whose shares arrive in random order. How far apart are the weights of the two runs?
 
 
 # %%
@@ -191,30 +191,31 @@ for back in (gather, scatter):
         answers.append(lesson.predict(model, images))
         pasts.append(past[: steps + 1])
     apart[back] = np.linalg.norm(np.subtract(*pasts), axis=1) / np.linalg.norm(pasts[0], axis=1)
-    print(f"{back.__name__}: {(answers[0] != answers[1]).mean():.1%} of the answers differ")
+    print(f"{back.__name__}: {(answers[0] != answers[1]).mean():.1%} of the predictions differ")
 
 figure = lesson.figure(15, 4.8)
 axes, ticks = figure.subplots(1, 3), [f"x{s}" for s in scales]
 for axis, drawn in zip(axes, (differ, asked), strict=False):
     for (name, values), style in zip(drawn.items(), ("o-", "D-", "s--", "^--"), strict=True):
         axis.plot(ticks, values, style, color=BLUE if "gather" in name else ORANGE, label=name)
-axes[0].set(title="sums with other bits in another order", ylim=(-0.05, 1.7), yticks=(0, 0.5, 1))
-axes[1].set(title="bytes that warps ask for, an output", ylim=(0, 95))
+axes[0].set(title="share of sums that the order changes", ylim=(-0.05, 1.7), yticks=(0, 0.5, 1))
+axes[1].set(title="bytes requested per output", ylim=(0, 95))
 axes[2].semilogy(np.maximum(apart[scatter], 1e-11), color=ORANGE, label="scatter")
 axes[2].semilogy(np.maximum(apart[gather], 1e-11), "--", color=BLUE, label="gather: exactly 0")
-axes[2].set(title="distance of two runs' weights / length", xlabel="step", ylim=(5e-12, 40))
+axes[2].set(title="relative distance of two runs' weights", xlabel="step", ylim=(5e-12, 40))
 for axis in axes:
     axis.legend(fontsize=12, loc="upper left")
 lesson.save(figure, "36_gather_or_scatter")
 
 # %% [markdown]
-# The library gathers where it knows who owes (interpolate.cu, pool.cu). Where only the data know,
-# it first finds an order: grid_sample.cu sorts shares, unpool.cu asks by `atomicMax` who is last.
+# The library gathers where it knows which outputs contribute (interpolate.cu, pool.cu). Where the
+# data decide, it first fixes an order: grid_sample.cu sorts shares; unpool.cu finds the last by
+# `atomicMax`.
 #
 # ## What goes wrong
 #
-# **A store where two meet**: windows of 3 at stride 2 overlap, unpooling writes two values to one
-# place, and who is last is chance. **Additions without atomic** lose shares.
+# **A plain store where two meet**: windows of 3 at stride 2 overlap, unpooling writes two values to
+# one place, and which one stays is chance. **Additions that are not atomic** lose shares.
 
 # %%
 _, places = F.max_pool2d(Tensor(rng.standard_normal((1, 1, 33, 33))), 3, 2, return_indices=True)
@@ -223,9 +224,9 @@ print(sanitize(f"{file}:unpool", v, places.numpy(), y, v.size)[0])
 stored = in_all_orders("unpool", v, places.numpy(), y, v.size)
 with minseg.use_kernels("emulator"):
     last = F.max_unpool2d(Tensor(v), places, 3, 2).numpy().ravel()
-assert [(last == found).all() for found in stored[:2]] == [True, False]  # counted: the last
+assert [(last == found).all() for found in stored[:2]] == [True, False]  # in order: the last wins
 least = min(differ["scatter, columns"] + differ["scatter, rows"])
-print(f"the claim: {least:.0%} of sums differ, in the end weights by {apart[scatter][-1]:.0%}")
+print(f"the claim: {least:.0%} of sums differ, and finally the weights by {apart[scatter][-1]:.0%}")
 assert least > 0.2 > max([*differ["gather, columns"], *differ["gather, rows"], *apart[gather]]) == 0
 assert apart[scatter][-1] > (0 if lesson.fast else 0.02)  # three seeds: 0.11 to 0.3
 assert asked["gather, columns"] < asked["scatter, columns"]
@@ -233,17 +234,17 @@ assert asked["gather, columns"] < asked["scatter, columns"]
 # %% [markdown]
 # ## Now change this
 #
-# 1. Sum integers, of units of 2^-32: the same bits? And what becomes of gradients of 1e-11?
-# 2. Upsampling by "nearest": one share an output, s an input. Which kernel is the simpler one?
+# 1. Sum integers, in units of 2^-32: the same bits? And what happens to gradients of 1e-11?
+# 2. Upsampling by "nearest": one share per output, s per input. Which kernel is simpler?
 #
 # **The exercise:** `minseg exercise check bilinear_grad`, then `max_unpool2d`: scatter or gather?
 #
 # ## Check yourself
 #
-# 1. max_pool2d's gradient adds up, too. When does its scatter need no atomics?
+# 1. The gradient of max_pool2d is a sum, too. When does its scatter need no atomics?
 # 2. `atomicMax` on floats: does the order matter?
 #
 # ## Answers
 #
-# 1. Kernel <= stride: no two windows share a pixel, nothing is added, and plain stores do.
+# 1. If kernel <= stride: no two windows share a pixel, nothing is added, and plain stores do.
 # 2. No: the larger of two is one of them, nothing is rounded.

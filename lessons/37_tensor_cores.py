@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 37 · Tensor cores: sixteen times the arithmetic, on rounded numbers
 #
-# Since 2017 a GPU has units that multiply small matrices in one go. By its data sheet, an A100 SXM
-# does 19.5 TFLOP/s on float32, but 312 on its tensor cores; an H100 SXM 67 and 989. The price: the
-# operands are rounded to 11 significant bits, or to 8. **The question:** how large is the error of
-# rounded operands, where does it not matter, and where does it stop a network from learning?
+# Since 2017 GPUs have **tensor cores**, which multiply small matrices in one step. By its data
+# sheet, an A100 SXM does 19.5 TFLOP/s on float32, but 312 on these; an H100 SXM 67 and 989. The
+# price: operands are rounded to 11 significant bits, or 8. **The question:** how large is the error
+# of rounded operands, where does it not matter, and where does it stop a network from learning?
 #
 # You need lesson 33, and a C++ compiler (else `pip install ziglang`).
 
@@ -26,17 +26,17 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # %% [markdown]
 # ## Four formats, by hand
 #
-# A float is sign, exponent, fraction: 1.fraction * 2^exponent. With f bits of fraction, neighbours
-# of 1 lie 2^-f apart, so rounding to the nearest errs by at most u = 2^-(f+1) of the number.
+# A float is sign, exponent, fraction: 1.fraction * 2^exponent. With f bits of fraction, numbers
+# near 1 lie 2^-f apart, so rounding to the nearest has a relative error of at most u = 2^-(f+1).
 #
-#                 exponent  fraction     u     largest       least normal   least of all
+#                 exponent  fraction     u     largest       least normal   least number
 #     float32         8        23      2^-24   3.4e38           2^-126         2^-149
 #     TF32            8        10      2^-11   3.4e38           2^-126
 #     bfloat16        8         7      2^-8    3.4e38           2^-126         2^-133
 #     half            5        10      2^-11   65504            2^-14          2^-24
 #
 # TF32 is a float32 of which a tensor core reads 19 bits. NumPy has half; for the others, add half
-# of the last bit that stays, and cut off the rest.
+# of the last bit that is kept, and cut off the rest.
 
 
 # %%
@@ -56,15 +56,15 @@ for rounded, u in FORMATS.values():
 # ## A warp multiplies: who holds what
 #
 # The matrices lie in the registers of a warp. For `mma.m16n8k8`, A is 16 x 8: 128 elements, 4 for
-# each of 32 lanes; B (8 x 8) 2 each, C (16 x 8) 4 each. Which ones, the PTX manual says; with
-# g = lane / 4, t = lane % 4:
+# each of 32 lanes; B (8 x 8) has 2 each, C (16 x 8) 4 each. The manual of PTX, NVIDIA's assembly
+# language, says which ones; with g = lane / 4, t = lane % 4:
 #
 #     A[g][t]  A[g+8][t]  A[g][t+4]  A[g+8][t+4]       B[t][g]  B[t+4][g]
 #     C[g][2t]  C[g][2t+1]  C[g+8][2t]  C[g+8][2t+1]
 #
-# One instruction, 1024 FMAs. WMMA is a library on top, here 16 x 16 x 16 on half: of C a lane has 8
-# elements, of A and B 16 (each is held twice), in an order that nobody may count on. (Hopper's
-# wgmma: 128 threads together.)
+# That instruction does 1024 FMAs. WMMA is a library on top, here 16 x 16 x 16 on half: a lane has 8
+# elements of C and 16 each of A and B (each is held twice), in an order that is not specified.
+# (With Hopper's wgmma, 128 threads cooperate.)
 
 # %%
 SOURCE = """\
@@ -119,12 +119,12 @@ assert np.allclose(C, product_loops(A, B), rtol=0, atol=1e-5)  # sums of 8, in a
 # %% [markdown]
 # ## The error, derived and measured
 #
-# Either operand becomes a (1 + e), |e| <= u, so a product errs by at most (2 u + u^2) |a b|. The
-# sum of K products in float32 errs by at most K 2^-24 of the sum of sizes S = sum |a b|:
+# Each operand is multiplied by 1 + e, |e| <= u, so a product errs by at most (2 u + u^2) |a b|. The
+# sum of K products in float32 errs by at most K 2^-24 of the sum of magnitudes S = sum |a b|:
 #
 #     |error| <= (2 u + u^2 + K 2^-24) S             summed in half instead: K 2^-11 S
 #
-# At K = 1024 the last terms are 2^-14 and 1/2. So only *operands* are rounded; the sum is float32.
+# At K = 1024 the last terms are 2^-14 and 1/2. So only *operands* are rounded; sums are float32.
 
 # %%
 lengths = [64, 256, 1024] if lesson.fast else [64, 256, 1024, 4096]
@@ -147,8 +147,8 @@ for K in lengths:
 # ## The gradient through a staircase
 #
 # Rounding is a staircase, flat almost everywhere: derivative 0. From afar it is the line y = x, so
-# its gradient is taken to be 1: with c = r(a) r(b), dL/da = g r(b)^T, dL/db = r(a)^T g. From afar
-# means central differences with steps of 1/2, far wider than a stair.
+# its gradient is taken to be 1 (*straight-through*): with c = r(a) r(b), dL/da = g r(b)^T, dL/db =
+# r(a)^T g. The check looks from afar: central differences, steps of 1/2, far wider than a stair.
 
 
 # %%
@@ -165,9 +165,9 @@ assert minseg.gradcheck(lambda a, b: to_tf32(a) @ to_tf32(b), both, eps=0.5, ato
 #
 # The loss is a mean over all pixels, so each pixel's gradient is divided by their number, 2 million
 # for 8 images of 512x512: below half's normal numbers from the start, and what is under 2^-25 is 0.
-# But the gradient is linear in the loss: multiply the *loss* by S, and all gradients grow by S;
-# divide those of the weights by S again, in float32. In a U-Net, trained for some steps on street
-# scenes, a hook at each layer notes the gradients on their way back.
+# But the gradient is linear in the loss. **Loss scaling** multiplies the *loss* by S, so all
+# gradients grow by S, and divides those of the weights by S again, in float32. In a U-Net, trained
+# for some steps on street scenes, a hook at each layer records the gradients on their way back.
 
 # %%
 size, steps, n = ((32, 48), 8, 8) if lesson.fast else ((96, 128), 40, 32)
@@ -202,7 +202,7 @@ left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1.5, 1.5])
 left.imshow(holder, vmax=40, aspect="auto")
 for (row, column), lane in np.ndenumerate(holder):
     left.text(column, row, lane, ha="center", va="center", color="w" if lane < 22 else "k", size=9)
-left.set(xticks=[], yticks=[], title="C: its lanes")
+left.set(xticks=[], yticks=[], title="C: lane of each element")
 for name, colour in zip(products, (GREEN, BLUE, PINK, ORANGE), strict=True):
     errors = [measured[name, K] for K in lengths]
     middle.loglog(lengths, errors, "o--" if name == "half" else "o-", color=colour, label=name)
@@ -212,20 +212,20 @@ middle.legend(loc="upper left", fontsize=11)
 for shares, colour, name in ((lost, BLUE, "0"), (infinite, ORANGE, "infinite")):
     right.semilogx(scales, shares, "o-", base=2, color=colour, label=f"become {name} in half")
 right.plot(scales, [in_bfloat16] * len(scales), "--", color=PINK, label="become 0 in bfloat16")
-right.set(xlabel="the loss times", ylabel="% of a U-Net's gradients", ylim=(-0.5, 1.5 * lost[0]))
+right.set(xlabel="loss scale S", ylabel="% of a U-Net's gradients", ylim=(-0.5, 1.5 * lost[0]))
 right.legend(loc="upper center", fontsize=11)
 lesson.save(figure, "37_tensor_cores")
 
 # %% [markdown]
 # ## What goes wrong
 #
-# **Weights in half**: a step smaller than u of a weight is lost, so keep them in float32, and round
-# a copy for use. **A scale too large**: one infinity, and all weights are NaN. So leave out a step
+# **Weights in half**: an update smaller than u of a weight is lost, so keep weights in float32, and
+# round a copy for use. **A scale too large**: one infinity, and all weights are NaN. So skip a step
 # with an infinity and halve S; after many good ones, double it (Micikevicius et al. 2018).
 
 # %%
 assert np.float16(0.5) + np.float16(1e-4) == 0.5  # a step, and nothing has moved
-print(f"the claim: of {gradients.size:,} gradients half loses {lost[0]:.1f} %; with the loss times "
+print(f"the claim: half loses {lost[0]:.1f} % of {gradients.size:,} gradients; with the loss times "
       f"2^16 {lost[8]:.3f} %; bfloat16 {in_bfloat16:.1f} %")  # fmt: skip
 assert lost[0] > (0.3 if lesson.fast else 8)
 assert max(lost[8], infinite[8], in_bfloat16) < lost[0] / 100
@@ -234,17 +234,17 @@ assert measured["half, summed in half", lengths[-1]] > 20 * measured["half", len
 # %% [markdown]
 # ## Now change this
 #
-# 1. Signed operands (`standard_normal`), errors divided by S: nearer to the bound, or farther away?
-# 2. Train for 300 steps, then count again. Why does half lose more of a network that is good?
+# 1. Signed operands (`standard_normal`), errors divided by S: closer to the bound, or farther away?
+# 2. Train for 300 steps, then count again. Why does half lose more gradients of a good network?
 #
-# **The exercise:** `minseg exercise check tiled_matmul`, then its inner loop by `one_mma`.
+# **The exercise:** `minseg exercise check tiled_matmul`, then write its inner loop like `one_mma`.
 #
 # ## Check yourself
 #
-# 1. bfloat16 and half both have 16 bits. Which needs no loss scaling, and what does it pay?
+# 1. bfloat16 and half both have 16 bits. Which needs no loss scaling, and at what price?
 # 2. 65536 ones are summed in half, 16 at a time. Where does the sum stop? (`warp_product<half>`)
 #
 # ## Answers
 #
-# 1. bfloat16: float32's exponent; but 8 significant bits, two to three decimal digits.
-# 2. At 32768: from there on halves lie 32 apart, and 32768 + 16 is rounded to the even one, itself.
+# 1. bfloat16: it has float32's exponent, but 8 significant bits, two to three decimal digits.
+# 2. At 32768: from there on halves lie 32 apart; 32768 + 16 is a tie and is rounded to even, 32768.

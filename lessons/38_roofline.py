@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 38 · The roofline: what bounds a U-Net step
 #
-# By its data sheet, an H100 makes 67 * 10^12 operations a second. A network seldom comes near,
+# By its data sheet, an H100 does 67 * 10^12 operations per second. A network seldom comes near,
 # however good its kernels are: before a number can be used, it has to arrive. **The question:**
 # which layers of a U-Net wait for arithmetic and which for memory, and what would change that?
 #
@@ -24,23 +24,24 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 # %% [markdown]
 # ## Operations and bytes, by hand
 #
-# A layer makes F operations and moves B bytes; its **intensity** is I = F / B. A machine with P
-# operations and M bytes a second needs at least max(F / P, B / M): it makes at most min(P, I M)
-# operations a second. Drawn over I, that is a slope and a flat roof, which meet at the **ridge**,
-# I = P / M (Williams, Waterman, Patterson 2009). Left of it, memory sets the time. By data sheets:
+# A layer does F operations and moves B bytes; its **arithmetic intensity** is I = F / B. A machine
+# with P operations and M bytes per second needs at least max(F / P, B / M), so it does at most
+# min(P, I M) operations per second. Over I, that is a slope and a flat roof, which meet at the
+# **ridge**, I = P / M (Williams, Waterman, Patterson 2009). Left of it a layer is **memory-bound**.
+# By data sheets:
 #
 #     GPU          GB/s    float32 TFLOP/s, ridge    bfloat16 TFLOP/s (dense), ridge
 #     T4            320      8.1,   25
 #     A100 SXM     2039     19.5,   10                312,  153
 #     H100 SXM     3350     67,     20                989,  295
 #
-# On L pixels, each number moved once, in float32:
+# For L pixels, with each number moved once, in float32:
 #
 #     3x3, C -> O    F = 18 C O L    B = 4 (C L + O L + 9 C O)    I = 2.25 C for O = C, many pixels
-#     ReLU, C        F = C L         B = 4 (C L + C L)            I = 1/8, whatever the network
+#     ReLU, C        F = C L         B = 4 (C L + C L)            I = 1/8, in any network
 #
-# The 3x3 passes the H100's float32 ridge at C = 9; its bfloat16 ridge, with half the bytes, at
-# C = 66. A ReLU never does. Loops that count what they do:
+# The 3x3 passes the H100's float32 ridge at C = 9; its bfloat16 ridge, with half the bytes, at C =
+# 66. A ReLU never does. Loops that count both:
 
 
 # %%
@@ -58,15 +59,15 @@ assert conv_loops(3, 5, 4, 6) == (18 * 3 * 5 * 24, 3 * (4 + 2) * (6 + 2) + 5 * 2
 # %% [markdown]
 # ## A whole network, a whole step
 #
-# One small image tells the shapes: maps grow with the pixels, weights do not. In a training step
+# One small image shows the shapes: maps grow with the pixels, weights do not. In a training step
 #
 #     convolution    y, dx and dw are three such products: 3 F, 3 B
-#     batch norm     maps: x, x, y forward; x, g, x, g, dx backward: 8 where one pass has 2
-#     ReLU           x, y forward; y, g, dx backward: 5 for 2 (dropout as well)
-#     max-pool       x, y, places; g, places, dx: with x = 4 y, 12 y for 5 y
-#     AdamW          weight, m, v read and written, gradient read: 7 numbers a weight
+#     batch norm     maps: x, x, y forward; x, g, x, g, dx backward: 8, not one pass's 2
+#     ReLU           x, y forward; y, g, dx backward: 5, not 2 (likewise dropout)
+#     max-pool       x, y, places; g, places, dx: with x = 4 y, 12 y, not 5 y
+#     AdamW          weight, m, v read and written, gradient read: 7 numbers per weight
 #
-# (Joining a skip to what comes from below is taken to be free: both can be written into place.)
+# (Concatenating a skip is taken to be free: both parts can be written into place.)
 
 
 # %%
@@ -104,7 +105,7 @@ def layers(width: int, image: np.ndarray) -> list[Layer]:
 
 
 def floor(network: list[Layer], pixels: float, ridge: float, size: int = 4) -> np.ndarray:
-    """Least time of each layer in a step by arithmetic, F / P, by memory, B / M; times M: bytes."""
+    """Each layer's least time in a step, by arithmetic, F / P, and by memory, B / M; times M."""
     scale, step = pixels / 16**2, [STEP[layer.kind] for layer in network]
     return np.array([(of * a.operations * scale / ridge, size * maps * (a.maps * scale + a.weights))
                      for a, (of, maps) in zip(network, step, strict=True)])  # fmt: skip
@@ -123,8 +124,8 @@ shares = {name: waiting(floor(unet, pixels, *gpu)) for name, gpu in gpus.items()
 # %% [markdown]
 # ## What a larger batch, more channels, fusion would change
 #
-# On the H100's tensor cores, every number in two bytes. *Fused*: the pass that normalises applies
-# the ReLU as well, so no map is moved for it. With few pixels it is the weights that are moved.
+# On the H100's tensor cores, two bytes per number. *Fused*: the pass that normalises applies the
+# ReLU as well, so no map is moved for it. With few pixels, most of what is moved are weights.
 
 # %%
 fused = [layer for layer in unet if layer.kind != "ReLU"]
@@ -139,7 +140,7 @@ for name, share in shares.items():
 # ## The kernels, counted
 #
 # kernels/conv2d.cu touches just the bytes of the formula. kernels/bias_activation.cu adds a bias
-# and applies the ReLU in one pass; as two passes, both would read and write the map.
+# and applies the ReLU in one pass; two passes would each read and write the map.
 
 # %%
 C, O, H, W = 16, 32, 16, 32
@@ -155,9 +156,9 @@ for activation in (0, 1):  # none, ReLU: the second operation costs no byte
 # %% [markdown]
 # ## This machine, measured
 #
-# A CPU has a roofline, too: here its bandwidth and its peak, then each layer of a small U-Net by
-# itself, forward. (Times differ from run to run. A point above the slope found its map in the
-# cache; above the roof, the machine was busy while the roof was measured.)
+# A CPU has a roofline, too: first its bandwidth and its peak, then each layer of a small U-Net by
+# itself, forward. (Times vary from run to run. A point above the slope found its map in the cache;
+# if one is above the roof, the machine was busy while the roof was measured.)
 
 # %%
 machine = measure("cpu")
@@ -191,9 +192,9 @@ for kind, colour in colours.items():
         sheet.plot(f / b, np.minimum(3.35 * f / b, flops), **style)
     f, b, t = table[[row[0] == kind for row in timed]].T
     here.plot(f / b, f / t / 1e9, label=kind, **style)
-sheet.set(xlabel="operations a byte", ylabel="TFLOP/s", ylim=(0.1, 4000))
-sheet.set_title("a U-Net's step on an H100: the most there can be")
-here.set(xlabel="operations a byte", ylabel="GFLOP/s", title="a U-Net, forward, measured here")
+sheet.set(xlabel="operations per byte", ylabel="TFLOP/s", ylim=(0.1, 4000))
+sheet.set_title("a U-Net's step on an H100: upper bounds")
+here.set(xlabel="operations per byte", ylabel="GFLOP/s", title="a U-Net, forward, measured here")
 here.legend(loc="lower right", fontsize=11)
 percent = [100 * share for share in shares.values()]
 bars.bar_label(bars.barh([*shares], percent, color=4 * [SKY] + 4 * [BLUE]), fmt=" %.0f %%")
@@ -204,9 +205,9 @@ lesson.save(figure, "38_roofline")
 # %% [markdown]
 # ## What goes wrong
 #
-# **Operations taken for time**: a depthwise 3x3 and a 1x1 make an eighth of a 3x3's operations, but
-# move more maps. **A peak with sparsity**, twice the dense one, which no ordinary network gets. **A
-# bound taken for a time**: no kernel is faster, many are slower.
+# **Operations taken for time**: a depthwise 3x3 and a 1x1 need an eighth of a 3x3's operations, but
+# move more maps. **A peak with sparsity**, twice the dense one, which no ordinary network reaches.
+# **A bound taken for a time**: no kernel is faster, many are slower.
 
 # %%
 C = 256
@@ -215,7 +216,7 @@ apart = [Layer("Conv2d", 18 * C * 256, 2 * C * 256, 9 * C),
          Layer("Conv2d", 2 * C * C * 256, 2 * C * 256, C * C)]  # fmt: skip
 fewer = full[0].operations / sum(layer.operations for layer in apart)
 sooner = np.divide(*(floor(way, pixels, *cores).max(axis=1).sum() for way in (full, apart)))
-print(f"depthwise and 1x1: operations / {fewer:.1f}, least time / {sooner:.1f}")
+print(f"depthwise and 1x1: {fewer:.1f} times fewer operations, {sooner:.1f} times less time")
 assert fewer > 8
 assert 1.5 < sooner < 2.5
 
@@ -234,14 +235,14 @@ if not lesson.fast:
 # 1. `layers(128, small)`, twice the width: which layers are still left of the ridge in bfloat16?
 # 2. Leave batch norm out as well, as the paper does. What would that gain, at the least?
 #
-# **The exercise:** `minseg exercise check max_pool2d_kernel`: a kernel on the slope. Read x once.
+# **The exercise:** `minseg exercise check max_pool2d_kernel`, a memory-bound kernel. Read x once.
 #
 # ## Check yourself
 #
-# 1. A new GPU makes twice the operations with the same memory. Which layers gain, and how much?
-# 2. Why does a batch of 8 help at 64x64, and hardly at 512x512?
+# 1. A new GPU does twice the operations with the same memory. Which layers gain, and how much?
+# 2. Why does a batch of 8 help at 64x64, but hardly at 512x512?
 #
 # ## Answers
 #
-# 1. Beyond twice the old ridge, all of it; between one and two ridges, some; left of it, nothing.
-# 2. At 64x64 the bottom has 4x4 pixels for 9 * 1024^2 weights, moved anyhow; 8 images share them.
+# 1. Beyond twice the old ridge, a factor of 2; between one and two ridges, less; left of it, none.
+# 2. At 64x64 the bottom has 4x4 pixels for 9 * 1024^2 weights, moved anyway; 8 images share them.

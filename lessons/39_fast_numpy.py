@@ -2,7 +2,7 @@
 # # 39 · Fast NumPy: where a convolution's time goes
 #
 # Lesson 02 made a convolution one matrix product, and those run at the processor's speed. **The
-# question:** why is a convolution still slow then, and what can plain NumPy do about it?
+# question:** why is a convolution still slow, then, and what can plain NumPy do about it?
 
 # %%
 import timeit
@@ -22,7 +22,7 @@ rng = np.random.default_rng(lesson.seed)
 
 
 def seconds(run: Callable[[], object], repeat: int = 3 if lesson.fast else 9) -> float:
-    """The shortest of some runs: what disturbs a run can only make it longer."""
+    """The shortest of several runs: a disturbance can only make a run longer."""
     return min(timeit.repeat(run, number=1, repeat=repeat + 1)[1:])  # the first warms caches up
 
 
@@ -34,8 +34,8 @@ def seconds(run: Callable[[], object], repeat: int = 3 if lesson.fast else 9) ->
 #
 #     2 * 9 C * O * L operations,        and lesson 02's columns have 9 C * L floats,
 #
-# each written once and read once: 72 C L bytes, O / 4 operations a byte. Image and result are
-# smaller: it is the *columns* that move.
+# each written once and read once: 72 C L bytes, so O / 4 operations per byte. Image and result are
+# smaller: most of the traffic is the *columns*.
 
 # %%
 N, C, O, H, W = (2, 16, 16, 30, 40) if lesson.fast else (8, 32, 32, 120, 160)
@@ -77,16 +77,16 @@ def all_at_once() -> np.ndarray:
 
 
 times = {"all columns at once": seconds(all_at_once)}
-print(f"{spent['columns'] / sum(spent.values()):.0%} of the time to write the columns")
+print(f"{spent['columns'] / sum(spent.values()):.0%} of the time goes into writing the columns")
 
 # %% [markdown]
-# Writing the columns is no computation at all, and one core does it; then they are too many to stay
+# Writing the columns computes nothing, and only one core does it; then they are too large to stay
 # in the cache, and the product waits for them.
 #
 # ## Step 1: a block of columns at a time
 #
-# A product needs its columns once. So make those of some rows of the image, in a buffer that fits
-# the cache, multiply them while they are there, and use the buffer again.
+# A product needs each column once. So make those of some rows of the image, in a buffer that fits
+# into the cache, multiply them while they are there, and reuse the buffer.
 
 
 # %%
@@ -113,13 +113,13 @@ ROWS = max(1, 2**22 // (4 * 9 * C * W))  # of the image: a buffer of about four 
 times["a block at a time"] = seconds(lambda: by_blocks(ROWS, one_by_one))
 
 # %% [markdown]
-# Alone, that may even lose: the copies are one core's work, the products too small to share out.
+# Alone, that may even be slower: one core copies, and the products are too small to be shared.
 #
-# ## Step 2: every core its own blocks
+# ## Step 2: blocks for every core
 #
-# `parallel_for` hands blocks to threads (NumPy lets go of Python's lock while it works) and holds
-# the product's own threads back: OpenBLAS's wait for the next product awake, 25 ms, on our cores.
-# minseg's conv2d copies less yet (`minseg/ops/fast/shifted.py`), or multiplies less: lesson 40.
+# `parallel_for` hands blocks to threads (NumPy releases Python's lock, the GIL, while it works) and
+# keeps each product on one thread: OpenBLAS's own stay busy waiting for the next one, 25 ms, here.
+# minseg's conv2d copies even less (`minseg/ops/fast/shifted.py`), or multiplies less: lesson 40.
 
 # %%
 times["a block for each core"] = seconds(lambda: by_blocks(ROWS, parallel_for))
@@ -132,8 +132,8 @@ print("\n".join(f"{name:22} {1e3 * t:7.1f} ms" for name, t in times.items()))
 
 # %% [markdown]
 # **How large a block?** Too large, and the columns fall out of the cache. Too small, and NumPy's
-# calls get short. Between two of them a thread needs Python's lock; to hand that over, a sleeper
-# must be woken, for 20 microseconds and more. Threads whose calls are shorter only take turns.
+# calls get short. Between two calls a thread needs the GIL; handing it over means waking a sleeper,
+# which takes 20 microseconds and more. Threads whose calls are shorter only take turns.
 
 # %%
 sizes = [rows for rows in (1, 2, 4, 8, 15, 30, 60, 120) if rows <= H]
@@ -144,15 +144,15 @@ for threads in sorted({1, get_num_threads()}):  # the number that it was comes l
     bits.add(by_blocks(ROWS, parallel_for).tobytes())
     by_size[threads] = [seconds(lambda rows=rows: by_blocks(rows, parallel_for)) for rows in sizes]
 scaling = np.divide(by_size[1], by_size[get_num_threads()])
-print("all threads to one, from small blocks to large ones:", scaling.round(2))
+print("speed-up by all threads, from small blocks to large ones:", scaling.round(2))
 
 # %% [markdown]
-# ## Where nothing is multiplied
+# ## Without a matrix product
 #
-# An activation is all bytes and no product. NumPy computes a formula operation by operation, each
-# one reading and writing whole arrays, four times for x / (1 + e^-x). `in_blocks` runs the formula
-# on pieces that stay in the cache, on all cores. And a *branch* costs more than arithmetic: `where`
-# looks at each element's sign, and a processor that guesses it wrong has to start over.
+# An activation only moves bytes. NumPy computes a formula operation by operation, each one reading
+# and writing whole arrays, four times for x / (1 + e^-x). `in_blocks` runs the formula on pieces
+# that stay in the cache, on all cores. And a *branch* costs more than arithmetic: `where` looks at
+# each element's sign, and where the processor predicts it wrong, it has to start over.
 
 
 # %%
@@ -180,7 +180,7 @@ elementwise = {
         ("leaky ReLU by factors", leaky_factors, x),
     ]
 }
-print("\n".join(f"{name:22} {t:6.2f} ns an element" for name, t in elementwise.items()))
+print("\n".join(f"{name:22} {t:6.2f} ns per element" for name, t in elementwise.items()))
 
 # %%
 figure = lesson.figure(13, 8.6)
@@ -200,7 +200,7 @@ for name, ops, size, t, colour in [
 ]:
     axes["roof"].plot(ops / size, ops / t / 1e9, "o", ms=10, color=colour, label=name)
 axes["roof"].legend(loc="lower right")
-axes["roof"].set(xlabel="operations a byte", ylabel="GFLOP/s", title="this machine's roofline")
+axes["roof"].set(xlabel="operations per byte", ylabel="GFLOP/s", title="this machine's roofline")
 
 for threads, of_size in by_size.items():
     look = "o-" if threads > 1 else "o--"
@@ -211,7 +211,7 @@ axes["size"].xaxis.set_major_formatter("{x:g}")
 bars = axes["elements"].barh([*elementwise], [*elementwise.values()], color=GREEN)
 axes["elements"].bar_label(bars, fmt=" %.2f")
 axes["elements"].invert_yaxis()
-axes["elements"].set(xlabel="nanoseconds an element", title="no product at all")
+axes["elements"].set(xlabel="nanoseconds per element", title="without a matrix product")
 lesson.save(figure, "39_fast_numpy")
 
 # %% [markdown]
@@ -234,17 +234,17 @@ assert lesson.fast or needed < moved / 2 / 5  # a small layer is a block or two
 # %% [markdown]
 # ## Now change this
 #
-# 1. 256 to 256 channels on 15x20: what is left to gain? (O / 4 operations a byte.)
+# 1. 256 to 256 channels on 15x20: what is left to gain? (O / 4 operations per byte.)
 # 2. `minseg bench --explain unet` lists every convolution of a network: which are slow, and why?
 #
 # **The exercise:** the gradient to the weights, `grad @ columns.T`, in blocks. What must be summed?
 #
 # ## Check yourself
 #
-# 1. A 1x1 convolution: how many operations a byte, and why does it need no columns?
+# 1. A 1x1 convolution: how many operations per byte, and why does it need no columns?
 # 2. Why is the result the same to the last bit, however many threads there are?
 #
 # ## Answers
 #
-# 1. 2 C O operations on 4 (C + O) bytes a pixel. The image itself is the matrix of columns.
+# 1. 2 C O operations on 4 (C + O) bytes per pixel. The image itself is the matrix of columns.
 # 2. Each output is computed by one block alone: no sum is split, so no order of adding can change.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 40 · Winograd: fewer multiplications
 #
-# Lesson 39 took a 3x3 convolution near the processor's speed, at 9 C multiplications an output. No
-# further, then? **The question:** can the same sums be had with fewer multiplications, and what is
-# paid for those that are saved?
+# Lesson 39 took a 3x3 convolution near the processor's speed, with 9 C multiplications per output.
+# Is that the end? **The question:** can the same sums be had with fewer multiplications, and what
+# is paid for those that are saved?
 
 # %%
 import time
@@ -24,20 +24,20 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## By hand, in one dimension
 #
-# A kernel g of three, at two neighbouring places of a row d:
+# Apply a kernel g of three weights at two neighbouring places of a row d:
 #
 #     y0 = d0 g0 + d1 g1 + d2 g2
 #     y1 = d1 g0 + d2 g1 + d3 g2          six multiplications
 #
-# Both read d1 and d2. Winograd's way takes four, of sums:
+# Both read d1 and d2. Winograd's method takes four multiplications, of sums:
 #
 #     m0 = (d0 - d2) g0                   m3 = (d3 - d1) g2
 #     m1 = (d1 + d2) (g0 + g1 + g2) / 2   m2 = (d2 - d1) (g0 - g1 + g2) / 2
 #
 #     y0 = m0 + m1 + m2                   y1 = m1 - m2 + m3
 #
-# The sums of g are made once and used all along the row. Multiply it out: in m1 + m2, what is not
-# wanted cancels. As matrices, B^T d, G g and A^T m:
+# The sums of g are made once and used along the whole row. To check, multiply out: in y0 and y1 all
+# unwanted terms cancel. As matrices, these are B^T d, G g and A^T m:
 
 # %%
 B = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, -1, 0, 1]]).T
@@ -51,8 +51,8 @@ assert np.array_equal(A.T @ m, np.correlate(d, g))
 # %% [markdown]
 # ## Along rows, then along columns
 #
-# In an image, d is a tile of 4x4 and y of 2x2. Take whole rows for the numbers above; each product
-# of two rows is then a little convolution itself, and done in the same way:
+# In an image, d is a tile of 4x4 and y of 2x2. Let whole rows stand for the numbers above; each
+# product of two rows is then a small convolution itself, done in the same way:
 #
 #     y = A^T [(G g G^T) * (B^T d B)] A       16 multiplications for 4 outputs; the definition: 36
 
@@ -65,11 +65,11 @@ for i, j in np.ndindex(2, 2):
 # %% [markdown]
 # ## Many channels
 #
-# y sums over C input channels, and A^T [...] A of a sum is the sum of those: so add up first. Each
-# of the 16 elements, by itself, is a sum over channels of kernels times tiles: a matrix product,
-# with 16 C O multiplications a tile in all, not 36 C O. To the 16 elements it takes 32 additions a
-# tile for each *input* channel, and back 24 for each *output* channel: with many of both, these
-# hardly count, with few they are all there is.
+# y sums over C input channels, and A^T [...] A is linear: so add up first. Each of the 16 elements,
+# by itself, is a sum over channels of kernels times tiles: a matrix product, in all with 16 C O
+# multiplications per tile, not 36 C O. The way to the 16 elements takes 32 additions per tile for
+# each *input* channel, the way back 24 for each *output* channel: with many of both, these hardly
+# count; with few, they dominate.
 
 
 # %%
@@ -112,9 +112,9 @@ def columns(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 # ## Where it wins
 #
 # The same map, more and more channels. Beside these two are minseg's: shifted columns, and Winograd
-# in blocks that stay in the cache (`minseg/ops/fast`). All on one core, and by turns: so a slow
-# moment hits each. Speeds count the *definition's* operations; Winograd makes fewer, and may pass
-# what a matrix product reaches.
+# in blocks that stay in the cache (`minseg/ops/fast`). All run on one core and take turns, so that
+# a slow moment hits each. Speeds count the *definition's* operations; Winograd does fewer, and may
+# exceed the speed of a matrix product.
 
 # %%
 SIZE, ROUNDS = (24, 32) if lesson.fast else (48, 64), 3 if lesson.fast else 9
@@ -139,7 +139,7 @@ with blas_on_one_thread():
     peak = measure("cpu").operations["float32"] / 1e9
 print(f"GFLOP/s; a large matrix product: {peak:.0f}")
 print("channels", *(f"{name:>18}" for name in ways))
-speed, parts = [], []  # parts of own_winograd: to sixteen elements, products, back
+speed, parts = [], []  # parts of own_winograd: to 16 elements, products, back
 for C in CHANNELS:
     x = rng.standard_normal((2, C, *SIZE), np.float32)
     w = rng.standard_normal((C, C, 3, 3), np.float32) / np.float32(np.sqrt(9 * C))
@@ -154,10 +154,10 @@ for C in CHANNELS:
 # ## Larger tiles?
 #
 # Where do the matrices come from? A polynomial is known by its values at as many points as it has
-# coefficients, and values of a product are products of values. A^T, G and B^T evaluate at 0, 1, -1
-# and "infinity" (the highest coefficient) and put together again, transposed. More points make
-# larger tiles: m x m outputs take (m + 2)^2 multiplications, ever closer to one an output. But 2
-# and 1/2 bring in their powers, and large numbers whose difference is small.
+# coefficients, and values of a product are products of values. A, G and B evaluate at 0, 1, -1 and
+# "infinity" (the highest coefficient) and interpolate again, transposed. More points allow larger
+# tiles: m x m outputs take (m + 2)^2 multiplications, ever closer to one per output. But 2 and 1/2
+# bring in their powers, and small differences of large numbers.
 
 
 # %%
@@ -208,21 +208,21 @@ spent.set(xlabel="channels, in and out", ylabel="share of our Winograd's time", 
 larger.semilogy([f"{m}x{m}" for m in errors], [*errors.values()], "o", ms=10, color=PINK)
 for place, (m, error) in enumerate(errors.items()):
     larger.text(place, 1.2 * error, f"{(m + 2) ** 2 / m**2:.2f}", ha="center")
-larger.set(xlabel="outputs of a tile", ylabel="error of float32, relative", ylim=(1e-7, 1e-5))
-larger.set(title="numbers: multiplications an output", xlim=(-0.5, 3.5))
+larger.set(xlabel="outputs per tile", ylabel="error of float32, relative", ylim=(1e-7, 1e-5))
+larger.set(title="numbers: multiplications per output", xlim=(-0.5, 3.5))
 lesson.save(figure, "40_winograd")
 
 assert errors[2] < 4 * errors[1] < errors[6]
 if not lesson.fast:
     few, many = (of_layer[3] / of_layer[1] for of_layer in (speed[0], speed[-1]))
-    print(f"the claim: {few:.2f} times as fast at 4 channels, {many:.2f} times at 256")
+    print(f"the claim: Winograd is {few:.2f} times as fast at 4 channels, {many:.2f} times at 256")
     assert few < many  # where it begins to pay is the machine's: here, at 8 to 64 channels
 
 # %% [markdown]
 # ## What goes wrong
 #
-# **Taking it everywhere**: minseg's `fits` wants 64 channels. **Larger tiles**: 6x6 saves most, and
-# loses a digit of float32's seven. **What is not finite**: inf - inf, where the sum is infinite.
+# **Using it everywhere**: minseg's `fits` asks for 64 channels. **Larger tiles**: 6x6 saves most,
+# but loses one of float32's seven digits. **Infinite inputs**: inf - inf is NaN, not inf.
 
 # %%
 with np.errstate(invalid="ignore"):
@@ -233,18 +233,18 @@ assert np.isnan(bad).all()
 # %% [markdown]
 # ## Now change this
 #
-# 1. The points 0, 1, -1, 3, -3 for 4x4 outputs. Is it worse than with 2 and -2, and why?
-# 2. 256 channels in, 8 out: what is left of the gain? Which additions are in the way?
+# 1. Take the points 0, 1, -1, 3, -3 for 4x4 outputs. Is it worse than with 2 and -2, and why?
+# 2. 256 channels in, 8 out: what remains of the gain? Which additions are in the way?
 #
 # **The exercise:** the weights' gradient, dg = G^T [(A dy A^T) * (B^T d B)] G, summed over tiles.
 #
 # ## Check yourself
 #
 # 1. Why is there nothing to save for a 1x1 kernel, and less at stride 2?
-# 2. Tiles of 4x4 overlap by two. How many numbers does a pixel become, and how many in columns?
+# 2. Tiles of 4x4 overlap by two. How many numbers per pixel do they have, and how many do columns?
 #
 # ## Answers
 #
-# 1. 1x1: one multiplication an output and channel is the least. At stride 2 neighbours share one
+# 1. 1x1: one multiplication per output and channel is the least. At stride 2 neighbours share one
 #    input of three, not two: there are fewer sums to use twice.
-# 2. 16 for four outputs, so 4 a pixel; columns have 9. Winograd moves fewer bytes, too.
+# 2. 16 for four outputs, so 4 per pixel; columns have 9. Winograd moves fewer bytes, too.
