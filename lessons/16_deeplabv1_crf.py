@@ -24,9 +24,9 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## By hand
 #
-# The network is a VGG whose last two poolings keep the size: the sides are 64, 32, 16, 8 and stay
-# 8. Later kernels have holes, for the same field of view (lesson 07). fc6 was a 7x7, 7 * 7 * 512 *
-# 4096 = 102,760,448 weights; "LargeFOV" is a 3x3 at rate 12, 9 * 512 * 1024 + 1024 = 4,719,616.
+# The network is a VGG whose last two poolings keep the size: sides are 64, 32, 16, 8, then 8. Later
+# kernels have holes, for the same field of view (lesson 07). fc6 was a 7x7, 7 * 7 * 512 * 4096 =
+# 102,760,448 weights; "LargeFOV" is a 3x3 at rate 12, 9 * 512 * 1024 + 1024 = 4,719,616.
 #
 # A labelling x has an energy E: the network's cost U of each label, plus k_ij for every two pixels
 # of different label (*Potts*: mu(a, b) = [a != b]), the larger the closer in place p and colour I:
@@ -93,7 +93,7 @@ library = dense_crf(p.reshape(K, 7, 9), street, iterations=3, method="exact", **
 assert np.allclose(library.reshape(K, -1), q, rtol=0, atol=1e-5)  # float32 colours, squared
 
 # %% [markdown]
-# N pixels have N^2 pairs, a photo of 512x512 has 69 billion. The library also has an approximation:
+# N pixels have N^2 pairs, a photo of 512x512 has 69 billion. The library can also approximate:
 # spread pixels onto a lattice of (place, colour), blur there, read the result off (see below).
 #
 # ## What mean field descends
@@ -181,8 +181,8 @@ print(f"lattice: Q is off by {gap:.4f} on average, {same:.1%} of labels are the 
 #
 # ## What goes wrong
 #
-# The CRF trusts the image. **Noise**: no two pixels look alike. **Thin things**: Potts charges for
-# every pair with different labels; a wire is all outline. **Logits as probabilities**: no error.
+# The CRF trusts the image. **Noise**: no two pixels look alike. **Thin things**: each pair with two
+# labels costs; a wire is all outline. **Logits as probabilities**: no error, but a bad result.
 
 # %%
 (photo,) = lesson.study("crf").comparisons

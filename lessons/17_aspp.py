@@ -29,8 +29,8 @@ rng = np.random.default_rng(lesson.seed)
 #     rate 4      1 . . . 2 . . . 1
 #     sum         1 . 1 1 6 1 1 . 1
 #
-# In two dimensions, four rates are 36 weights at 33 places; for rates 6, 12, 18, 24, of a kernel of
-# 49x49. On the paper's ResNet-101, that is 4 * (9 * 2048 * 21 + 21) = 1,548,372 for 21 classes.
+# In two dimensions, four rates are 36 weights at 33 places; for 6, 12, 18, 24, in a kernel of
+# 49x49. With the paper's ResNet-101, 4 * (9 * 2048 * 21 + 21) = 1,548,372 weights for 21 classes.
 #
 # An image of 321x321 gives a map of 41x41. A tap r rows away lies on the map for 41 - r of 41 rows,
 # and so does its opposite. With m = max(0, 1 - r / 41), the taps that read data are, on average,

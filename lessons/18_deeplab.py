@@ -242,8 +242,8 @@ assert lesson.fast or iou[1, 2, 4] - iou[1, 1, 1] > 0.4, iou
 # ## Check yourself
 #
 # 1. A 3x3 with rate 6 on a map of stride 16: how many input pixels apart are its outer taps?
-# 2. Why can image pooling not train on a single image?
 # 2. Why can image pooling not be trained on a single image?
+#
 # ## Answers
 #
 # 1. 2 * 6 * 16 = 192.

@@ -33,8 +33,8 @@ rng = np.random.default_rng(lesson.seed)
 # Averaging is linear, along rows and along columns: y = A x B^T, where row i of A is 1 / length in
 # region i, else 0. So the gradient is A^T g B: each region spreads its g evenly over its pixels.
 #
-# PSPNet: b = 1, 2, 3, 6. In a map of (16, 16, 24), each average (16, b, b) passes a 1x1 to (4, b,
-# b), batch norm and ReLU, and is upsampled to (4, 16, 24). With the map: 16 + 4 * 4 channels.
+# PSPNet: b = 1, 2, 3, 6. In a map of (16, 16, 24), each average (16, b, b) passes a 1x1 to
+# (4, b, b), batch norm, ReLU, and is upsampled to (4, 16, 24). With the map: 16 + 4 * 4 channels.
 
 
 # %%
@@ -110,9 +110,10 @@ for mine, library in zip(top_down(maps, fpn), fpn(maps), strict=True):
 
 # %% [markdown]
 # ## First experiment: which scene?
+#
 # Each quarter has a lamp and, at its other end, a spot whose class is the lamp's colour; two lamps
 # are red, two blue. All spots look alike. Three networks of equal size: their four branches all
-# pool over the whole image; or over 1, 2, 3, 6 regions a side; or do not pool.
+# pool over the whole image; or over 1, 2, 3, 6 regions per side; or do not pool.
 
 
 # %%

@@ -132,9 +132,9 @@ for taps in ("kept", "cut to its middle tap"):
 # %% [markdown]
 # ## The experiment: a far cue
 #
-# Discs look alike; a square on the other side of the image, light or dark, tells their kind. The
-# model is one stage of SegFormer, one block, R = 2. Its rival has a 3x3 convolution in place of
-# attention, and more weights. Its receptive field, in pixels, is
+# Discs look alike; a square on the other side of the image, light or dark, tells their kind. We
+# train one stage of SegFormer, one block, R = 2. Its rival has a 3x3 convolution for attention, and
+# more weights. The rival's receptive field, in pixels, is
 #
 #     7 (patch) + 4 * 2 (3x3) + 4 * 2 (3x3 of Mix-FFN) = 23: 11 to each side; the cue is 25 away
 
@@ -212,9 +212,9 @@ lesson.save(figure, "20_segformer")
 # %% [markdown]
 # ## What goes wrong
 #
-# **No 1/sqrt(E)**: scores of random vectors have a spread of sqrt(E); softmax then picks one key,
-# and its gradient, P (1 - P), vanishes. **reshape instead of transpose**: tokens (N, L, C) have as
-# many numbers as a map (N, C, h, w), so nothing crashes, but places are mixed up.
+# **No 1/sqrt(E)**: scores of random vectors have standard deviation sqrt(E); softmax then picks one
+# key, and its gradient, P (1 - P), vanishes. **reshape instead of transpose**: tokens (N, L, C)
+# have as many numbers as a map (N, C, h, w), so nothing crashes, but places are mixed up.
 
 # %%
 q, k = rng.standard_normal((2, 200, 64))

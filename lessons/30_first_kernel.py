@@ -196,9 +196,9 @@ lesson.save(figure, "30_first_kernel")
 # ## What goes wrong
 #
 # **A guard on the flat index**: i < H * W also holds for a thread past the right border; it lands
-# in the *next row*, and two threads write one pixel, a **race**. **A grid rounded down**: with n /
-# B instead of ceil(n / B) the end is never written. **Another dtype**: NumPy's default is float64.
-# A kernel that takes its bytes for float32 silently computes nonsense; minseg refuses.
+# in the *next row*, and two threads write one pixel, a **race**. **A grid rounded down**: of n / B
+# instead of ceil(n / B) blocks; the end is never written. **Another dtype**: NumPy's is float64. A
+# kernel that takes its bytes for float32 silently computes nonsense; minseg refuses.
 
 # %%
 FAULTY = """\

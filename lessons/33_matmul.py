@@ -100,7 +100,7 @@ assert minseg.gradcheck(my_matmul, [Tensor(x, requires_grad=True) for x in (a[:3
 #
 # v1 and v2 differ only in which index is threadIdx.x. Blocks are 16 x 16, so a warp is two rows of
 # 16 threads. In v1 these need 16 rows of a: 16 sectors of 32 bytes for 32 FMAs, and 1 for two
-# columns of b. In v2, 16 columns of b: 2 sectors, and 2 for two rows of a. (v9 needs a Hopper.)
+# columns of b. In v2, 16 columns of b: 2 sectors, and 2 for two rows of a. (v9 needs a Hopper GPU.)
 #
 # ## The experiment: predict, then count
 
@@ -155,7 +155,7 @@ for rung, kernel in rungs.items():
 # GPU tells times (there, `minseg ladder matmul`). But this we know: a tile does T / 4 operations
 # per byte (2 per 8 / T); how many can a GPU do while the next byte arrives? By the data sheets,
 # A100 SXM: 19.5 TFLOP/s of float32, 2.04 TB/s, so 9.6 operations and T >= 39; H100 SXM: 67 and
-# 3.35, so 20 and T >= 80. Tensor cores, about 15 times faster, need that much more.
+# 3.35, so 20 and T >= 80. Tensor cores, about 15 times faster, need that many more per byte.
 
 # %%
 figure = lesson.figure(13, 8.4)

@@ -30,8 +30,8 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 #
 #     a  b  c  d  e  f  g  h   ->   a+e  b+f  c+g  d+h   ->   a+c+e+g  b+d+f+h   ->   all
 #
-# A loop and a tree both take n - 1 additions, the tree in log2 n rounds. Each errs by up to 6e-8 of
-# its result (float32). In a loop the first number goes through n - 1 of them, in a tree log2 n.
+# A loop and a tree take n - 1 additions, the tree in log2 n rounds. Each addition errs by up to
+# 6e-8 of its result (float32). A loop's first number goes through n - 1 of them, a tree's log2 n.
 
 
 # %%

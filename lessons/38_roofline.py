@@ -26,9 +26,9 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 #
 # A layer does F operations and moves B bytes; its **arithmetic intensity** is I = F / B. A machine
 # with P operations and M bytes per second needs at least max(F / P, B / M), so it does at most
-# min(P, I M) operations per second. Over I, that is a slope and a flat roof, which meet at the
-# **ridge**, I = P / M (Williams, Waterman, Patterson 2009). Left of it a layer is **memory-bound**.
-# By data sheets:
+# min(P, I M) operations per second. Plotted over I, that is a slope and a flat roof, which meet at
+# the **ridge**, I = P / M (Williams, Waterman, Patterson 2009). Left of the ridge, a layer is
+# **memory-bound**. By data sheets:
 #
 #     GPU          GB/s    float32 TFLOP/s, ridge    bfloat16 TFLOP/s (dense), ridge
 #     T4            320      8.1,   25
@@ -40,8 +40,8 @@ print("compiled by", *lesson.compiler())  # says what to install if there is non
 #     3x3, C -> O    F = 18 C O L    B = 4 (C L + O L + 9 C O)    I = 2.25 C for O = C, many pixels
 #     ReLU, C        F = C L         B = 4 (C L + C L)            I = 1/8, in any network
 #
-# The 3x3 passes the H100's float32 ridge at C = 9; its bfloat16 ridge, with half the bytes, at C =
-# 66. A ReLU never does. Loops that count both:
+# The 3x3 passes the H100's float32 ridge at C = 9; its bfloat16 ridge, with half the bytes, at
+# C = 66. A ReLU never does. Loops that count both:
 
 
 # %%
@@ -62,9 +62,9 @@ assert conv_loops(3, 5, 4, 6) == (18 * 3 * 5 * 24, 3 * (4 + 2) * (6 + 2) + 5 * 2
 # One small image shows the shapes: maps grow with the pixels, weights do not. In a training step
 #
 #     convolution    y, dx and dw are three such products: 3 F, 3 B
-#     batch norm     maps: x, x, y forward; x, g, x, g, dx backward: 8, not one pass's 2
-#     ReLU           x, y forward; y, g, dx backward: 5, not 2 (likewise dropout)
-#     max-pool       x, y, places; g, places, dx: with x = 4 y, 12 y, not 5 y
+#     batch norm     maps: x, x, y forward; x, g, x, g, dx backward: 8, where one pass has 2
+#     ReLU           x, y forward; y, g, dx backward: 5, where one pass has 2 (dropout, too)
+#     max-pool       x, y, places; g, places, dx: with x = 4 y, 12 y, where one pass has 5 y
 #     AdamW          weight, m, v read and written, gradient read: 7 numbers per weight
 #
 # (Concatenating a skip is taken to be free: both parts can be written into place.)

@@ -118,7 +118,7 @@ times["a block at a time"] = seconds(lambda: by_blocks(ROWS, one_by_one))
 # ## Step 2: blocks for every core
 #
 # `parallel_for` hands blocks to threads (NumPy releases Python's lock, the GIL, while it works) and
-# keeps each product on one thread: OpenBLAS's own stay busy waiting for the next one, 25 ms, here.
+# keeps each product on one thread: OpenBLAS's own would spin after each, for 25 ms on our cores.
 # minseg's conv2d copies even less (`minseg/ops/fast/shifted.py`), or multiplies less: lesson 40.
 
 # %%
@@ -218,7 +218,7 @@ lesson.save(figure, "39_fast_numpy")
 # ## What goes wrong
 #
 # **Timing the first run**, which pays for cold caches and for memory that the system hands out page
-# by page. **Timing one run**: something else ran at that moment. **Threads within threads**.
+# by page. **Timing one run**: other programs ran, too. **Threads within threads** compete.
 
 # %%
 tracemalloc.start()
