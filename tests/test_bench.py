@@ -16,7 +16,7 @@ from minseg.bench.cases import OPS, LabelCase, ModelCase
 from minseg.bench.explain import convolutions, table
 from minseg.bench.run import Engine, Timing, machine
 from minseg.cli import main
-from minseg.ops.fast import channels_last, patch_rows
+from minseg.ops.fast import channels_last, conv2d, patch_rows
 
 TIMING = Timing(
     "conv2d 3x3",
@@ -121,15 +121,30 @@ def test_explain_counts_the_multiply_adds():
     assert "GFLOP/s" in printed(table(case, calls))
 
 
-def test_explain_knows_maps_whose_channels_lie_side_by_side(monkeypatch):
-    """Those of a SegFormer: all but the image, and the head's, which were upsampled."""
+def note_inputs(monkeypatch, *ways):
+    """A list of the shapes of all that these ways to convolve are given from now on."""
     taken = []
 
     def noted(forward):
         return lambda x, *rest: taken.append(x.shape) or forward(x, *rest)
 
-    for way in (patch_rows, channels_last):
+    for way in ways:
         monkeypatch.setattr(way, "forward", noted(way.forward))
+    return taken
+
+
+def test_explain_knows_convolutions_of_few_columns(monkeypatch):
+    taken = note_inputs(monkeypatch, conv2d)
+    calls = convolutions(ModelCase("unet", 1, 32, 48))
+    said = [call.x_shape for call in calls if call.algorithm != "all columns at once"]
+    assert taken == 2 * said  # once to warm up
+    assert 0 < len(said) < len(calls)
+
+
+def test_explain_knows_maps_whose_channels_lie_side_by_side(monkeypatch):
+    """Those of a SegFormer: all but the image, and the head's, which were upsampled."""
+    monkeypatch.setattr(conv2d, "FEW", -1)
+    taken = note_inputs(monkeypatch, patch_rows, channels_last)
     calls = convolutions(ModelCase("segformer_b0", 1, 64, 96))
     words = ("patches as rows", "depthwise: channels side by side")
     said = [call.x_shape for call in calls if call.algorithm.startswith(words)]

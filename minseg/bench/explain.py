@@ -13,7 +13,7 @@ from rich.table import Table
 from minseg import models
 from minseg.bench.cases import ModelCase
 from minseg.config import configure
-from minseg.ops.conv2d import explain
+from minseg.ops.fast.conv2d import explain
 from minseg.ops.op import get_op, override
 from minseg.ops.window import Window
 from minseg.tape import no_grad

@@ -63,6 +63,12 @@ class Box(NamedTuple):
         return n, h, w
 
 
+def all_positions(x_shape: tuple[int, ...], window: Window) -> Box:
+    """The box of all output positions, of images of shape (N, C, H, W)."""
+    height, width = window.output_size(*x_shape[2:])
+    return Box(slice(0, x_shape[0]), slice(0, height), slice(0, width))
+
+
 def boxes(
     images: int, size: Pair, bytes_a_column: int, apart: bool = False, blocks: int = BLOCKS
 ) -> list[Box]:

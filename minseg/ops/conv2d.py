@@ -14,18 +14,20 @@ Source: Dumoulin & Visin, "A guide to convolution arithmetic for deep learning",
 
 import math
 from collections.abc import Sequence
-from types import ModuleType
 
 import numpy as np
 
 from minseg.array import Array, array_module, contiguous
-from minseg.ops import depthwise, im2col
+from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
-from minseg.ops.fast import patch_rows, shifted, winograd
+from minseg.ops.columns import all_positions
+from minseg.ops.fast import conv2d as fast
 from minseg.ops.fast.epilogue import Epilogue
+from minseg.ops.fast.windows import gather, scatter_add
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
-from minseg.ops.window import Window, within_reach
+from minseg.ops.window import Window
+from minseg.parallel import blas_on_one_thread
 from minseg.tensor import Tensor, record
 
 # Output positions that one block of the weight gradient's kernel sums over: enough that adding up
@@ -55,47 +57,21 @@ def conv2d_definition(
 
 
 def _forward_numpy(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    relu: bool = False,
-    scale: Array | None = None,
+    x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Array:
-    """As one product of matrices (im2col.py), or in a way that is quicker for these shapes.
+    """A product of matrices ("im2col"): each kernel is a row, and each patch of x is a column.
 
-    For fast/conv_norm_relu.py: `scale` (O,) multiplies the sums before the bias is added, `relu`
-    cuts off what is negative in the end. The scale is multiplied into the weights or the outputs,
-    whichever are fewer.
+    Where there are many patches, fast/conv2d.py knows quicker ways to the same result.
     """
-    (rows, cols), window = within_reach(
-        Window(w.shape[2:], stride, padding, dilation), *x.shape[2:]
-    )
-    w = w[:, :, rows, cols]
-    outputs = len(x) * len(w) * math.prod(window.output_size(*x.shape[2:]))
-    if scale is not None and (w.size <= outputs or is_depthwise(w.shape, groups)):
-        by_output = w.reshape(len(w), -1)  # NumPy is slow along kernels of 3x3
-        w, scale = (by_output * scale[:, None]).reshape(w.shape), None
-    if is_depthwise(w.shape, groups):
-        return depthwise.forward_numpy(x, w, b, stride, window.padding, dilation, relu)
-    epilogue = Epilogue(b, scale, relu)
-    if (way := _quicker_way(x, w.shape, window, groups)) is not None:
-        return way.forward(x, w, window, epilogue)
-    return im2col.forward(x, w, window, groups, epilogue)
-
-
-def _quicker_way(
-    x: Array, w_shape: tuple[int, ...], window: Window, groups: int
-) -> ModuleType | None:
-    """The module that is quicker than im2col.py for such a convolution, if one is."""
-    for way in (winograd, shifted):
-        if way.fits(x.shape, w_shape, window, groups):
-            return way
-    width = window.output_size(*x.shape[2:])[1]
-    return patch_rows if patch_rows.fits(x, w_shape, width, groups) else None
+    window = Window(w.shape[2:], stride, padding, dilation)
+    if fast.fits(x.shape, w.shape, window, groups):
+        return fast.forward(x, w, window, groups, Epilogue(b))
+    with blas_on_one_thread():
+        y = _kernels(w, groups) @ _columns(x, window, groups)  # (G, O / G, N H' W')
+    y = y.reshape(len(w), len(x), *window.output_size(*x.shape[2:]))
+    if b is not None:
+        y += b[:, None, None, None]
+    return np.ascontiguousarray(y.swapaxes(0, 1))  # (N, O, H', W')
 
 
 def _grad_input_numpy(
@@ -107,33 +83,16 @@ def _grad_input_numpy(
     dilation: Pair,
     groups: int,
 ) -> Array:
-    """Which outputs does an input reach, and with which weight?
-
-    At stride 1 the answer is a convolution again: of grad, with the kernel turned by 180 degrees
-    and its channel axes swapped, padded so that every output which an input reaches lies under the
-    kernel: by dilation * (k - 1) - padding. Otherwise, or where turning so many weights would take
-    longer, the gradient of the columns, w^T @ grad, is added to the places that the columns came
-    from.
-    """
-    (rows, cols), window = within_reach(
-        Window(w.shape[2:], stride, padding, dilation), *x_shape[2:]
-    )
-    w = w[:, :, rows, cols]
-    if is_depthwise(w.shape, groups):
-        return depthwise.grad_input_numpy(grad, w, x_shape, stride, window.padding, dilation)
-    pad_h, pad_w = (
-        d * (k - 1) - p for d, k, p in zip(dilation, w.shape[2:], window.padding, strict=True)
-    )
-    few_positions = grad[:, 0].size < w.shape[0]  # then turning the weights takes longer
-    if stride == (1, 1) and min(pad_h, pad_w) >= 0 and not few_positions:
-        # (G O/G, C/G, kh, kw) -> (G C/G, O/G, kh, kw)
-        by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-        turned = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
-        return _forward_numpy(grad, turned, None, (1, 1), (pad_h, pad_w), dilation, groups)
-    several_images = len(grad) > 1  # within one, patches overlap: no work for two threads
-    if several_images and patch_rows.fits(grad, w.shape, grad.shape[3], groups):
-        return patch_rows.grad_input(grad, w, x_shape, window)
-    return im2col.grad_input(grad, w, x_shape, window, groups)
+    """The columns' gradient is w^T @ grad; it is added to the pixels that they were copied from."""
+    window = Window(w.shape[2:], stride, padding, dilation)
+    if fast.fits(x_shape, w.shape, window, groups):
+        return fast.grad_input(grad, w, x_shape, window, groups)
+    with blas_on_one_thread():
+        columns = _kernels(w, groups).swapaxes(1, 2) @ _by_group(grad, groups)
+    patches = columns.reshape(x_shape[1], *window.kernel, len(grad), *grad.shape[2:])
+    dx = np.zeros(x_shape, grad.dtype)
+    scatter_add(patches, window, all_positions(x_shape, window), dx)
+    return dx
 
 
 def _grad_weight_numpy(
@@ -145,45 +104,36 @@ def _grad_weight_numpy(
     dilation: Pair,
     groups: int,
 ) -> Array:
-    """A weight meets one input at every output: the sum of their products."""
+    """A weight meets one pixel of each patch: grad @ columns^T sums over all of them."""
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
-    (rows, cols), inner = within_reach(window, *x.shape[2:])
-    if inner != window:  # weights that meet padding only have the gradient 0
-        dw = np.zeros(w_shape, x.dtype)
-        shape, how = dw[:, :, rows, cols].shape, (stride, inner.padding, dilation, groups)
-        dw[:, :, rows, cols] = _grad_weight_numpy(grad, x, shape, *how)
-        return dw
-    if is_depthwise(w_shape, groups):
-        return depthwise.grad_weight_numpy(grad, x, w_shape, stride, padding, dilation)
-    if (way := _quicker_way(x, w_shape, window, groups)) is not None:
-        return way.grad_weight(grad, x, w_shape, window)
-    return im2col.grad_weight(grad, x, w_shape, window, groups)
+    if fast.fits(x.shape, w_shape, window, groups):
+        return fast.grad_weight(grad, x, w_shape, window, groups)
+    with blas_on_one_thread():
+        dw = _by_group(grad, groups) @ _columns(x, window, groups).swapaxes(1, 2)
+    return dw.reshape(w_shape)
 
 
-def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
-    """Has every channel a kernel of its own? Then there is no sum over channels: depthwise.py."""
-    return groups > 1 and w_shape[:2] == (groups, 1)
+def _kernels(w: Array, groups: int) -> Array:
+    """(O, C / G, kh, kw) -> (G, O / G, C / G kh kw)"""
+    return w.reshape(groups, len(w) // groups, w[0].size)
 
 
-def explain(x: Array, w_shape: tuple[int, ...], window: Window, groups: int) -> str:
-    """How NumPy's forward pass computes a convolution of float32, in a few words.
+def _columns(x: Array, window: Window, groups: int) -> Array:
+    """The patches of all images, of each group: (N, C, H, W) -> (G, C / G kh kw, N H' W')"""
+    patches = gather(x, window, all_positions(x.shape, window))  # (C, kh, kw, N, H', W')
+    return patches.reshape(groups, x.shape[1] // groups * math.prod(window.kernel), -1)
 
-    x itself is needed, not its shape alone: how it lies in memory matters, too.
-    """
-    _, window = within_reach(window, *x.shape[2:])
-    w_shape = (*w_shape[:2], *window.kernel)
-    if is_depthwise(w_shape, groups):
-        return depthwise.explain(x, window)
-    if (way := _quicker_way(x, w_shape, window, groups)) is not None:
-        return way.explain(x, w_shape, window)
-    return im2col.explain(x, w_shape, window, groups)
+
+def _by_group(grad: Array, groups: int) -> Array:
+    """(N, O, H', W') -> (G, O / G, N H' W')"""
+    return grad.swapaxes(0, 1).reshape(groups, grad.shape[1] // groups, -1)
 
 
 def _forward_cuda(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Array:
     """kernels/conv2d.cu: the same matrix product, its columns gathered tile by tile."""
-    if is_depthwise(w.shape, groups):
+    if depthwise.fits(w.shape, groups):
         return depthwise.forward_cuda(x, w, b, stride, padding, dilation)
     xp = array_module(x)
     size = Window(w.shape[2:], stride, padding, dilation).output_size(*x.shape[2:])
@@ -203,7 +153,7 @@ def _grad_input_cuda(
     dilation: Pair,
     groups: int,
 ) -> Array:
-    if is_depthwise(w.shape, groups):
+    if depthwise.fits(w.shape, groups):
         return depthwise.grad_input_cuda(grad, w, x_shape, stride, padding, dilation)
     xp = array_module(grad)
     dx = xp.empty(x_shape, grad.dtype)
@@ -222,7 +172,7 @@ def _grad_weight_cuda(
     dilation: Pair,
     groups: int,
 ) -> Array:
-    if is_depthwise(w_shape, groups):
+    if depthwise.fits(w_shape, groups):
         return depthwise.grad_weight_cuda(grad, x, w_shape, stride, padding, dilation)
     xp = array_module(grad)
     positions = grad.shape[0] * grad.shape[2] * grad.shape[3]

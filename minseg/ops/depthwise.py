@@ -92,6 +92,11 @@ def _layout(window: Window, image: Pair, out: Pair) -> Layout:
     return Layout(phases, (height, width), out)
 
 
+def fits(w_shape: tuple[int, ...], groups: int) -> bool:
+    """Has every channel a kernel of its own? Then there is no sum over channels."""
+    return groups > 1 and w_shape[:2] == (groups, 1)
+
+
 def forward_numpy(
     x: Array,
     w: Array,

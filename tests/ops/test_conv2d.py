@@ -5,9 +5,10 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops import columns, conv2d, im2col
-from minseg.ops.conv2d import POSITIONS_A_SPLIT, _splits, is_depthwise, op
-from minseg.ops.fast import shifted
+from minseg.ops import columns, conv2d, depthwise
+from minseg.ops.conv2d import POSITIONS_A_SPLIT, _splits, op
+from minseg.ops.fast import conv2d as fast
+from minseg.ops.fast import im2col, shifted
 from minseg.ops.window import Window, within_reach
 from tests.witness import assert_adjoint, assert_agree, assert_threads_change_no_bit, on_threads
 
@@ -66,6 +67,13 @@ def case_arguments(case, dtype=np.float64, seed=0):
     return x, w, b, *pairs, groups
 
 
+@pytest.fixture(params=["all columns at once", "quicker ways"])
+def way(request, monkeypatch):
+    """Both that conv2d.py may go, whatever the size."""
+    monkeypatch.setattr(fast, "FEW", 2**20 if request.param == "all columns at once" else -1)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", CASES)
@@ -96,14 +104,15 @@ def test_a_rate_as_large_as_the_image_leaves_a_kernel_of_one_pixel():
 @pytest.mark.parametrize("case", [c for c in CASES if c[1][1] > 1 or c[5] == 1])
 def test_weights_too_large_for_the_cache_are_multiplied_in_halves(case, monkeypatch):
     x, w, b, *how = case_arguments(case)
+    monkeypatch.setattr(fast, "FEW", -1)
     monkeypatch.setattr(im2col, "CACHE_BYTES", 0)
     assert len(im2col._shares(w.shape, how[-1], 8)) == (2 if how[-1] == 1 < len(w) else 1)
     monkeypatch.setattr(shifted, "fits", lambda *_: False)
-    got = op.numpy["forward"](x, w, b, *how, True)
-    expected = np.maximum(op.definition(x, w, b, *how), 0)
-    assert_agree(got, expected, np.float64, length=w[0].size + 1)
+    got = op.numpy["forward"](x, w, b, *how)
+    assert_agree(got, op.definition(x, w, b, *how), np.float64, length=w[0].size + 1)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("case", [c for c in CASES if c[0][0]])
 def test_gradients(case):
     x, w, b, *how = case_arguments(case)
@@ -111,6 +120,7 @@ def test_gradients(case):
     assert gradcheck(lambda x, w, b: F.conv2d(x, w, b, *how), inputs)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("case", [c for c in CASES if c[0][0]])
 def test_gradients_are_adjoint_to_the_forward(case, layout):
@@ -165,7 +175,7 @@ def test_the_weights_kernel_has_no_more_blocks_than_a_gpu_takes():
     assert _splits(16 * 1024 * 1024, 32) * 32 <= 65535  # 4096 splits for each of 32 groups
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if is_depthwise(c[1], c[-1])])
+@pytest.mark.parametrize("case", [c for c in CASES if depthwise.fits(c[1], c[-1])])
 def test_sanitizer_finds_nothing_in_the_depthwise_kernels(case):
     x, w, b, *how = case_arguments(case, np.float32)
     inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
@@ -234,8 +244,9 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(case):
     assert_threads_change_no_bit(results)
 
 
-def test_few_positions_and_many_weights():
-    """The gradient of the input by way of the columns, at stride 1."""
+def test_few_positions_and_many_weights(monkeypatch):
+    """The gradient of the input by way of the columns' blocks, at stride 1."""
+    monkeypatch.setattr(fast, "FEW", -1)
     x, w, b, *how = case_arguments(((2, 5, 3, 4), (40, 5, 3, 3), 1, 1, 1, 1))
     inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]
     assert gradcheck(lambda x, w, b: F.conv2d(x, w, b, *how), inputs)

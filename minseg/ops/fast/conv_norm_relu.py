@@ -23,8 +23,11 @@ import numpy as np
 
 from minseg.ops import conv2d as conv
 from minseg.ops.activation import relu_op
+from minseg.ops.fast import conv2d as fast
+from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.norm import batch_norm_op
 from minseg.ops.normalization import inverse_deviation
+from minseg.ops.window import Window
 from minseg.tape import is_grad_enabled
 from minseg.tensor import Tensor
 
@@ -58,6 +61,11 @@ def scaled_conv2d(
     input: Tensor, weight: Tensor, scale: Tensor, shift: Tensor, *how: Any, relu: bool
 ) -> Tensor:
     """scale conv2d(input, weight) + shift, with the ReLU of it if `relu`; for where it `serves`."""
-    input, *numbers = conv.check_arguments(input, weight, shift, *how)
-    forward = conv.op.numpy["forward"]
-    return Tensor(forward(input.data, weight.data, shift.data, *numbers, relu, scale.data))
+    input, stride, padding, dilation, groups = conv.check_arguments(input, weight, shift, *how)
+    x, w, window = input.data, weight.data, Window(weight.shape[2:], stride, padding, dilation)
+    epilogue = Epilogue(shift.data, scale.data, relu)
+    if fast.fits(x.shape, w.shape, window, groups):
+        return Tensor(fast.forward(x, w, window, groups, epilogue))
+    y = conv.op.numpy["forward"](x, w, None, stride, padding, dilation, groups)
+    epilogue.apply(y, axis=1)
+    return Tensor(y)

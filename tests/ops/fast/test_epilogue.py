@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minseg.ops import columns, im2col
-from minseg.ops.conv2d import op
-from minseg.ops.fast import patch_rows, shifted, winograd
+from minseg.ops import columns
+from minseg.ops.fast import conv2d, im2col, patch_rows, shifted, winograd
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.window import Window
 
@@ -60,8 +59,7 @@ def test_every_way_to_convolve(way, monkeypatch):
 def test_conv2d_scales_weights_or_outputs(groups, size):
     x, w = draw(1, 8, *size), draw(16 if groups < 8 else 8, 8 // groups, 3, 3, seed=1)
     scale, bias = draw(len(w)), draw(len(w), seed=2)
-    how = (1, 1), (1, 1), (1, 1), groups
-    plain = op.numpy["forward"](x, w, None, *how)
+    plain = conv2d.forward(x, w, WINDOW, groups)
     expected = np.maximum(plain * scale[:, None, None] + bias[:, None, None], 0)
-    result = op.numpy["forward"](x, w, bias, *how, True, scale)
+    result = conv2d.forward(x, w, WINDOW, groups, Epilogue(bias, scale, relu=True))
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-12)

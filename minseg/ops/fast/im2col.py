@@ -1,9 +1,9 @@
-"""Convolution as a product of matrices, in NumPy: patches as columns, block by block.
+"""Convolution as a product of matrices, block by block, so that the columns stay in the cache.
 
     y = w @ columns,        (O / G, C / G kh kw) @ (C / G kh kw, positions) for each of the G groups
 
 and the gradients, of the columns w^T @ grad, of the weights grad @ columns^T. This is the way for
-any stride, padding, dilation and groups; conv2d.py chooses quicker ones where there are such.
+any stride, padding, dilation and groups; for some, conv2d.py here knows quicker ones.
 
 How the work is cut never depends on the number of threads: neither do the bits.
 
