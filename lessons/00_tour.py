@@ -234,7 +234,7 @@ assert blind_score.iou()["pedestrian"] < 0.05
 #
 # 1. Let `blobs` walk across corners, too. Does PQ rise or fall? Look at which objects merge.
 # 2. Drop blobs of fewer than 5 pixels. For which class does that help?
-# 3. Make the images 48x64 (`Street(..., (48, 64))`): what becomes of the pedestrians?
+# 3. Make the images 48x64 (`Street(..., (48, 64))`): what happens to the pedestrians?
 #
 # **The exercise:** write `confusion` so that pixels with the true label 255 ("void": nobody knows
 # their class) are not counted; then run `minseg exercise check iou`.

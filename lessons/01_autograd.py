@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 01 · An autograd engine in 60 lines
 #
-# Training asks of every weight: if it grew a little, how would the loss change? One could try it
-# out, weight by weight. **The question:** how do we get the slopes (the *gradient*) for millions of
-# weights from a single run?
+# Training measures the errors of a network by one number, the *loss*, and asks of every weight: if
+# it grew a little, how would the loss change? One could try it out, weight by weight. **The
+# question:** how do we get the slopes (the *gradient*) for millions of weights from a single run?
 
 # %%
 import timeit

@@ -60,8 +60,8 @@ for r, c in np.ndindex(12, 16):  # the loops: a window, a classifier, an answer
 # %% [markdown]
 # ## All windows as a batch, and its gradient
 #
-# A loop over windows would be slow because of Python. Fairer: all windows as one batch. Element i
-# of window r is y[r, i] = x[r + i], so dL/dx[q] = sum over i of g[q - i, i].
+# A loop over windows would be slow because of Python. Fairer: all windows as one batch, 81 times
+# the image. Element i of window r is y[r, i] = x[r + i], so dL/dx[q] = sum over i of g[q - i, i].
 
 
 # %%

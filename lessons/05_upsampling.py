@@ -214,10 +214,10 @@ lesson.save(figure, "05_upsampling")
 
 # %% [markdown]
 # ## What goes wrong
+#
 # **Labels treated as numbers**: between class 0 and class 4, classes 1 and 3 appear. Resize scores,
 # then take the argmax. **Bicubic on probabilities**: it overshoots, and a logarithm meets numbers
 # below 0. **A factor instead of a size**: what was 33 wide comes back as 34.
-# **A factor in the place of a size**: what was 33 wide comes back as 34.
 
 # %%
 print("labels 0 4, doubled:", (matrix(2, 4, linear) @ [0, 4]).round())

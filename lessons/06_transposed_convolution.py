@@ -1,10 +1,9 @@
 # %% [markdown]
 # # 06 · Transposed convolution, and its checkerboards
 #
-# A convolution with stride shrinks a map; its transpose makes it grow, by weights that are learnt.
-# Decoders since the FCN are made of it, and many of their outputs show a fine grid. **The
-# question:** where does this checkerboard come from, how strong is it after training, what removes
-# it?
+# A convolution with stride shrinks a map; its transpose makes it grow, with learnt weights. Many
+# decoders since the FCN use it, and many of their outputs show a fine grid. **The question:** where
+# does this checkerboard come from, how strong is it after training, what removes it?
 
 # %%
 import numpy as np
@@ -138,6 +137,7 @@ assert np.allclose(double[..., 1:-1, 1:-1], smooth[..., 1:-1, 1:-1], rtol=0, ato
 
 # %% [markdown]
 # ## The experiment
+#
 # Discs in noise; three strided layers down, three layers up, in four ways. Then each net gets an
 # empty picture. The score is how far apart the means of the 8x8 places are (their standard
 # deviation), in units of the spread of the net's scores on real scenes.

@@ -22,8 +22,8 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Shapes, by hand
 #
-# With rate d (or *dilation*), tap i lies d i pixels from the first: y[r] = sum over i of w[i] x[r +
-# d i]. It is an ordinary convolution by a longer kernel, most of it 0:
+# With rate d (or *dilation*), taps lie d pixels apart: y[r] = sum over i of w[i] x[r + d i]. It is
+# an ordinary convolution by a longer kernel, most of it 0:
 #
 #     w = 1 2 3    rate 2: 1 . 2 . 3      x = 0 1 2 3 4 5 6  ->  y[0] = 1*0 + 2*2 + 3*4 = 16
 #                  rate 3: 1 . . 2 . . 3                         y[0] = 1*0 + 2*3 + 3*6 = 24

@@ -111,7 +111,7 @@ except RuntimeError as error:
 # ## The experiment
 #
 # Spots of a few pixels in strong noise, and fainter ones that do not count. Each loss trains 3
-# nets, with other scenes and weights. IoU: cut at p > 1/2, and at the threshold best *in training*.
+# nets, with different scenes and weights. IoU: cut at p > 1/2, and where it is best *in training*.
 
 
 # %%
@@ -170,7 +170,7 @@ for name, half, best in zip(names, *table.round(2), strict=True):
 # In less noise (`minseg study rare-class`, five seeds of U-Nets), 120 steps bring plain
 # cross-entropy to IoU 0.000, Dice to 0.618: *shown*. After 240, Dice (0.742) is still better with
 # each seed, but plain varies from 0 to 0.71: *not shown*. Weights and focal loss lose to plain with
-# two or three seeds. So what is sure about Dice is that it needs fewer steps.
+# two or three of the seeds. So what is sure about Dice is that it needs fewer steps.
 
 # %%
 rare, shares = lesson.study("rare-class"), []

@@ -88,8 +88,8 @@ except RuntimeError as error:
 #
 # ## Borders
 #
-# A disc of radius r, drawn one pixel too large, has IoU (r / (r + 1))^2: 0.44 for r = 2, 0.98 for r
-# = 100. The area hides the border. *Boundary IoU* keeps only those pixels of each mask that lie
+# A disc of radius r, drawn one pixel too large, has IoU (r / (r + 1))^2: 0.44 for r = 2, 0.98 for
+# 100. The area hides the border. *Boundary IoU* keeps only those pixels of each mask that lie
 # within d of its own outline, d = 2 % of the image's diagonal, and takes the IoU of these two
 # rings. An object so thin that it is all ring keeps its plain IoU.
 
@@ -242,9 +242,9 @@ assert lesson.fast or (table["a network"][0] > 0.8 and len(gone) > 1), of_class
 # ## Check yourself
 #
 # 1. "No" everywhere, for a class with 1 % of the pixels: what are accuracy, mIoU and mean Dice?
-# 2. Ten cars are found to 0.9, one car as large as all of them not at all. IoU, and mean over cars?
+# 2. Ten cars are found to 0.9, an eleventh, as large as all ten, is missed. IoU? Mean over cars?
 #
 # ## Answers
 #
 # 1. 0.99; (0.99 + 0) / 2 = 0.495; (1.98 / 1.99 + 0) / 2 = 0.497.
-# 2. 9 / 20 = 0.45 if there are no false alarms, and 9 / 11 = 0.82: in IoU pixels vote, not cars.
+# 2. 9 / 20 = 0.45 if there are no false alarms, and 9 / 11 = 0.82: in IoU, pixels vote, not cars.

@@ -156,9 +156,9 @@ assert np.ptp(np.log10(normed[:, 0, 1:])) < 1.5 < 15 < np.ptp(np.log10(plain[:, 
 # %% [markdown]
 # ## The experiment
 #
-# Discs, brighter than what is around them; each image has another contrast and another black.
-# Twenty layers; and batches of one, to which large images force us: batch norm then uses *this*
-# image's mean and variance in training, and an average of many in `eval()`.
+# Discs, brighter than what is around them; each image has its own contrast and black level. Twenty
+# layers; and batches of one, to which large images force us: batch norm then uses *this* image's
+# mean and variance in training, and an average of many in `eval()`.
 
 
 # %%

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 11 · The training loop, bent images, wrong masks, and what tutorials get wrong
 #
-# A loop of six lines trains any network. What goes into it, and which results one trusts, decides:
-# few images can be bent into many (*data augmentation*), masks may be wrong, and a good score may
-# mean nothing. **The question:** four labelled images are too few. What is it worth to bend them,
-# what do wrong masks cost, and how does one notice that training taught nothing?
+# A loop of six lines trains any network. What matters is what goes in, and which results one
+# trusts: few images can be bent into many (*data augmentation*), masks may be wrong, and a good
+# score may mean nothing. **The question:** four labelled images are too few. What is it worth to
+# bend them, what do wrong masks cost, and how does one notice that training taught nothing?
 
 # %%
 from functools import partial
@@ -126,8 +126,8 @@ assert (bent.mask == labels).all()
 # %% [markdown]
 # ## The experiment
 #
-# Train on four images, alone or with 24 bent copies of each, for as many steps. Then on 60 images,
-# all masks right, or a share of them taken from *another* image. Scored on unseen images.
+# Train on four images, alone or with 24 bent copies of each, for equally many steps. Then on 60
+# images, all masks right, or a share taken from *another* image. Scored on unseen images.
 
 
 # %%
@@ -156,8 +156,8 @@ for name, (images, masks) in sets.items():
 
 # %% [markdown]
 # The net learns four images by heart (*overfitting*): 1.00 on them says nothing. Bent copies bring
-# much of what 60 images would. Wrong masks contradict each other: with a fifth wrong, the net loses
-# little, and does *better* on unseen, right masks than on its own; of two fifths, too many agree.
+# much of what 60 images would. Wrong masks contradict each other: with a fifth wrong, it loses
+# little, and does *better* on unseen, right masks than on its own; with two fifths, too many agree.
 #
 # Five seeds (`minseg study elastic`, `noisy-masks`): on ten microscope images, bending lowers the
 # pixel error from 0.148 to 0.122, *shown*. 64 drawn streets give mean IoU 0.617; with 10 and 30 %

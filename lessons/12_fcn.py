@@ -97,8 +97,8 @@ assert np.allclose(coarse.grad.numpy(), gathered.numpy(), rtol=0, atol=1e-14)  #
 #         doubled: 2 * (4 - 1) + 4 = 10, cropped to (K, 8, 8)   + scores of pool3 (16, 8, 8)
 #         eightfold: 8 * (8 - 1) + 16 = 72, cropped to (K, 64, 64)
 #
-# FCN-32s enlarges by 32 in one go, FCN-16s adds pool4 only. The library's network, a VGG of width 4
-# instead of 64, line by line:
+# FCN-32s enlarges by 32 in one go, FCN-16s adds the scores of pool4 only. The library's network, a
+# VGG of width 4 instead of 64, line by line:
 
 
 # %%

@@ -241,7 +241,7 @@ if not lesson.fast:  # 4 seeds: .81 to .83, .66 to .70, 0 to .19; .08 to .10, .2
 #
 # ## Check yourself
 #
-# 1. Windows of 3x3, stride 3: how many bits is a place, and how many times as many the features?
+# 1. 3x3 windows, stride 3: how many bits does a place take? By what factor do features take more?
 # 2. Why does a stage's last decoder convolution change the channels, and not the first one?
 #
 # ## Answers

@@ -26,9 +26,9 @@ rng = np.random.default_rng(lesson.seed)
 # %% [markdown]
 # ## Nested skips: shapes, by hand
 #
-# Node X[i, j] stands at level i, where the image was halved i times. It reads all nodes to its left
-# and one from below, doubled by an up-convolution: X[i, j] = H(X[i, 0] | ... | X[i, j - 1] | Up(X[i
-# + 1, j - 1])), H being two 3x3 convolutions. With 8 channels first, and 48x64 pixels:
+# Node X[i, j] stands at level i, of an image halved i times. It joins all nodes to its left and, by
+# an up-convolution, one from below: X[i, j] = H(X[i, 0] | ... | X[i, j - 1] | Up(X[i + 1, j - 1])),
+# H being two 3x3 convolutions. With 8 channels first, and 48x64 pixels:
 #
 #     X00  X01  X02  X03   ( 8, 48, 64)   into X01: 8 | 8, into X02: 8 | 8 | 8, into X03: 4 times 8
 #     X10  X11  X12        (16, 24, 32)   into X11: 16 | 16, into X12: 16 | 16 | 16
