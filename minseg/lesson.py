@@ -47,7 +47,8 @@ _STYLE: dict[Any, Any] = {
     "image.interpolation": "nearest",
     "legend.frameon": False,
 }
-FOOT = 0.28  # inches of a figure, for a line below it
+DPI = 110
+FOOT = 0.28  # inches, for a line below a figure
 
 FAST = "--fast: small sizes, short runs; what the lesson claims need not show here"
 
@@ -157,8 +158,8 @@ class Lesson:
         """
         path = self.out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_below(figure, [FAST] * self.fast + [str(stand_in) for stand_in in stand_ins])
-        viz.save(figure, path)
+        lines = [FAST] * self.fast + [str(stand_in) for stand_in in stand_ins]
+        viz.save(_with_text_below(figure, lines) if lines else figure, path, DPI)
         print(f"figure: {path}")
         if _in_notebook():
             from IPython.display import Image, display
@@ -190,16 +191,24 @@ def start(arguments: Sequence[str] | None = None) -> Lesson:
     return Lesson(options.fast, options.seed, options.device, options.out)
 
 
-def _write_below(figure: "Figure", lines: Sequence[str]) -> None:
-    """Make the figure taller, by a line of text each."""
-    if not lines:
-        return
-    before, foot = figure.get_figheight(), FOOT * (len(lines) + 0.5)
-    height = before + foot
-    figure.set_figheight(height)
-    figure.set_layout_engine("constrained", rect=(0, foot / height, 1, before / height))
+def _with_text_below(figure: "Figure", lines: Sequence[str]) -> "Figure":
+    """A picture of the figure, and below it these lines: nothing of theirs can meet."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure.dpi = DPI
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())
+    pixels_high, pixels_wide = picture.shape[:2]
+    foot = int(DPI * FOOT * (len(lines) + 0.5))
+    size = pixels_wide / DPI, (pixels_high + foot) / DPI
+    taller = Figure(size, DPI)
+    taller.figimage(picture, 0, foot)
     for number, line in enumerate(reversed(lines)):
-        figure.text(0.01, (number + 0.3) * FOOT / height, line, fontsize=12, parse_math=False)
+        y = (number + 0.3) * FOOT / size[1]
+        taller.text(0.01, y, line, fontsize=12, parse_math=False)
+    return taller
 
 
 def _in_notebook() -> bool:
