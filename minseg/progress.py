@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from minseg.train import Trainer
+from minseg.train import Reporter, Trainer
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def counting(
 SHOW_EVERY = 0.1  # seconds: as often as the bar is drawn
 
 
-class TrainingProgress:
+class TrainingProgress(Reporter):
     """Shows loss, mIoU, images a second and the time left, or a validation; a context manager.
 
     The bar's mIoU is that of the epoch's training batches so far, the lines' that of the validation

@@ -51,6 +51,19 @@ class Stopped(Exception):
     """The user asked to stop."""
 
 
+class Reporter:
+    """Is told how a training goes on, and says nothing; progress.py has one that shows it."""
+
+    def step(self, trainer: "Trainer", images: int) -> None:
+        """After each step, with the number of images in its batch."""
+
+    def validating(self, share: float) -> None:
+        """After each batch of a validation, with the share of it that is done, 0..1."""
+
+    def evaluated(self, trainer: "Trainer") -> None:
+        """After each validation; its scores are the last of `trainer.history`."""
+
+
 class Trainer:
     """A run: everything it needs, and the loop.
 
@@ -171,12 +184,9 @@ class Trainer:
         checkpoint.save(self.run / "last.safetensors", self.state())
 
     # -- the loop ----------------------------------------------------------------------------------
-    def fit(self, progress: Any = None) -> bool:
+    def fit(self, reporter: Reporter | None = None) -> bool:
         """Train until the end (True) or until the user stops it (False); both leave a checkpoint.
 
-        progress: gets `progress.step(trainer, images)` after each step,
-        `progress.validating(share)` after each batch of a validation, with the share that is done,
-        and `progress.evaluated(trainer)` after it.
         Raises Diverged for a loss that is not finite, ValueError for data that cannot be right and
         for weights to start from that do not fit, RuntimeError if this run is being trained.
         """
@@ -184,9 +194,9 @@ class Trainer:
             recipe.start_from(self.model, load_network(self.config.init, self.config.device).model)
         self.run.mkdir(parents=True, exist_ok=True)
         with alone_in(self.run):
-            return self._fit(progress)
+            return self._fit(reporter or Reporter())
 
-    def _fit(self, progress: Any) -> bool:
+    def _fit(self, reporter: Reporter) -> bool:
         record = json.dumps(self.config.to_dict(), indent=1)
         write_atomically(self.run / "config.json", record.encode())
         self.save()  # a kill before the first step leaves something to resume, too
@@ -198,14 +208,14 @@ class Trainer:
         # What is not finite is found, and said with its cause: NumPy need not warn of it as well.
         with self.stop.listening(), np.errstate(all="ignore"):
             try:
-                self._loop(progress)
+                self._loop(reporter)
             except Stopped:
                 finished = False
             self.save()
             self.draw()
         return finished
 
-    def _loop(self, progress: Any) -> None:
+    def _loop(self, reporter: Reporter) -> None:
         """Train to the end. Raises Stopped when the user asks to stop, the state being whole."""
         saved = drawn = time.monotonic()
         started = self.clock() - self.seconds
@@ -214,8 +224,7 @@ class Trainer:
             for batch in () if self.finished() else self.loader.epoch(self.epoch, self.batch):
                 self._train_on(batch)
                 self.seconds = self.clock() - started
-                if progress is not None:
-                    progress.step(self, len(batch))
+                reporter.step(self, len(batch))
                 if self.stop.asked:
                     raise Stopped
                 if self.finished():
@@ -225,10 +234,9 @@ class Trainer:
                     saved = time.monotonic()
             epoch_done = self.batch == len(self.loader)
             if self.finished() or (epoch_done and (self.epoch + 1) % self.config.eval_every == 0):
-                self._validate(progress)
+                self._validate(reporter)
                 self.seconds = self.clock() - started
-                if progress is not None:
-                    progress.evaluated(self)
+                reporter.evaluated(self)
             if epoch_done:
                 self.epoch, self.batch = self.epoch + 1, 0
                 self.confusion.reset()
@@ -280,7 +288,7 @@ class Trainer:
         truth = Tensor(recipe.centre(masks, labels.shape[1:])).to(labels.device)
         self.confusion.update(labels, truth)
 
-    def _validate(self, progress: Any) -> None:
+    def _validate(self, reporter: Reporter) -> None:
         if self.history and self.history[-1]["step"] == self.step:
             return  # a finished run that is resumed
         done = 0
@@ -290,8 +298,7 @@ class Trainer:
             if self.stop.asked:
                 raise Stopped
             done += len(batch)
-            if progress is not None:
-                progress.validating(done / len(self.val_data))
+            reporter.validating(done / len(self.val_data))
 
         result = evaluate(
             self.model, self.val_data, self.normalise, self.loss, self.config.batch_size,

@@ -17,7 +17,7 @@ from minseg import checkpoint
 from minseg.config import Config, configure
 from minseg.data import Sample, Shapes
 from minseg.progress import TrainingProgress, counting
-from minseg.train import Diverged, Trainer
+from minseg.train import Diverged, Reporter, Trainer
 
 SMALL = {"size": (16, 24), "images": 12, "batch_size": 4, "epochs": 3}
 
@@ -67,7 +67,7 @@ def no_figures(monkeypatch):
     monkeypatch.setattr(Trainer, "draw", lambda self: None)
 
 
-class StopAt:
+class StopAt(Reporter):
     """Asks to stop after some step, as Ctrl-C does."""
 
     def __init__(self, step):
@@ -75,12 +75,6 @@ class StopAt:
 
     def step(self, trainer, images):
         trainer.stop.asked = trainer.step == self.at
-
-    def validating(self, share):
-        pass
-
-    def evaluated(self, trainer):
-        pass
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -326,14 +320,14 @@ def test_a_run_is_trained_by_one_process(tmp_path):
     script = "import sys; from minseg import cli; sys.exit(cli.main(['train', '--resume', '.']))"
     trainer = Trainer(small(), tmp_path)
 
-    class Other(StopAt):
+    class Other(Reporter):
         def step(self, trainer, images):
             if trainer.step == 2:
                 self.out = subprocess.run(
                     [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
                 )
 
-    other = Other(0)
+    other = Other()
     assert trainer.fit(other)
     assert other.out.returncode == 1
     assert other.out.stderr == "minseg: error: .: another process is training this run\n"
@@ -384,7 +378,7 @@ def test_a_checkpoint_of_something_else(tmp_path):
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 def test_ctrl_c_saves_and_a_second_one_leaves(tmp_path):
-    class Press:
+    class Press(Reporter):
         def step(self, trainer, images):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -438,13 +432,13 @@ def test_the_same_network_starts_from_trained_weights(whole, tmp_path, no_figure
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_validation_says_how_far_it_is(tmp_path):
-    class Watch(StopAt):
+    class Watch(Reporter):
         seen = ()
 
         def validating(self, share):
             self.seen += (share,)
 
-    trainer, watch = Trainer(small(epochs=1), tmp_path), Watch(0)
+    trainer, watch = Trainer(small(epochs=1), tmp_path), Watch()
     trainer.val_data = Shapes(6, (24, 32), seed=1)  # in batches of 4
     assert trainer.fit(watch)
     assert watch.seen == pytest.approx((4 / 6, 1))
