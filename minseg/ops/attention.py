@@ -8,8 +8,8 @@ that of the scores, ds_ij = p_ij (<g_i, v_j> - <g_i, y_i>):
     dV = p^T g,   dQ = scale ds K,   dK = scale ds^T Q,   dmask = ds
 
 The weights, an array of L S elements, are not kept but computed again from the log-sum-exp of each
-query's scores. Where a weight is dropped, every step is an op on the tape instead, which finds the
-gradient by itself.
+query's scores. With dropout, every step is an op on the tape instead, which finds the gradient by
+itself.
 
 Shapes: Q (..., L, E), K (..., S, E), V (..., S, D) -> (..., L, D); leading dimensions broadcast
 Source: Vaswani et al., "Attention is all you need", 2017, equation 1; the gradient: Dao et al.,
@@ -33,8 +33,8 @@ from minseg.tensor import Tensor, record
 NAME = "scaled_dot_product_attention"
 
 BLOCK = 2**18  # scores that one thread computes at once
-GROUPS = 4  # of the N, at the least where N allows it: for several threads
-MOST_PARTS = 8  # of the queries: each has its own gradients to all keys and values
+GROUPS = 4  # the least that N is cut into, if it can be: for several threads
+MOST_PARTS = 8  # of the queries: each part has its own gradients to all keys and values
 
 Block = tuple[slice, slice]  # of the N, and of their queries
 
@@ -95,7 +95,7 @@ def _grad_numpy(
 ) -> tuple[Array, Array, Array]:
     """The gradients to q, k and v; formulas at the top of this file.
 
-    dK and dV are sums over all queries: of several blocks of queries, each has its own part.
+    dK and dV are sums over all queries: each block of queries has its own, and these are added up.
     """
     blocks = _blocks(q, k)
     starts = sorted({rows.start for _, rows in blocks})
@@ -132,7 +132,7 @@ def _grad_mask_numpy(
 
 
 def _blocks(q: Array, k: Array) -> list[Block]:
-    """All queries of some of the N, or some queries of one; whatever the number of threads is."""
+    """Blocks: all queries of some of the N, or some of one's. Not cut by the number of threads."""
     N, queries, keys = q.shape[0], q.shape[1], max(k.shape[1], 1)
     groups = GROUPS if N * queries * keys > SMALL else 1
     group = max(1, min(BLOCK // (max(queries, 1) * keys), -(-N // groups)))
@@ -171,8 +171,8 @@ def _scores(
 ) -> Array:
     """scale K Q^T + mask^T of a block, (n, S, rows).
 
-    Transposed, a query's scores stand in a column, and NumPy takes the maxima and sums of all
-    columns at once, row by row; along the rows it would take them one by one.
+    Transposed: a query's scores stand in a column. NumPy computes the maxima and sums of all
+    columns at once, row by row, but those along rows one by one.
     """
     scores = k @ (q * q.dtype.type(scale)).swapaxes(1, 2)
     if mask is not None:
@@ -189,14 +189,14 @@ def _mask_of(mask: Array | None, block: Block) -> Array | None:
 
 
 def _finite(x: Array) -> Array:
-    """0 for -inf: minus it, the scores of a query that sees no key stay -inf."""
+    """x, but 0 for -inf: for a query that sees no key, -inf - 0 stays -inf."""
     return np.where(x == -math.inf, 0, x)
 
 
 def _forward_cuda(
     q: Array, k: Array, v: Array, mask: Array | None, scale: float, causal: bool
 ) -> tuple[Array, Array]:
-    """kernels/attention.cu: tile by tile, the (L, S) scores never in memory."""
+    """kernels/attention.cu: tile by tile; the (L, S) scores are never in memory."""
     xp = array_module(q)
     y, lse = xp.empty((*q.shape[:2], v.shape[2]), q.dtype), xp.zeros(q.shape[:2], q.dtype)
     arrays = contiguous(q, k, v, mask)
@@ -267,10 +267,10 @@ def scaled_dot_product_attention(
 
     Args:
         attn_mask: broadcasts to (..., L, S); bool (True: may look) or numbers that are added.
-        dropout_p: the probability of dropping an attention weight, always: 0 for evaluation.
+        dropout_p: the probability of dropping an attention weight. Pass 0 for evaluation.
         is_causal: query i may look at the keys 0 .. i only; excludes attn_mask.
-        enable_gqa: keys and values may have fewer heads (dimension -3); each serves several
-            queries' heads in a row.
+        enable_gqa: keys and values may have fewer heads (dimension -3) than queries; each serves
+            several consecutive heads of the queries.
 
     Raises ValueError for shapes that do not fit, TypeError for dtypes that differ.
     """
@@ -295,7 +295,7 @@ def scaled_dot_product_attention(
 def _at_once(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float
 ) -> Tensor:
-    """All leading dimensions as one, and the op above."""
+    """The op above, with all leading dimensions joined to one."""
     batch = _batch(query, key, value)
     q, k, v = (_as_matrices(x, batch) for x in (query, key, value))
     mask = None if mask is None else _as_added(mask, batch, (q.shape[1], k.shape[1]), q.dtype)
@@ -338,13 +338,13 @@ def _on_the_tape(
     dropout_p: float,
     generator: np.random.Generator | None,
 ) -> Tensor:
-    """Step by step."""
+    """Each step an op on the tape."""
     scores = (query * scale) @ key.transpose(-1, -2)  # (..., L, S)
     if causal:
         mask = Tensor(array_module(query.data).tri(*scores.shape[-2:], dtype=bool))
     if mask is not None:
         scores = scores.where(mask, -math.inf) if mask.dtype == bool else scores + mask
-    sees = (scores.data != -math.inf).any(axis=-1, keepdims=True)  # of no key: 0, and no NaN
+    sees = (scores.data != -math.inf).any(axis=-1, keepdims=True)  # a query without keys gets 0
     weights = softmax(scores.where(sees, 0.0), -1).where(sees, 0.0)
     return dropout(weights, dropout_p, generator=generator) @ value
 
@@ -368,7 +368,7 @@ def _check_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> None
 
 
 def _serve_all_heads(name: str, x: Tensor, query: Tensor) -> Tensor:
-    """(..., few heads, S, E) -> (..., heads of the query, S, E): each several times in a row."""
+    """(..., few heads, S, E) -> (..., heads of the query, S, E): each repeated several times."""
     if min(x.ndim, query.ndim) < 3 or x.shape[-3] == 0 or query.shape[-3] % x.shape[-3]:
         raise ValueError(
             f"{NAME}: enable_gqa with {name} {x.shape}: its heads (dimension -3) must divide "

@@ -1,12 +1,12 @@
-"""Boundary loss: probability mass costs its distance from where it should be.
+"""Boundary loss: probability costs as much as it is far from where it should be.
 
     loss = mean over pixels q and classes c of phi_c(q) p_c(q),   p = softmax(input)
 
 phi_c is the signed distance to the true region of class c in its image: positive outside, negative
-inside. The mean runs over all C classes and all pixels of the batch that are not ignored; a class
-that is absent from an image, or fills it, has no boundary there and phi_c = 0. The loss may be
-negative, and has no minimum at 0: it is meant as a term beside a loss of regions. For the distances
-an ignored pixel belongs to no class. They are computed on the CPU, wherever the scores are.
+inside. The mean runs over all C classes and all pixels of the batch that are not ignored. A class
+that is absent from an image, or fills it, has no boundary there: phi_c = 0. The loss may be
+negative, and its minimum is not 0: it is meant to be added to a loss of regions, such as Dice.
+When distances are measured, an ignored pixel belongs to no class; the CPU measures them.
 
 Shapes: input (N, C, H, W), target (N, H, W) of class indices -> one number
 Source: Kervadec et al., "Boundary loss for highly unbalanced segmentation", 2019, equation 5

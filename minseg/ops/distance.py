@@ -1,8 +1,8 @@
 """The exact Euclidean distance of every pixel to the nearest pixel of a mask.
 
 First along columns: the distance g to the nearest pixel of the mask above or below. Then along
-rows: d^2(r, c) = min over k of g(r, c + k)^2 + k^2, tried for k = 0, 1, -1, 2, ... until k^2 alone
-is more than any pixel still needs.
+rows: d^2(r, c) = min over k of g(r, c + k)^2 + k^2, for k = 0, 1, -1, 2, ... until k^2 alone is no
+less than every pixel's d^2 so far.
 
 Source: Saito & Toriwaki, "New algorithms for Euclidean distance transformation of an n-dimensional
         digitized picture", 1994
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def distance_definition(mask: np.ndarray) -> np.ndarray:
-    """Each pixel against each pixel of the mask (H, W)."""
+    """The distance from each pixel to each True pixel of the mask (H, W); the least counts."""
     marked = np.argwhere(mask)
     d = np.full(mask.shape, np.inf)
     for pixel in np.ndindex(mask.shape):
@@ -43,7 +43,7 @@ def _along_columns(mask: np.ndarray, height: int) -> np.ndarray:
 
 
 def signed_distance(mask: np.ndarray) -> np.ndarray:
-    """mask (..., H, W) -> distance to it, outside; inside 1 - the distance to the outside.
+    """mask (..., H, W) -> outside it the distance to it, inside 1 - the distance to the outside.
 
     So the mask's own edge pixels are at 0, the first pixels outside at 1. A mask that is empty or
     covers its image has no edge: its distances are 0.

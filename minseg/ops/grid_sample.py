@@ -1,4 +1,4 @@
-"""Sampling: each output looks up the input at a place that a grid names.
+"""Sampling: each output reads the input at a place that a grid gives.
 
     y[n, :, o] = sum over i, j of k(p_y - i) k(p_x - j) x[n, :, i, j],     p = place(grid[n, o])
 
@@ -10,9 +10,8 @@ align_corners, else their outer edges. What lies outside is
     border       the nearest place inside
     reflection   mirrored at the ends of the image until it is inside
 
-Where a tap outside means 0, it reads one extra element that holds a zero; its gradient is dropped.
-The input gradient is a scatter. It is summed in float64 in the order of the outputs, so it comes
-out the same each time.
+A tap that is outside and counts as 0 reads an extra element, a zero, whose gradient is dropped. The
+input gradient is a scatter, summed in float64 in the order of the outputs: the same each time.
 
 Shapes: x (N, C, *size), grid (N, *out, D) -> y (N, C, *out), D = 2 or 3 dimensions of size; the
         grid's last axis runs x, y(, z): the last dimension of size first
@@ -81,7 +80,7 @@ def _inside_by_definition(p: float, size: int, padding_mode: str, align_corners:
 
 
 def _flat_with_zero(image: Array) -> Array:
-    """(C, *size) -> (C, places + 1): what lies outside is 0."""
+    """(C, *size) -> (C, places + 1): the last is 0, for what lies outside."""
     flat = image.reshape(image.shape[0], -1)
     return np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
 
@@ -119,7 +118,7 @@ def _grad_input_numpy(
     def one_image(n: int) -> None:
         axes = find_taps(grid[n], size, mode, padding_mode, align_corners)
         indices, taps = zip(*samples(axes, size), strict=True)
-        index = np.concatenate(indices)  # a tap after the other
+        index = np.concatenate(indices)  # tap by tap
         weights = np.stack([weight_of(axes, each) for each in taps])
         for channel, share in zip(dx[n], grad[n].reshape(x_shape[1], -1), strict=True):
             total = np.bincount(index, (weights * share).ravel(), minlength=places + 1)
@@ -152,7 +151,7 @@ def _grad_grid_numpy(
 
 
 def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
-    """The op on NumPy arrays: the taps of all images are found once, for all parts."""
+    """The op on NumPy arrays: all taps are found once, for the output and both gradients."""
     x, (N, C, *size) = input.data, input.shape
     places, outputs = math.prod(size), math.prod(grid.shape[1:-1])
     axes = find_taps(grid.data, tuple(size), *how)
@@ -187,14 +186,14 @@ def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
         def one_part(i: int) -> None:
             results[i] = parts[i]()
 
-        parallel_for(one_part, 2)  # the input's keeps to one thread
+        parallel_for(one_part, 2)  # of_input is in one thread in any case
         return results[0], results[1]
 
     return record("grid_sample", y, (input, grid), backward)
 
 
 def _sizes(size: tuple[int, ...], grid: Array) -> tuple[int, ...]:
-    """depth, height, width, outputs an image, dimensions; an image is a volume of depth 1."""
+    """Depth (1 of an image), height, width, number of outputs, number of dimensions."""
     return (*(1, *size)[-3:], math.prod(grid.shape[1:-1]), len(size))
 
 
@@ -205,7 +204,7 @@ def _how(mode: str, padding_mode: str, align_corners: bool) -> tuple[int, int, b
 def _forward_cuda(
     x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
 ) -> Array:
-    """kernels/grid_sample.cu: a thread finds the taps of a place, for all channels."""
+    """kernels/grid_sample.cu: each thread finds the taps of one place, for all channels."""
     xp = array_module(x)
     y = xp.empty((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
     sizes = (*x.shape[:2], *_sizes(x.shape[2:], grid))
@@ -222,7 +221,7 @@ def _grad_input_cuda(
     padding_mode: str,
     align_corners: bool,
 ) -> Array:
-    """List all taps, sort them by the input they read, sum up each input's in order."""
+    """List all taps, sort them by the input that they read, and sum each input's in order."""
     xp, (N, C, *size) = array_module(grad), x_shape
     sizes, area = _sizes(x_shape[2:], grid), math.prod(size)
     each = {"bilinear": 2, "nearest": 1, "bicubic": 4}[mode] ** len(size)  # taps of a place

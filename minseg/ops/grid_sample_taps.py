@@ -1,8 +1,8 @@
-"""Where grid_sample looks: the taps of each output, an axis of the image after the other.
+"""Where grid_sample reads: the taps of each output, axis by axis of the image.
 
-A grid value names a place along an axis; `padding_mode` says what is looked up for a place outside;
-the taps are the elements around it, each with the weight that the kernel of interpolation gives it,
-and with that weight's derivative by the grid value. Along several axes, weights multiply.
+A grid value is a place along an axis; `padding_mode` says what is read for a place outside. The
+taps are the elements around the place, each with its weight by the interpolation kernel, and the
+derivative of that weight with respect to the grid value. Weights of several axes are multiplied.
 """
 
 import math
@@ -28,7 +28,7 @@ class Taps:
 def find_taps(
     grid: Array, size: tuple[int, ...], mode: str, padding_mode: str, align_corners: bool
 ) -> list[Taps]:
-    """The taps of one image's grid (*out, D), an axis of size after the other."""
+    """The taps of one image's grid (*out, D), for each axis of `size`."""
     flat = grid.reshape(-1, len(size))
     return [
         _taps(flat[:, -1 - d], length, mode, padding_mode, align_corners)
@@ -39,7 +39,7 @@ def find_taps(
 def samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[int]]]:
     """For each combination of taps: the index into a flat image, and the axes' tap numbers."""
     outside = math.prod(size)
-    offsets = []  # of each axis' taps; a table is quicker than np.where, which stumbles at random
+    offsets = []  # of each axis' taps; a table is quicker than np.where with unpredictable values
     for d, axis in enumerate(axes):
         table: Array = np.arange(size[d] + 1) * math.prod(size[d + 1 :])
         table[size[d]] = outside
@@ -50,7 +50,7 @@ def samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, li
 
 
 def weight_of(axes: list[Taps], taps: list[int], slope_of: int | None = None) -> Array:
-    """The product of the axes' weights, of one axis the slope instead."""
+    """The product of the axes' weights, or of the slope of axis `slope_of` with the others'."""
     factors = [
         axis.slope[t] if d == slope_of else axis.weight[t]
         for d, (axis, t) in enumerate(zip(axes, taps, strict=True))
@@ -95,7 +95,7 @@ def _cubic_slope(s: Array, a: float = -0.75) -> Array:
 
 
 def _inside(place: Array, size: int, padding_mode: str, align_corners: bool) -> tuple[Array, Array]:
-    """The place that is looked up, and its derivative: 1, -1 where mirrored, 0 where held."""
+    """The place that is read, and its derivative: 1; -1 where mirrored, 0 where clamped."""
     sign = np.ones_like(place)
     if padding_mode == "zeros":
         return place, sign
@@ -115,8 +115,8 @@ def _inside(place: Array, size: int, padding_mode: str, align_corners: bool) -> 
 
 
 def _index(tap: Array, size: int, padding_mode: str, align_corners: bool) -> Array:
-    """Whole places as indices; `size` for outside."""
+    """Whole places as indices, with `size` for those outside."""
     if padding_mode != "zeros":
         tap, _ = _inside(tap, size, padding_mode, align_corners)
     whole = np.fmin(np.fmax(tap, -1), size).astype(np.intp)  # -1 for NaN
-    return np.append(np.arange(size), [size, size]).take(whole)  # of -1, the last of them
+    return np.append(np.arange(size), [size, size]).take(whole)  # -1 takes the last: `size`

@@ -1,4 +1,4 @@
-"""Resizing: each output pixel looks at a place of the input and mixes the pixels around it.
+"""Resizing: each output pixel reads a place of the input and mixes the pixels around it.
 
     place p of output o     (o + 1/2) in / out - 1/2     pixels are squares, corners meet corners
     with align_corners      o (in - 1) / (out - 1)       pixels are points, ends meet ends
@@ -9,14 +9,14 @@
               a s^3 - 5a s^2 + 8a s - 4a         for 1 < s < 2
     nearest         x[floor(o in / out)]         nearest-exact   x[floor((o + 1/2) in / out)]
     area            the mean of x[floor(o in / out) : ceil((o + 1) in / out)]
-    antialias       linear or cubic, its kernel stretched over all pixels that a smaller image has
-                    to stand for: k((p - i) / max(in / out, 1)), p = (o + 1/2) in / out - 1/2, with
-                    a = -1/2, the weights divided by their sum, and nothing beyond the edge
+    antialias       linear or cubic (a = -1/2); where the image gets smaller, the kernel is
+                    stretched to reach every pixel: k((p - i) / max(in / out, 1)) with
+                    p = (o + 1/2) in / out - 1/2, over the pixels there are, divided by its sum
 
-Where a scale factor is given, 1 / scale stands for in / out: they differ when in * scale is not a
-whole number. Two axes are two such sums, one after the other. One axis is therefore all there is to
-know, as a table of taps: which inputs each output reads, with which weights. The gradient is the
-table turned round: which outputs each input reached.
+Where a scale factor is given, 1 / scale takes the place of in / out: they differ when in * scale is
+not a whole number. Two axes are resized one after the other. So all that is needed is a table of
+taps for each axis: which inputs each output reads, with which weights. The gradient uses the
+transposed table: which outputs each input reached.
 
 Shapes: x (N, C, *size) -> y (N, C, *out), one to three dimensions of size
 Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 4 (the
@@ -51,7 +51,7 @@ Scales = tuple[float | None, ...]  # None: the ratio of the sizes
 
 BLOCK_BYTES = 2**19  # a block of images that is still in the cache when its second axis is resized
 
-# mode -> the numbers of dimensions it resizes, and how it treats each axis
+# mode -> the numbers of dimensions that it can resize, and how it treats each axis
 MODES = {
     "nearest": ((1, 2, 3), "nearest"),
     "nearest-exact": ((1, 2, 3), "nearest-exact"),
@@ -109,7 +109,8 @@ def _apply(x: Array, axes: list[Taps]) -> Array:
     out = tuple(taps.index.shape[1] for taps in axes)
     y = np.empty((*x.shape[:2], *out), x.dtype)
     planes, results = x.reshape(-1, *x.shape[2:]), y.reshape(-1, *out)
-    # Rows are copied whole, columns element by element: columns when the image is small.
+    # Rows are copied whole, columns element by element. So columns are resized while the image is
+    # small: first if it grows, else last.
     order = list(range(len(axes)))
     if y.size > x.size:
         order.reverse()
@@ -134,7 +135,7 @@ def _apply_to_axis(x: Array, taps: Taps, axis: int) -> Array:
     along = (-1,) + (1,) * (x.ndim - axis - 1)
     total = None
     for index, weight in zip(taps.index, taps.weight, strict=True):
-        part = x.take(index, axis=axis, mode="clip")  # "clip": without a second look at the index
+        part = x.take(index, axis=axis, mode="clip")  # "clip": skips the range check
         part *= weight.reshape(along)
         total = part if total is None else np.add(total, part, out=total)
     return total
@@ -172,7 +173,7 @@ def _table(
     device: str,
     turned: bool,
 ) -> Table:
-    """Kept, so that only the first of many training steps copies anything to a GPU."""
+    """Cached, so that only the first of many training steps copies a table to the GPU."""
     taps = taps_of(size, out, scale, how, align_corners, dtype)
     taps = turned_round(taps, size) if turned else taps
     index, weight = taps.index.astype(np.int32), np.ascontiguousarray(taps.weight)
@@ -180,7 +181,7 @@ def _table(
 
 
 def _apply_cuda(x: Array, tables: list[Table]) -> Array:
-    """kernels/interpolate.cu mixes rows and columns; other numbers of axes are made two."""
+    """kernels/interpolate.cu resizes rows and columns; one or three axes are reduced to two."""
     xp, device = array_module(x), device_of(x)
     if len(tables) == 1:
         as_it_is = _table(1, 1, None, "nearest", False, x.dtype, device, False)
@@ -233,10 +234,10 @@ def interpolate(
     """Resize input (N, C, *size) to `size`, or to floor(size * scale_factor).
 
     `mode` is "nearest", "nearest-exact", "area" (one to three dimensions), "linear" (one),
-    "bilinear", "bicubic" (two) or "trilinear" (three). `recompute_scale_factor` takes the ratio of
-    the sizes in the place of the given scale factor; "area" always does.
+    "bilinear", "bicubic" (two) or "trilinear" (three). `recompute_scale_factor` replaces the given
+    scale factor by the ratio of the sizes; "area" always does.
 
-    `antialias`, for "bilinear" and "bicubic", lets every pixel of a larger image count.
+    `antialias`, for "bilinear" and "bicubic", lets every input pixel count when downsampling.
 
     Raises ValueError or TypeError for arguments that do not fit together, an empty image and a
     result of size 0.
@@ -276,7 +277,7 @@ def _target(
     scale_factor: float | Sequence[float] | None,
     recompute: bool | None,
 ) -> tuple[Sizes, Scales]:
-    """The new size, and the scale of each axis where it is not the ratio of the sizes."""
+    """The new size, and each axis' scale, or None where it is the ratio of the sizes."""
     if (size is None) == (scale_factor is None):
         raise ValueError("interpolate: needs either size or scale_factor, and not both")
     if size is not None and recompute:

@@ -1,6 +1,6 @@
 """What interpolation does along one axis: which inputs each output reads, with which weights.
 
-The formulas of the places and kernels are those at the top of interpolate.py.
+The formulas of the places and kernels stand at the top of interpolate.py.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from minseg.array import Array
 
 
 def linear_kernel(s: Array) -> Array:
-    """k(s) of linear interpolation, 0 <= s < 1 from a tap on either side."""
+    """k(s) of linear interpolation: one tap on either side."""
     return np.maximum(1 - s, 0)
 
 
 def cubic_kernel(s: Array, a: float = -0.75) -> Array:
-    """k(s) of cubic convolution, two taps to either side."""
+    """k(s) of cubic convolution: two taps on either side."""
     near = ((a + 2) * s - (a + 3)) * s * s + 1
     far = ((a * s - 5 * a) * s + 8 * a) * s - 4 * a
     return np.where(s <= 1, near, np.where(s >= 2, 0, far))
@@ -31,9 +31,9 @@ ANTIALIASED: dict[str, tuple[Callable[[Array], Array], int]] = {
 }
 
 
-@dataclass(frozen=True, eq=False)  # not compared by its numbers: a table is itself and no other
+@dataclass(frozen=True, eq=False)  # hashed and compared by identity, as a key of caches
 class Taps:
-    """What one axis does: y[o] = sum over t of weight[t, o] * x[index[t, o]]."""
+    """How one axis is resized: y[o] = sum over t of weight[t, o] * x[index[t, o]]."""
 
     index: np.ndarray  # (T, out)
     weight: np.ndarray  # (T, out)
@@ -43,7 +43,7 @@ class Taps:
 def taps_of(
     size: int, out: int, scale: float | None, how: str, align_corners: bool, dtype: np.dtype
 ) -> Taps:
-    """For an axis of `size` that becomes `out`; `scale` as given by the caller, or None.
+    """The table of an axis of `size` that becomes `out`; `scale` as the caller gave it, or None.
 
     `how`: "nearest", "nearest-exact", "linear", "cubic", "area", or one of ANTIALIASED.
     """
@@ -53,7 +53,7 @@ def taps_of(
     if how in ("nearest", "linear") and out == size:  # whatever the scale, as PyTorch has it
         return Taps(o[None], np.ones((1, out), dtype))
     if how in ("nearest", "nearest-exact"):
-        # Rounding decides which pixel is taken. PyTorch's float32, so that the same one is.
+        # Rounding decides which pixel is taken: in float32, as in PyTorch, it is the same one.
         apart = np.float32(1 / scale) if scale else np.float32(size) / np.float32(out)
         place = (o + (how == "nearest-exact") / 2).astype(np.float32) * apart
         return Taps(place.astype(np.intp).clip(0, size - 1)[None], np.ones((1, out), dtype))
@@ -94,10 +94,10 @@ def _antialias_taps(size: int, out: int, step: float, how: str, dtype: np.dtype)
 
 
 def _windows(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(T, out) each: what windows of different lengths read, and in how many parts they read it.
+    """The elements that windows of different lengths read, and in how many parts: (T, out) each.
 
-    A shorter window reads its last element in several equal parts. (With weights of zero instead,
-    an infinite element would give 0 * inf = NaN.)
+    A window shorter than T reads its last element several times, each an equal part of it. (With
+    weights of zero instead, an infinite element would give 0 * inf = NaN.)
     """
     t = np.arange(length.max())[:, None]
     parts = np.where(t < length - 1, 1, len(t) - length + 1)
@@ -106,14 +106,14 @@ def _windows(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 @lru_cache(maxsize=256)
 def turned_round(taps: Taps, size: int) -> Taps:
-    """The transposed table, of an axis with `size` inputs: which outputs did each input reach?"""
+    """The transposed table of an axis with `size` inputs: which outputs did each input reach?"""
     used = taps.weight != 0
     source = taps.index[used]
     order = np.argsort(source, kind="stable")
     source, output = source[order], np.nonzero(used)[1][order]
     count = np.bincount(source, minlength=size)
     rank = np.arange(len(source)) - (np.cumsum(count) - count)[source]
-    index = np.zeros((count.max(), size), np.intp)  # where fewer outputs were reached: weight 0
+    index = np.zeros((count.max(), size), np.intp)  # where fewer outputs were reached, weight is 0
     weight = np.zeros((count.max(), size), taps.weight.dtype)
     index[rank, source] = output
     weight[rank, source] = taps.weight[used][order]

@@ -1,12 +1,12 @@
 """Lovasz losses: intersection over union, made differentiable.
 
-1 - IoU is a function of the *set* of wrong pixels. Its Lovasz extension continues it to pixels that
-are wrong by degrees m_i: sort them, the worst first; each counts with what it adds to 1 - IoU when
-it joins those before it,
+1 - IoU is a function of the *set* of wrong pixels. Its Lovasz extension allows pixels to be wrong
+by degrees m_i: sort them, the worst first, and weight each by what it adds to 1 - IoU when it joins
+those before it,
 
     loss = sum_i m_i (J(1 .. i) - J(1 .. i - 1)),   J = 1 - (G - hits lost) / (G + false alarms)
 
-(G pixels of the class.) The factors are constant wherever the order is, so they are the gradient.
+(G pixels of the class.) As long as the order stays, the factors do: they are the gradient.
 
     softmax: m = 1 - p for a pixel of the class, p for another; the mean over classes that occur
     hinge (binary): m = max(0, 1 - x) for a pixel of the class, max(0, 1 + x) for another
@@ -44,7 +44,7 @@ def lovasz_definition(m: Array, truth: Array) -> float:
 
 
 def lovasz_factors(m: Array, truth: Array, valid: Array) -> Array:
-    """What each error is multiplied with: m, truth, valid (R, P), each row by itself -> (R, P)."""
+    """The factor of each error, each row by itself: m, truth, valid (R, P) -> (R, P)."""
     xp = array_module(m)
     order = xp.argsort(xp.where(valid, -m, np.inf), axis=1, kind="stable")  # the ignored come last
     hits = xp.take_along_axis(truth, order, axis=1)
@@ -91,8 +91,8 @@ def lovasz_hinge(
 ) -> Tensor:
     """Lovasz hinge of yes-or-no scores and a target of 0 and 1, both (N, ...).
 
-    `per_image` takes the mean over the images that have a pixel. Raises ValueError for another
-    value than 0, 1 and ignore_index, and for shapes that differ.
+    `per_image` takes the mean over the images with a pixel that counts. Raises ValueError for a
+    value other than 0, 1 and ignore_index, and for shapes that differ.
     """
     check_tensor("lovasz_hinge", "input", input, ndim=None)
     yes, valid = check_yes_or_no("lovasz_hinge", input, target, ignore_index)

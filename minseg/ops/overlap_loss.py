@@ -7,9 +7,9 @@ With p = softmax(input) and t = 1 for a pixel's class, else 0, for each class, s
     generalised Dice = 2 sum_c w_c TP_c / sum_c w_c (2 TP_c + FP_c + FN_c),  w_c = 1 / (sum t)^2
 
 The sums run over the pixels of the whole batch, or of each image by itself (`per_image`). The mean
-runs over the classes that occur there: a class without a pixel has no overlap to speak of, and what
-is wrongly given to it already counts as missing from another. `smooth` is added to numerator and
-denominator of Dice and of Tversky. Ignored pixels are in no sum; where none is left the loss is 0.
+runs over the classes that occur there: a class without a pixel has no overlap to measure, and a
+pixel wrongly given to it already counts as missing from another. `smooth` is added to numerator and
+denominator of Dice and of Tversky. Ignored pixels are in no sum; where all are, the loss is 0.
 
 Shapes: input (N, C, ...), target (N, ...) of class indices -> one number
 Source: Milletari et al., "V-Net", 2016; Sudre et al., "Generalised Dice overlap", 2017, section
@@ -27,7 +27,7 @@ from minseg.ops.reduction import at_least_one
 from minseg.ops.softmax import softmax
 from minseg.tensor import Tensor, record
 
-PIXELS_A_BLOCK = 2**14  # that one block of the kernel sums
+PIXELS_A_BLOCK = 2**14  # summed by one block of the kernel
 
 
 def overlap_definition(p: Array, t: Array, valid: Array) -> tuple[float, float, float]:
@@ -42,7 +42,7 @@ def overlap_definition(p: Array, t: Array, valid: Array) -> tuple[float, float, 
 
 
 def _definition(p: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
-    """What `_forward_numpy` gives, class by class of each image."""
+    """The result of `_forward_numpy`, computed for each class of each image."""
     sums, sizes = np.zeros((2, *p.shape[:2]), p.dtype), np.zeros(p.shape[:2], int)
     for n, c in np.ndindex(p.shape[:2]):
         of_class, valid = labels[n] == c, labels[n] != ignore_index
@@ -62,7 +62,7 @@ def _forward_numpy(p: Array, labels: Array, ignore_index: int) -> tuple[Array, A
 
 
 def _grad_input_numpy(grad: Array, labels: Array, ignore_index: int) -> Array:
-    """A probability is in TP of its pixel's class, in FP of the others; in none if ignored."""
+    """A probability is in TP for its pixel's class, in FP for the others; in none if ignored."""
     of_class = labels[:, None] == np.arange(grad.shape[2])[:, None]
     tp, fp = grad[..., None]
     return np.where((labels != ignore_index)[:, None], np.where(of_class, tp, fp), 0)
@@ -135,7 +135,7 @@ def generalized_dice_loss(
 ) -> Tensor:
     """1 - generalised Dice, over the classes that occur; formula at the top of this file.
 
-    `per_image` takes the mean over the images that have a pixel. Raises as dice_loss.
+    `per_image` takes the mean over the images with a pixel that counts. Raises as dice_loss.
     """
     name = "generalized_dice_loss"
     tp, fp, fn, occurs = _overlap(name, input, target, ignore_index, per_image)
@@ -166,6 +166,6 @@ def _overlap(
 
 
 def _mean_loss(numerator: Tensor, denominator: Tensor, counts: Array) -> Tensor:
-    """The mean of 1 - numerator / denominator where `counts`; 0 if it counts nowhere."""
+    """The mean of 1 - numerator / denominator over the elements that count; 0 without any."""
     ratio = numerator.where(counts, 1.0) / denominator.where(counts, 1.0)
     return (1 - ratio).sum() / at_least_one(counts.sum(), ratio.dtype)

@@ -3,8 +3,8 @@
     constant   0 0 | a b c d | 0 0        reflect    c b | a b c d | c b   (the edge once)
     replicate  a a | a b c d | d d        circular   c d | a b c d | a b
 
-Every mode is a choice, for each place of the result, of the input element it shows (or none), so
-the gradient adds each place's gradient to the element that it shows. A negative width crops.
+In every mode, each place of the result shows one element of the input, or the constant. So the
+gradient of each place is added to that of the element it shows. A negative width crops.
 
 Shapes: x (..., H, W), pad (left, right, top, bottom, ...) -> (..., top + H + bottom, ...)
 """
@@ -18,17 +18,17 @@ from minseg.ops.op import Op
 from minseg.parallel import get_num_threads, parallel_for
 from minseg.tensor import Tensor, record
 
-FEW = 1 << 20  # elements: of 2^18, two threads took 370 us and one 150
+FEW = 1 << 20  # elements, for which one thread is quicker: for 2^18, 150 us; two took 370
 
 Widths = tuple[tuple[int, int], ...]  # (before, after) for each of the last dimensions, outer first
 
 
 def source_index(size: int, before: int, after: int, mode: str) -> np.ndarray:
-    """For each place of a padded line, the element of the line it shows; -1 for the constant."""
+    """For each place of a padded line, the element of the line that it shows; -1: the constant."""
     place = np.arange(-before, size + after)
     if mode == "replicate":
         return place.clip(0, size - 1)
-    if mode == "circular":  # what a negative width crops does not come round again
+    if mode == "circular":  # elements that a negative width crops do not come round again
         kept = np.arange(max(-before, 0), size + min(after, 0))
         return kept[np.arange(-max(before, 0), len(kept) + max(after, 0)) % len(kept)]
     if mode == "reflect":
@@ -58,7 +58,7 @@ def _forward_numpy(x: Array, widths: Widths, mode: str, value: float) -> Array:
         kept, shown = zip(*map(_kept, x.shape, widths), strict=True)
         y[shown] = x[kept]
         return y
-    if min(map(min, widths), default=0) < 0:  # what is shown around may be cropped itself
+    if min(map(min, widths), default=0) < 0:  # the frame may show elements that are cropped
         for axis, width in enumerate(widths):
             x = x.take(xp.asarray(source_index(x.shape[axis], *width, mode)), axis=axis)
         return x
@@ -69,19 +69,19 @@ def _forward_numpy(x: Array, widths: Widths, mode: str, value: float) -> Array:
 
 
 def _fill(y: Array, x: Array, widths: Widths, mode: str) -> None:
-    """What is kept in one piece, then, axis by axis, the few places around it."""
+    """Copy the elements that are kept in one piece; then, axis by axis, the few places around."""
     _, shown = zip(*map(_kept, x.shape, widths), strict=True)
     y[shown] = x
     for axis, width in enumerate(widths):
         source = source_index(x.shape[axis], *width, mode) + width[0]
-        # Of the axes after this one, the places around are not there yet.
+        # Along the axes after this one, the places around are not filled yet.
         lines = np.moveaxis(y[(slice(None),) * (axis + 1) + shown[axis + 1 :]], axis, 0)
         for place in [*range(shown[axis].start), *range(shown[axis].stop, len(source))]:
             lines[place] = lines[source[place]]
 
 
 def _grad_input_numpy(grad: Array, x_shape: tuple[int, ...], widths: Widths, mode: str) -> Array:
-    """What is kept gets its gradient back, and that of each place around it which shows it too."""
+    """Each element's gradient: that of its own place, and of every place around that shows it."""
     widths = ((0, 0),) * (len(x_shape) - len(widths)) + widths
     dx = array_module(grad).empty(x_shape, grad.dtype)
     if dx.size:
@@ -110,10 +110,10 @@ def _hand_back(dx: Array, grad: Array, widths: Widths, mode: str) -> None:
 
 
 def _by_shares(part: Callable[..., None], to: Array, of: Array, widths: Widths, mode: str) -> None:
-    """part(to, of, widths, mode), on NumPy for each thread's share of the first axis.
+    """part(to, of, widths, mode); on NumPy, one call for each thread's share of the first axis.
 
-    Not for each of its elements: a part is many short calls, and threads that both make such wait
-    for each other.
+    Smaller shares would be slower: a part is many short calls of NumPy, in which threads wait for
+    each other.
     """
     if not isinstance(of, np.ndarray) or of.size <= FEW or widths[0] != (0, 0):
         part(to, of, widths, mode)
@@ -128,7 +128,7 @@ def _by_shares(part: Callable[..., None], to: Array, of: Array, widths: Widths, 
 
 
 def _kept(size: int, width: tuple[int, int]) -> tuple[slice, slice]:
-    """Which elements of a line are kept, and at which places of the padded line they stand."""
+    """Which elements of a line are kept, and at which places of the padded line."""
     before, after = width
     kept = slice(max(-before, 0), size - max(-after, 0))
     start = max(before, 0)
@@ -147,9 +147,10 @@ def pad(
 ) -> Tensor:
     """Pad the last len(pad) / 2 dimensions; `pad` is (left, right, top, bottom, ...), last first.
 
-    Raises ValueError for an odd number of widths, an unknown mode, a width that "reflect" (at most
-    size - 1) or "circular" (at most the size that negative widths leave) cannot fill, a negative
-    size of the result, or with "constant" of what is left; TypeError for what are no integers.
+    Raises TypeError for widths that are not integers; ValueError for an odd number of them, an
+    unknown mode, a width that "reflect" (at most size - 1) or "circular" (at most the size that
+    negative widths leave) cannot fill, or a negative size of the result (with "constant": of what
+    negative widths leave).
     """
     if not isinstance(input, Tensor):
         raise TypeError(f"pad: input is a {type(input).__name__}, needs a Tensor")

@@ -3,7 +3,7 @@
     y[n, c].flat[indices[n, c, h, w]] = x[n, c, h, w]
 
 Where several values return to one place (pooling windows that overlap), the last in row-major order
-stays. The gradient is PyTorch's: each x takes that of its place, even one that was overwritten.
+stays. The gradient is PyTorch's: each x gets that of its place, even if it was overwritten there.
 
 Shapes: x, indices (N, C, H, W) -> y (N, C, H', W'), by default
         H' = (H - 1) stride - 2 padding + kernel height, W' likewise
@@ -44,7 +44,7 @@ def _grad_input_numpy(grad: Array, indices: Array) -> Array:
     dx = np.empty(places.shape, grad.dtype)
 
     def one_plane(p: int) -> None:
-        flat[p].take(places[p], out=dx[p], mode="clip")  # all have been checked
+        flat[p].take(places[p], out=dx[p], mode="clip")  # "clip": all are in range, no second check
 
     parallel_for(one_plane, N * C)
     return dx.reshape(indices.shape)
@@ -88,11 +88,11 @@ def max_unpool2d(
     padding: int | Sequence[int] = 0,
     output_size: Sequence[int] | None = None,
 ) -> Tensor:
-    """Undo max_pool2d(..., return_indices=True), as far as its maxima tell.
+    """Undo max_pool2d(..., return_indices=True), as far as its maxima allow.
 
-    Several sizes pool to the same size: `output_size`, (H', W') or (N, C, H', W'), chooses one less
-    than a stride from the default. Raises ValueError or TypeError for arguments that do not fit
-    together, and for an index outside of the output.
+    Several sizes pool to the same size: `output_size`, (H', W') or (N, C, H', W'), chooses one that
+    is less than a stride off the default. Raises ValueError or TypeError for arguments that do not
+    fit together, and for an index outside the output.
     """
     check_tensor("max_unpool2d", "input", input, ndim=4)
     kernel = pair("max_unpool2d", "kernel_size", kernel_size, least=1)
@@ -136,7 +136,7 @@ def _output_size(
 
 
 def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> Array:
-    """The indices; on a GPU those out of range, which will raise, are 0 until then."""
+    """The indices. On a GPU, where the error is raised later, those out of range become 0."""
     if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
         found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
         raise TypeError(f"max_unpool2d: indices is {found}, needs a Tensor of integers")

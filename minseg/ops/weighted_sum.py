@@ -16,7 +16,7 @@ class WeightedSum:
     WeightedSum((1.0, F.cross_entropy), (0.5, F.dice_loss), ignore_index=255)
 
     The options, here `ignore_index`, go to every term; functools.partial gives one to a single
-    term. Raises ValueError where there is no term, TypeError for one that is no (number, function).
+    term. Raises ValueError without a term, TypeError for one that is not (number, function).
     """
 
     def __init__(self, *terms: tuple[float, Loss], **options: Any) -> None:

@@ -1,19 +1,18 @@
 """A depthwise convolution of many channels on small maps: channels side by side, one einsum.
 
-depthwise.py goes along the rows of a channel's map. Deep in a network rows are short, and NumPy
-takes as long to begin one as to multiply some 50 numbers. There are hundreds of channels, though.
-So let them lie side by side in memory, (N, H, W, C), as the tokens of a transformer do anyway: for
-these, it is the quicker way at any length of rows. A row of the image, all channels of all pixels,
-is one line then, and a tap multiplies it whole,
+depthwise.py goes along the rows of a channel's map. Deep in a network these are short, and NumPy
+takes as long to begin one as to multiply some 50 numbers; but there are hundreds of channels. So
+they are laid side by side in memory, (N, H, W, C), as the tokens of a transformer are anyway. (For
+tokens this is the quicker way however long the rows are.) A row of the image, with all channels of
+all its pixels, is then one long line, and each tap multiplies whole lines,
 
     y[n, r, :] = sum over i, j of  w[i, j, :] * padded[n, r + i * dilation, j * dilation * C + :]
 
-with the channels' weights repeated for each pixel. The lines under the kernel are a view of
-`padded`, so that all of it is one call, of einsum. The gradient of the weights is the sum over n,
-rows and pixels instead. The gradient of the input is a convolution by the kernel turned by 180
-degrees.
+with the channels' weights repeated for each pixel. The lines that the taps read are a view of
+`padded`, so one call of einsum does it all. The gradient of the weights sums over n, rows and
+pixels instead. The gradient of the input is a convolution by the kernel turned by 180 degrees.
 
-The result's channels lie side by side where the input's do: what follows may want them so.
+The result's channels lie side by side if the input's do: the layers that follow may want that.
 """
 
 from collections.abc import Callable
@@ -26,18 +25,18 @@ from minseg.ops.checks import Pair
 from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
-SHORT = 12  # elements of a row: it takes longer to begin one than to multiply it
-MULTIPLICATIONS = 2**19  # of a block, about: smaller ones are short calls of NumPy
-EINSUM = 8  # multiplications of BLAS's in the time of one of einsum's, at least
+SHORT = 12  # rows of fewer elements take longer to begin than to multiply
+MULTIPLICATIONS = 2**19  # about so many in a block; with fewer, the calls of NumPy are too short
+EINSUM = 8  # einsum takes at least as long for one multiplication as BLAS for so many
 
 
 def fits(x: Array, window: Window) -> bool:
-    """Is this the quicker way: for what lies so already, or where rows are short?"""
+    """Is this the quicker way? It is if the channels lie side by side, or if rows are short."""
     return turns(window) and (_has_short_rows(x) or _side_by_side(x))
 
 
 def turns(window: Window) -> bool:
-    """Is the gradient of the input a convolution, of stride 1 and some padding, as well?"""
+    """Is the gradient of the input such a convolution, too, with a padding of at least 0?"""
     return window.stride == (1, 1) and all(
         p <= most for p, most in zip(window.padding, _reach(window), strict=True)
     )
@@ -67,13 +66,13 @@ def grad_input(grad: Array, w: Array, window: Window) -> Array:
 
 
 def turned(window: Window) -> Window:
-    """The window of the kernel turned by 180 degrees, which goes back to the input; stride 1."""
+    """The window of the gradient's convolution, back to the input, at stride 1."""
     rest_h, rest_w = (most - p for most, p in zip(_reach(window), window.padding, strict=True))
     return Window(window.kernel, (1, 1), (rest_h, rest_w), window.dilation)
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
-    """A sum of each image by itself, for threads; then the sum of these."""
+    """The gradient of each image by itself, so that threads share no sum; then their sum."""
     N, C, height, width = grad.shape
     sums = np.empty((N, *window.kernel, C), x.dtype)  # of each image
 
@@ -87,13 +86,13 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 
 
 def _reach(window: Window) -> Pair:
-    """From the first to the last place that a kernel reads, along each axis."""
+    """The distance from the first to the last place that a kernel reads, along each axis."""
     down, right = (d * (k - 1) for d, k in zip(window.dilation, window.kernel, strict=True))
     return down, right
 
 
 def _windows(x: Array, window: Window) -> Array:
-    """What each tap of the kernel meets, row by row, (N, H', kh, kw, W' C): a view of padded x."""
+    """The line that each tap reads for each row, (N, H', kh, kw, W' C): a view of padded x."""
     (N, C, H, W), (top, left) = x.shape, window.padding
     padded = np.zeros((N, H + 2 * top, W + 2 * left, C), x.dtype)
     padded[:, top : top + H, left : left + W] = x.transpose(0, 2, 3, 1)
@@ -108,7 +107,7 @@ def _windows(x: Array, window: Window) -> Array:
 
 
 def _for_images(body: Callable[[slice], None], images: int, multiplications: int) -> None:
-    """Call body(slice of images) for all images, each of so many multiplications."""
+    """Call body(slice of images) until it has had all; each takes so many multiplications."""
     step = max(1, -(-MULTIPLICATIONS // max(multiplications, 1)))
     parallel_for(
         lambda i: body(slice(i * step, (i + 1) * step)),

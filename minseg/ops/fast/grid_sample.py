@@ -2,15 +2,15 @@
 
     y[n, :, o] = sum over t of weight[n, t, o] x[n, :, index[n, t, o]]
 
-The plain parts find the taps anew in each of the three, and read x one number at a time. Here
+The plain forward and its two gradients each find the taps anew, and read x number by number. Here
 
 - the taps are found once, and kept for the backward pass;
-- x is turned so that a pixel's channels lie side by side: one index fetches all of them;
-- a weight meets all channels of its pixel, spread over them by a product of matrices (outer.py);
+- x is transposed so that a pixel's channels lie side by side: one index fetches all of them;
+- a weight is repeated for all channels of its pixel by a matrix product (outer.py);
 - the scatter of the input gradient, `np.add.at`, takes as long for a complex number as for a real
-  one: two channels are added at once, as its real and its imaginary part. It goes on in the order
-  of the outputs, in one thread (it does not release the interpreter's lock): the same each time.
-  Its calls of NumPy are few, so that another thread can see to the grid's gradient meanwhile.
+  one: so two channels are added at once, as its real and imaginary parts. It adds in the order of
+  the outputs, in one thread (it does not release the interpreter's lock): the same each time. As
+  its calls of NumPy are few, another thread can compute the grid's gradient meanwhile.
 
 Shapes: x (N, C, places), index and weight (N, T, outputs) with index = places for outside, which
         reads 0 -> y (N, C, outputs)
@@ -22,7 +22,7 @@ from minseg.array import Array
 from minseg.ops.fast.outer import outer
 from minseg.parallel import parallel_for
 
-ELEMENTS_A_BLOCK = 2**19  # that are fetched at once: outputs, taps and channels
+ELEMENTS_A_BLOCK = 2**19  # fetched at once: outputs times taps times channels
 
 
 def pixels_of(x: Array) -> Array:
@@ -38,7 +38,7 @@ def pixels_of(x: Array) -> Array:
 
 
 def forward(pixels: Array, index: Array, weight: Array) -> Array:
-    """Of `pixels_of(x)`: y (N, C, outputs)."""
+    """y (N, C, outputs), from pixels_of(x)."""
     (N, _, C), (_, T, outputs) = pixels.shape, index.shape
     y = np.empty((N, C, outputs), pixels.dtype)
     blocks = _blocks(N, outputs, T * C)
@@ -75,7 +75,7 @@ def grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
     """The gradient of x (N, C, places); what would go outside is left out."""
     (N, C, outputs), T = grad.shape, index.shape[1]
     dx = np.empty((N, C, places), grad.dtype)
-    pairs = np.zeros((-(-C // 2), outputs, 2), grad.dtype)  # of channels; of one left over, and 0
+    pairs = np.zeros((-(-C // 2), outputs, 2), grad.dtype)  # of channels; an odd one, and 0
     totals = np.empty((len(pairs), places, 2), grad.dtype)
     as_complex = np.result_type(grad.dtype, np.complex64)
     output_of = np.tile(np.arange(outputs), T)
@@ -100,6 +100,6 @@ def grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
 
 
 def _blocks(images: int, outputs: int, each: int) -> list[tuple[int, slice]]:
-    """An image and a slice of its outputs, each of which takes so many elements."""
+    """Blocks: an image and a slice of its outputs, each of which fetches `each` elements."""
     step = max(1, ELEMENTS_A_BLOCK // max(each, 1))
     return [(n, slice(o, o + step)) for n in range(images) for o in range(0, outputs, step)]

@@ -1,22 +1,22 @@
 """A depthwise convolution of large maps: a copy for each column of the kernel, then products.
 
-depthwise.py multiplies and adds whole maps, a call of NumPy for each: every call reads and writes
-what no longer fits the nearest cache. Here each column j of the kernel gets a copy of the planes,
-moved and padded so that
+depthwise.py multiplies and adds whole maps, each in a call of NumPy, which reads and writes more
+than fits into the nearest cache. Here the planes are copied for each column j of the kernel, padded
+and shifted:
 
     copy[j][r, c] = x[r - top, c + j dilation - left],  0 outside
 
-and as wide as the result. A product of matrices sums the columns of each row i of the kernel, and
-these sums are added up as far apart as the rows are:
+A copy is as wide as the result. A matrix product sums over the columns of each row i of the kernel,
+and these sums are added up, each shifted by its row:
 
     part[i][r, c] = sum over j of  w[i, j] copy[j][r, c]
     y[r, c]       = sum over i of  part[i][r + i dilation, c]
 
-Whole rows lie end to end all the way, so r and c are one long axis. The gradient of the weights is
-the dot product of the copies, as far apart, with the outputs' gradient. The gradient of the input
-is a convolution by the kernel turned by 180 degrees.
+All rows lie end to end, so r and c are one long axis. The gradient of the weights is the dot
+product of the shifted copies with the outputs' gradient. The gradient of the input is a convolution
+by the kernel turned by 180 degrees.
 
-A thread goes through its planes a few at a time, in the same memory: that stays in its cache.
+A thread goes through its planes a few at a time, in the same memory, which stays in its cache.
 """
 
 import math
@@ -32,7 +32,7 @@ from minseg.ops.pool import as_planes, plane_blocks
 from minseg.ops.window import Window, overlap
 from minseg.parallel import parallel_for
 
-PART_BYTES = 2**19  # of the planes copied at once: of fewer, the calls of NumPy are too short
+PART_BYTES = 2**19  # of the planes copied at once: with fewer, the calls of NumPy are too short
 
 
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
@@ -67,7 +67,7 @@ def grad_input(grad: Array, w: Array, window: Window) -> Array:
 
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
-    """NaN of infinite gradients at the edge: what lies outside of x is a 0 here, not left out."""
+    """conv2d's grad_weight, but an infinite gradient at the edge gives NaN: padding counts as 0."""
     planes, outputs = as_planes(x)[:, 0], grad.shape[2] * grad.shape[3]
     grads = grad.reshape(len(planes), 1, 1, outputs)
     dw = np.empty((len(planes), *window.kernel), x.dtype)  # of each image
@@ -89,14 +89,14 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 
 
 class _Columns:
-    """The copies of some planes at a time, (planes, kw, places): memory that is used again."""
+    """The copies of a few planes at a time, (planes, kw, places), always in the same memory."""
 
     def __init__(self, planes: Array, window: Window) -> None:
         (P, height, width), (top, left) = planes.shape, window.padding
         self.planes = planes
         self.most = max(1, min(P, PART_BYTES // max(planes[:1].nbytes, 1)))
         out_width = window.output_size(height, width)[1]
-        self.step = window.dilation[0] * out_width  # to what the next row of the kernel reads
+        self.step = window.dilation[0] * out_width  # from one row of the kernel to the next
         copies = np.zeros((self.most, window.kernel[1], height + 2 * top, out_width), planes.dtype)
         self.reads = []
         for j in range(window.kernel[1]):

@@ -1,24 +1,24 @@
-"""Layer norm on the CPU: short rows, one after the other, that share their weights.
+"""Layer norm on the CPU: many short rows that share their weights.
 
 The formulas are those of normalization.py. There, each group of elements is long, and NumPy works
-along it. Here a group is a row of perhaps 64 elements, and a call of a sum, or of a product with
-one number, costs more than the elements. So all that is done row by row is a product of BLAS's:
+along it. Here a group is a row of perhaps 64 elements, and NumPy takes longer to begin a row than
+to compute it. So whatever is done row by row is a matrix product of BLAS's:
 
-- sums along the rows, of many rows at once, are products with a vector of ones, or of the weights;
-- a number a row times a weight a column, r w, is a product of matrices, too (outer.py); so is a
-  number a row that meets all columns, which NumPy would repeat slowly along short rows.
+- the sums of many rows are one product with a vector of ones, or of the weights;
+- one number per row times one weight per column, r w, is a matrix product, too (outer.py); so is
+  one number per row for all columns, which NumPy would repeat slowly along short rows.
 
-sum(x^2) / K - e^2, with e the mean of x, is the variance, but for digits that a large mean takes.
-A mean within two deviations, the common case, takes two bits, and x is used as it is: d = x.
-Elsewhere, d = x - mean is; as float32 does not hold all of the mean of large numbers, d has a mean,
-too, again called e. Either way, in the terms of normalization.py, with sums over a row of K,
+sum(x^2) / K - e^2, with e the mean of x, is the variance, but loses digits where the mean is large.
+A mean of at most two deviations, the common case, costs two bits, and x is used as it is: d = x.
+Elsewhere d = x - mean; as the precision of float32 does not hold all of a large mean, d still has a
+small mean, again called e. Either way, in the terms of normalization.py, with sums over a row of K,
 
     var = sum(d^2) / K - e^2,      y = d (r w) - (e r) w + b
     dx = g (r w) - average - (d - e) slope,      average = sum(g (r w)) / K
     dw = sum over rows of r (d - e) g,           slope = r^2 (r sum(g d w) / K - e average)
 
-Of few rows, all of these calls take longer than NumPy's slow repeating: `_of_few_rows` computes the
-formulas of normalization.py as they stand.
+For few rows, all these calls take longer than NumPy's slow repeating: there `_of_few_rows` computes
+the formulas of normalization.py as they stand.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from minseg.ops.fast.outer import outer
 from minseg.ops.normalization import blocks_of, inverse_deviation
 from minseg.parallel import parallel_for
 
-FEW_ROWS = 512  # of 32 elements, within SegFormer: 70 us instead of 113; 2048 take longer so
-SHORT = 32  # elements of a row: one by one, their dot products take three times as long
+FEW_ROWS = 512  # of 32 elements, in SegFormer: 70 us by _of_few_rows, else 113; not so for 2048
+SHORT = 32  # rows of fewer elements: np.vecdot would take three times as long as a matrix product
 
 Gradients = Callable[[Array], tuple[Array, Array, Array]]
 
@@ -39,15 +39,15 @@ Gradients = Callable[[Array], tuple[Array, Array, Array]]
 def layer_norm(
     x: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Gradients]:
-    """x (G, K), weight and bias (K,) -> y (G, K), and what turns its gradient into those of all."""
-    x = np.ascontiguousarray(x)  # and so will y be: the next layer's rows lie side by side
+    """x (G, K), weight and bias (K,) -> y (G, K), and the function that computes the gradients."""
+    x = np.ascontiguousarray(x)  # and so y is, as the next layer wants it
     (G, K), ones = x.shape, np.ones(x.shape[1], x.dtype)
     w = ones if weight is None else weight.reshape(K)
     if G <= FEW_ROWS:
         return _of_few_rows(x, w, bias, eps)
     finite = np.isfinite(w).all()
     shift = np.zeros((2, K), x.dtype)  # to be multiplied by (e r, 1)
-    shift[0] = np.where(np.isfinite(w), -w, 0)  # infinity times e says nothing
+    shift[0] = np.where(np.isfinite(w), -w, 0)  # where w is infinite, d (r w) decides alone
     if bias is not None:
         shift[1] = bias.reshape(K)
     y = np.empty_like(x)
@@ -59,8 +59,8 @@ def layer_norm(
         block = blocks[index]
         d, out, mean = deviations[index], y[block], e[block]
         squares, var = _moments(d, ones, mean)
-        # Not if e^2 >= 4 var somewhere, or is no number, nor if a sum of squares is infinite; an
-        # infinite w needs the sign of x - mean.
+        # x will not do where e^2 >= 4 var, or either is NaN, or a sum of squares is infinite. And
+        # an infinite w needs the sign of x - mean.
         if not (finite and (squares / 5 < var).all()):
             d = deviations[index] = d - outer(mean, ones, out)
             _, var = _moments(d, ones, mean)
@@ -108,7 +108,7 @@ def _of_few_rows(x: Array, w: Array, bias: Array | None, eps: float) -> tuple[Ar
     def centred(rows: Array) -> Array:
         return rows - (rows @ mean_of)[:, None]
 
-    # Centred twice, for float32 does not hold all of the mean of large numbers
+    # Centred twice, as the precision of float32 does not hold all of a large mean
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         xhat = centred(centred(x))
         r = 1 / np.sqrt(np.vecdot(xhat, xhat) / x.shape[1] + eps)
@@ -129,10 +129,10 @@ def _of_few_rows(x: Array, w: Array, bias: Array | None, eps: float) -> tuple[Ar
 
 
 def _moments(d: Array, ones: Array, mean: Array) -> tuple[Array, Array]:
-    """The means of the squares of each row, and the variances; the means go to `mean`."""
+    """Each row's mean of the squares, and its variance; its mean goes to `mean`."""
     np.matmul(d, ones, out=mean)
     mean /= len(ones)
-    with np.errstate(over="ignore", invalid="ignore"):  # of x; those of x - mean may be finite
+    with np.errstate(over="ignore", invalid="ignore"):  # for x; x - mean may have finite squares
         squares = np.square(d) @ ones if len(ones) < SHORT else np.vecdot(d, d)
         squares /= len(ones)
         return squares, squares - mean * mean

@@ -1,9 +1,9 @@
 """Max-pooling by 2 x 2 at stride 2, the pooling of most networks, from comparisons of neighbours.
 
-Of a window a b / c d the larger of each row is found first, then the larger of the two. Three bits
-say where it stood: b > a, d > c and max(c, d) > max(a, b). Each is one comparison of views of the
-image, and equal values leave the earlier place in its right. A NaN is seen in the result, and then
-looked for on its own, for it compares with nothing.
+In a window with rows a b and c d, the larger of each row is found first, then the larger of the
+two. Three bits say where it was: b > a, d > c and max(c, d) > max(a, b). Each is one comparison of
+views of the image; of equal values, the first is chosen. Comparisons with NaN are always false, so
+where a maximum is NaN, its place is looked up separately.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def forward(planes: Array, size: Pair) -> tuple[Array, Array]:
             inside = np.pad(inside, frame, constant_values=-np.inf)
         inside = inside[:, : 2 * size[0], : 2 * size[1]]
         place = _largest(inside, y[block])
-        np.take(offsets, place, out=indices[block], mode="clip")  # no place is out of range
+        np.take(offsets, place, out=indices[block], mode="clip")  # "clip": skips the range check
         indices[block] += corner
 
     parallel_for(one_block, len(blocks))
@@ -44,7 +44,7 @@ def forward(planes: Array, size: Pair) -> tuple[Array, Array]:
 
 
 def _largest(inside: Array, best: Array) -> Array:
-    """The maximum of each window, into `best`, and its place: 0, 1 above, 2, 3 below."""
+    """Write the maximum of each window into `best`; return its place: 0, 1 above, 2, 3 below."""
     left, right = inside[..., 0::2], inside[..., 1::2]
     larger = np.maximum(left, right)
     is_right = np.greater(right, left)
@@ -54,6 +54,6 @@ def _largest(inside: Array, best: Array) -> Array:
     place = is_right[:, 0::2] ^ (is_below & (is_right[:, 0::2] ^ is_right[:, 1::2]))
     place = (is_below.view(np.uint8) << 1) | place.view(np.uint8)
     if np.isnan(best).any():
-        for number, (i, j) in enumerate(np.ndindex(2, 2)):  # of several, the last counts
+        for number, (i, j) in enumerate(np.ndindex(2, 2)):  # of several NaNs, the last counts
             place[np.isnan(inside[:, i::2, j::2])] = number
     return place

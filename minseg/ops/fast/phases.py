@@ -1,18 +1,18 @@
 """Strided transposed convolution without a scatter: every phase of the output is a convolution.
 
-The definition paints the kernel onto the output, so neighbouring inputs add to the same places.
-Seen from the output there is nothing to paint. Count its rows from where the first kernel begins:
-the row s a + i, with i < s its phase, is reached by the rows i, i + s, i + 2 s, ... of the kernel,
-from the inputs a, a - 1, a - 2, ... So
+The definition adds the kernel to the output at each input, and neighbouring inputs meet there (a
+scatter). Asking instead what each output reads avoids that. Count the rows of the output from where
+the first kernel begins. Row s a + i, with i < s its phase, is reached by the rows i, i + s,
+i + 2 s, ... of the kernel, placed at the inputs a, a - 1, a - 2, ... So
 
     y[o, s a + i - padding] = sum over k and taps t of w[k, o, i + s t] x[k, a - t]
 
-is a small convolution at the low resolution, of the same columns for all phases. All phases are one
-matrix product, whose rows are dealt out to every s-th row and column of y. A kernel that does not
-fill its last tap makes two kinds of phases, of T and of T - 1 taps.
+is a small convolution at the input's resolution, which reads the same columns for all phases. All
+phases are one matrix product, whose rows go to every s-th row and column of y. Where s does not
+divide the kernel's size, there are two kinds of phases, with T and with T - 1 taps.
 
-Back: the phases of the gradient are gathered, and multiplied by the same matrix (to x) or by the
-same columns (to w).
+The gradients gather the phases of y's gradient and multiply them by the same matrix (for x), or by
+the same columns (for w).
 """
 
 import math
@@ -29,23 +29,24 @@ from minseg.parallel import parallel_for
 
 Slices = tuple[slice, slice]  # of rows and of columns
 
-# How the work is cut. The last bit of a matrix product depends on where it is cut, so the number of
-# threads has no say in it.
+# How the work is cut: never by the number of threads, as the last bit of a matrix product depends
+# on the cuts.
 BLOCK_BYTES = 2**21
-LEAST, WANTED = 64, 4  # positions a block, blocks: the first holds where both cannot
-SUM_POSITIONS = 2**11  # a block, where blocks are summed
-# Rows of the product, phases of output channels, that a task sums: each copies the columns anew.
+LEAST, WANTED = 64, 4  # positions in a block, number of blocks; LEAST goes before WANTED
+SUM_POSITIONS = 2**11  # positions in a block of grad_weight, which sums over the blocks
+# How many rows of the product (output channels times phases) a task of grad_weight sums. Few tasks:
+# each copies the columns anew.
 SUM_ROWS = 128
 
 
 def serves(stride: Pair, groups: int, dilation: Pair) -> bool:
-    """At stride 1 there is a single phase, and the plain way is that convolution."""
+    """Is there more than one phase? At stride 1, the plain way is the convolution above."""
     return groups == 1 and dilation == (1, 1) and stride != (1, 1)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Phases with one number of taps along each axis."""
+    """A range of phases along each axis, all with the same number of taps."""
 
     rows: slice
     cols: slice
@@ -68,13 +69,13 @@ class Phases:
 
     @property
     def taps(self) -> Pair:
-        """The most taps along each axis."""
+        """The largest number of taps along each axis, T and U."""
         t, u = (-(-k // s) for k, s in zip(self.kernel, self.stride, strict=True))
         return t, u
 
     @property
     def size(self) -> Pair:
-        """Of a phase: as far as there are inputs and outputs."""
+        """The size of a phase: as far as there are inputs and outputs."""
         height, width = (
             min(n + t - 1, -(-(m + p) // s))
             for n, m, t, p, s in zip(
@@ -94,14 +95,14 @@ class Phases:
                     yield Kind(row, col, (t, u))
 
     def split(self, w: Array) -> Array:
-        """The kernel (C, O, kh, kw) by tap and phase: (C, O, T, s, U, s), filled up with zeros."""
+        """The kernel (C, O, kh, kw) by tap and phase: (C, O, T, s, U, s), padded with zeros."""
         (t, u), (sh, sw), (kh, kw) = self.taps, self.stride, self.kernel
         if (kh, kw) != (t * sh, u * sw):
             w = np.pad(w, ((0, 0), (0, 0), (0, t * sh - kh), (0, u * sw - kw)))
         return w.reshape(*w.shape[:2], t, sh, u, sw)
 
     def outputs(self, box: Box) -> tuple[Slices, Slices]:
-        """The rows and columns of the output in a box, and where in `deal`'s image they lie."""
+        """The rows and columns of the output in a box, and their places in its joined phases."""
         (rows, to_rows), (cols, to_cols) = (
             overlap(slice(s * place.start, s * place.stop), -p, 1, n)
             for place, s, p, n in zip(
@@ -111,11 +112,11 @@ class Phases:
         return (rows, cols), (to_rows, to_cols)
 
     def wide(self, box: Box) -> Pair:
-        """The size of a box's phases when they are put together."""
+        """The size of a box's phases when they are joined."""
         return box.shape[1] * self.stride[0], box.shape[2] * self.stride[1]
 
     def deal(self, whole: Array) -> Array:
-        """A view (n, O, h, s, w, s) of phases that lie together (n, O, h s, w s)."""
+        """A view (n, O, h, s, w, s) of joined phases (n, O, h s, w s)."""
         (sh, sw), (height, width) = self.stride, whole.shape[2:]
         return whole.reshape(*whole.shape[:2], height // sh, sh, width // sw, sw)
 
@@ -133,7 +134,7 @@ def forward(x: Array, w: Array, stride: Pair, padding: Pair, out: Pair) -> Array
         (rows, cols), (from_rows, from_cols) = phases.outputs(box)
         target = y[box.images, :, rows, cols]
         size = phases.wide(box)
-        fits = target.shape[2:] == size  # else some rows or columns are cut off
+        fits = target.shape[2:] == size  # else some of its rows or columns are cut off
         whole = target if fits else np.zeros((*target.shape[:2], *size), x.dtype)
         for kind, matrix in matrices:
             product = matrix @ _columns(x, kind.taps, box)
@@ -151,7 +152,7 @@ def forward(x: Array, w: Array, stride: Pair, padding: Pair, out: Pair) -> Array
 def grad_input(
     grad: Array, w: Array, x_shape: tuple[int, ...], stride: Pair, padding: Pair
 ) -> Array:
-    """The gradients of the columns, each added to the input that the column had read."""
+    """The gradients of the columns, each added to the input that it was copied from."""
     phases = Phases(w.shape[2:], stride, padding, x_shape[2:], grad.shape[2:])
     parts = phases.split(w)
     matrices = [(kind, _matrix(parts, kind)) for kind in phases.kinds()]
@@ -206,14 +207,14 @@ def grad_weight(
 
 
 def _matrix(parts: Array, kind: Kind) -> Array:
-    """The weights of a kind: (C T U, O phases); for a single tap and kind a view of the kernel."""
+    """The weights of a kind: (C T U, O phases); with one tap and one kind, a view of the kernel."""
     t, u = kind.taps
     own = parts[:, :, :t, kind.rows, :u, kind.cols].transpose(0, 2, 4, 1, 3, 5)
     return own.reshape(own.shape[0] * t * u, -1)
 
 
 def _columns(x: Array, taps: Pair, box: Box) -> Array:
-    """What the positions of a box read: (C T U, positions)."""
+    """The inputs that each position of a box reads: (C T U, positions)."""
     columns = np.zeros((x.shape[1], *taps, *box.shape), x.dtype)
     for t, u in np.ndindex(*taps):
         (rows, cols), (at_rows, at_cols) = _reads((t, u), box, x.shape)
@@ -231,7 +232,7 @@ def _reads(tap: Pair, box: Box, x_shape: tuple[int, ...]) -> tuple[Slices, Slice
 
 
 def _gather(grad: Array, phases: Phases, kind: Kind, box: Box) -> Array:
-    """The phases of a gradient: (O phases, positions), 0 beyond its ends."""
+    """A gradient's phases of one kind: (O phases, positions), 0 beyond the gradient's edges."""
     (rows, cols), (to_rows, to_cols) = phases.outputs(box)
     inside = grad[box.images, :, rows, cols]
     size = phases.wide(box)
@@ -247,7 +248,7 @@ def _gather(grad: Array, phases: Phases, kind: Kind, box: Box) -> Array:
 
 
 def _blocks(images: int, w: Array, phases: Phases) -> list[Box]:
-    """Blocks whose columns and phases fit into the cache, several where there is enough to do."""
+    """Blocks whose columns and phases fit into the cache; several, if there is enough to do."""
     read, written = w.shape[0] * math.prod(phases.taps), w.shape[1] * math.prod(phases.stride)
     fit = BLOCK_BYTES // ((read + written) * w.itemsize)
     share = -(-images * math.prod(phases.size) // WANTED)
@@ -255,7 +256,7 @@ def _blocks(images: int, w: Array, phases: Phases) -> list[Box]:
 
 
 def _boxes(images: int, size: Pair, positions: int) -> list[Box]:
-    """Boxes of about so many positions: whole images, or whole rows of one."""
+    """Boxes of about `positions`: whole images, or whole rows of one image."""
     height, width = size
     n = max(1, positions // (height * width))
     h = min(height, max(1, positions // width))

@@ -1,7 +1,8 @@
-"""Nearest-neighbour upsampling of images by whole numbers: each pixel becomes a block of itself.
+"""Nearest-neighbour upsampling of images by whole factors f x g: each pixel becomes a block.
 
-No table of taps: the columns are written side by side, every f-th at a time, and the row that comes
-of it is copied. Back, the rows of a block are added up, whole rows at once, then its columns.
+That needs no table of taps. A row is written g times, each time to every g-th column, and the
+result is copied f - 1 times. The gradient adds up the f rows of each block, whole rows at once,
+and then its g columns.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ BLOCK_BYTES = 2**20  # of the larger image, for one thread at a time
 
 
 def serves(size: Sequence[int], indices: Sequence[np.ndarray]) -> bool:
-    """Two axes, along each of which the outputs read 0, 0, ..., 1, 1, ...: each pixel as often."""
+    """Two axes, whose outputs read 0, 0, ..., 1, 1, ...: each pixel the same number of times."""
     if len(size) != 2 or any(len(index) != 1 for index in indices):
         return False
     factors = [index.size // n for n, index in zip(size, indices, strict=True)]

@@ -1,26 +1,26 @@
-"""A convolution of stride 1 with a third of im2col's copies: columns moved aside, whole rows added.
+"""A convolution of stride 1 with fewer copies than im2col's: one for each column of the kernel.
 
-im2col copies every pixel kh * kw times. But the patch one row further down holds the same pixels,
-and in a map that lies row after row, "one row down" is W places further on. So copy the image only
-kw times, once for each column of the kernel, moved aside,
+im2col copies every pixel kh * kw times. But patches one above the other share most of their pixels,
+and in an image stored row after row, "one row down" is W places further on. So the image is copied
+only kw times, once for each column of the kernel, shifted sideways,
 
     moved[j, k, r, c] = x[k, r, c + j * dilation - padding],    0 outside
 
-and let row i of the kernel multiply a range of whole rows of these copies, where they lie:
+and row i of the kernel multiplies a range of whole rows of these copies in place:
 
     y[:, rows] = sum over i of w[:, :, i] @ moved[rows + i * dilation - padding]
 
-Rows of padding are not multiplied at all. Where the output is as wide as the image, moving aside is
-one long copy, of which the ends of the rows are then set to 0. The gradient of the weights pairs
-each row i of the kernel with each column j,
+Rows of padding are not multiplied at all. As the output is as wide as the image, a shift is one
+long copy, after which the ends of the rows are set to 0. The gradient of the weights pairs each
+row i of the kernel with each column j,
 
     dw[:, :, i, j] = lowered[i] @ moved[j]^T,    lowered[i, o, r] = grad[o, r - i * dilation + ...]
 
 which is one product of a (kh O, positions) and a (positions, kw C) matrix.
 
-Of small images several make a block, and all rows of the kernel one product, of which ranges of
-rows are added: fewer and longer calls of NumPy, for threads run side by side only within these
-(calls of less than about 20 microseconds take turns at the interpreter's lock).
+A block may hold several small images. Then all rows of the kernel are one product, of which ranges
+of rows are added up. That makes fewer and longer calls of NumPy, as threads need them: calls of
+less than about 20 microseconds take turns at the interpreter's lock.
 
 Blocks are cut by shapes alone and sums have a fixed order: the bits are the same for any number of
 threads.
@@ -40,21 +40,22 @@ from minseg.ops.window import Window, overlap
 from minseg.parallel import SMALL, parallel_for
 
 BLOCK_BYTES = 4 * 2**20  # for the copies of a block and its outputs: a share of the cache
-BLOCKS = 4  # at least, so that there is work for several threads, unless they get smaller than
-POSITIONS = 256
+BLOCKS = 4  # at least so many, for several threads, ...
+POSITIONS = 256  # ... unless a block would then have fewer positions than this
 SMALLEST_MAP = 64  # positions of an image: on smaller ones the products are too narrow to be fast
 
 # OpenBLAS first packs large matrices, which takes as long as the product itself where one of them
-# is narrow; with up to 100^3 multiplications it may do without. So large products are made of such
-# pieces, if these have at least so many columns.
+# is narrow. With up to 100^3 multiplications it may skip that. So large products are cut into such
+# pieces, if each has at least PIECE columns.
 SMALL_PRODUCT = 100**3
 PIECE = 64
 
-# Of a dilated kernel's rows so much must meet the image, for a block of several small images.
+# A dilated kernel's rows may read padding. A block of several images multiplies that, too; so it is
+# used only where at least this share of the rows that are read lies within the image.
 MOSTLY = 0.8
 
-# The weight gradient is cut into about eight tasks: by input channels, so many each, and then, with
-# sums of their own, by positions.
+# The weight gradient is cut into about eight tasks: by input channels, and, if these give too few,
+# by positions, with a sum for each task.
 CHANNELS_A_TASK = 64
 TASKS = 8
 
@@ -62,7 +63,7 @@ Block = tuple[slice, slice]  # a range of images and of their rows
 
 
 def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, groups: int) -> bool:
-    """Is this the quicker way? Not where there are many more outputs to add up than inputs."""
+    """Is this the quicker way? Not where many more outputs are added up than inputs copied."""
     (H, W), (O, C, kh, kw) = x_shape[2:], w_shape
     height, width = window.output_size(H, W)
     return (
@@ -96,7 +97,7 @@ def forward(x: Array, w: Array, window: Window, epilogue: Epilogue = NOTHING) ->
         images, rows = blocks[index]
         out = y[images, :, rows].swapaxes(0, 1)  # (O, n, rows, W)
         read, taps = _reads(window, rows.start, rows.stop, H)
-        together = out.shape[1] > 1  # all rows of the kernel in one product, for few calls
+        together = out.shape[1] > 1  # several images: all rows of the kernel in one product
         copied = kw * C * out.shape[1] * (read.stop - read.start) * W
         sums = kh * O * copied // (kw * C) if together else out.size
         memory = buffer((copied + sums,), x.dtype)
@@ -171,7 +172,7 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 
 
 class Tap(NamedTuple):
-    """A row of the kernel: which of the copied rows it reads, for which of the block's outputs."""
+    """A row of the kernel: the copied rows that it reads, for which of the block's output rows."""
 
     row: int
     source: slice
@@ -180,9 +181,9 @@ class Tap(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _reads(window: Window, start: int, stop: int, height: int) -> tuple[slice, tuple[Tap, ...]]:
-    """The rows of x that the outputs in rows start to stop read, and by which taps.
+    """The rows of x that the output rows start to stop read, and the taps that read them.
 
-    The tap that meets most of the outputs comes first.
+    The tap that reaches the most outputs comes first.
     """
     met = [
         (row, *overlap(slice(start, stop), offset, 1, height))
@@ -197,7 +198,7 @@ def _reads(window: Window, start: int, stop: int, height: int) -> tuple[slice, t
 
 
 def _by_kernel_row(w: Array) -> Array:
-    """(O, C, kh, kw) -> (kh, O, kw C); heavy weights by two threads, a half each."""
+    """(O, C, kh, kw) -> (kh, O, kw C); two threads copy a half each of large weights."""
     O, C, kh, kw = w.shape
     matrices = np.empty((kh, O, kw, C), w.dtype)
 
@@ -221,13 +222,13 @@ def _dense(window: Window, height: int, width: int) -> bool:
 
 
 def _offsets(window: Window, axis: int) -> list[int]:
-    """What each row (axis 0) or column (1) of the kernel reads, from where the output stands."""
+    """The offset from an output to what each row (axis 0) or column (1) of the kernel reads."""
     count, dilation, padding = window.kernel[axis], window.dilation[axis], window.padding[axis]
     return [i * dilation - padding for i in range(count)]
 
 
 def _move(pixels: Array, window: Window, moved: Array) -> None:
-    """Copy pixels (C, n, h, W) into moved (kw, C, n, h, W), each by its column's offset."""
+    """Copy pixels (C, n, h, W) into moved (kw, C, n, h, W), shifted by each column's offset."""
     W, source = pixels.shape[-1], _flat(pixels)
     end = source.shape[-1]
     for copy, to, offset in zip(moved, _flat(moved), _offsets(window, 1), strict=True):
@@ -241,7 +242,7 @@ def _move(pixels: Array, window: Window, moved: Array) -> None:
 
 
 def multiply(a: Array, b: Array, out: Array) -> None:
-    """out = a @ b, in pieces that BLAS need not pack, where that is worth it."""
+    """out = a @ b, where it is worth it in pieces that BLAS need not pack."""
     (rows, length), columns = a.shape, b.shape[1]
     piece = SMALL_PRODUCT // (rows * length) // PIECE * PIECE
     whole = columns // piece if piece else 0
@@ -254,7 +255,7 @@ def multiply(a: Array, b: Array, out: Array) -> None:
 
 
 def _flat(maps: Array) -> Array:
-    """(..., h, W) as (..., h W): a view, where each row lies behind the one above it."""
+    """(..., h, W) as (..., h W): a view, if each row lies right behind the one above it."""
     return maps.reshape(*maps.shape[:-2], -1)
 
 
@@ -263,7 +264,7 @@ def _blocks(
 ) -> list[Block]:
     """Cut the rows of all images into blocks: small enough for the cache, enough for all cores.
 
-    together: a block may hold several images, whole.
+    together: a block may hold several whole images.
     """
     most = _block_bytes() // (bytes_a_position * width)
     count = even(min(BLOCKS, images * height * width // POSITIONS))

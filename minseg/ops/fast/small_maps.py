@@ -1,12 +1,12 @@
 """Resizing small maps: along each axis, one product with its table of taps as a matrix.
 
-The matrix, (out, in), is of zeros but for two or four weights a row. But BLAS multiplies by all the
-zeros of a small one sooner than NumPy collects elements, row by short row, and weighs and adds
-them: some 20 multiplications take as long as one pass.
-
     y = R x C^T     R (H', H), C (W', W)
 
-Zero times infinity is NaN. So this is for finite maps only.
+Each row of R and C is zero but for two or four weights. For a small matrix, BLAS multiplies by all
+the zeros sooner than NumPy gathers the elements from short rows, weights them and adds them up: one
+such pass over an element takes as long as some 20 multiplications.
+
+Zero times infinity is NaN, so this is for finite maps only.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SMALL = 64  # pixels of a side, before or after: larger matrices have too many z
 
 
 def serves(size: Sequence[int], axes: Sequence[Taps]) -> bool:
-    """Two axes, each small before or after, and one of them at least more than copied."""
+    """Two axes, each small before or after, at least one of which is not merely copied."""
     lengths = [taps.index.shape for taps in axes]
     return (
         len(axes) == 2

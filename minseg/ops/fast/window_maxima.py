@@ -1,7 +1,7 @@
-"""Max-pooling for predictions: the largest values alone, not where they stood.
+"""Max-pooling for predictions: the maxima alone, not their indices.
 
-No gradient will be sent back, so nothing has to be remembered: of each window the largest of every
-column first, from whole rows of the image, then the largest of these.
+Only a gradient would need the indices. Without them, the maximum of a window is found in two steps:
+first that of each of its columns, by comparing whole rows of the image, then that of these maxima.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from minseg.parallel import PASS, parallel_for
 
 
 def window_maxima(x: Array, window: Window, ceil_mode: bool) -> Array:
-    """The y of max_pool2d, of x (N, C, H, W)."""
+    """max_pool2d's y (N, C, H', W') for x (N, C, H, W)."""
     planes, (H, W) = as_planes(x)[:, 0], x.shape[2:]
     height, width = number_of_windows(window, (H, W), ceil_mode)
     rows, cols = reads(window, (H, W), (height, width))

@@ -1,11 +1,11 @@
 """The means of a few windows of a plane, and their gradient, as one matrix product.
 
-A plane of H x W places is a row of a matrix, a window a column of zeros and ones: planes times
-windows are the sums, shares times windows^T hand them back. It multiplies many zeros, and is quick
-all the same: NumPy would call a loop for each window and row, BLAS computes all of them at once.
+A plane of H x W places is a row of a matrix, and a window is a column of zeros and ones. The sums
+are planes @ windows; the gradient is shares @ windows^T. This multiplies many zeros and is quick
+all the same: NumPy would run a short loop for each window and row, BLAS computes all at once.
 
-0 * inf is NaN, so a value that is not finite would reach every window. Where one appears, the
-functions return None, and the plain way is taken.
+As 0 * inf is NaN, a value that is not finite would spoil every window. Where there is one, the
+functions return None, and the caller takes the plain way.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.parallel import parallel_for
 
-MOST_WINDOWS = 64  # more arithmetic a place than that is slower than looping
+MOST_WINDOWS = 64  # with more multiplications for each place, the loops are quicker
 MOST_ELEMENTS = 2**18  # of the matrix
 LEAST_PLANES, BLOCKS = 64, 8  # how a product is cut, whatever the number of threads
 
@@ -35,7 +35,7 @@ def forward(planes: Array, rows: Windows, cols: Windows) -> Array | None:
 
 
 def grad_input(grad: Array, rows: Windows, cols: Windows, size: tuple[int, ...]) -> Array | None:
-    """Every place of a window gets the same share of its mean's gradient."""
+    """The gradient of the planes: each place of a window gets an equal share of its mean's."""
     if not np.isfinite(grad).all():
         return None
     matrix, count = _matrix(rows, cols, size, grad.dtype)
@@ -45,7 +45,7 @@ def grad_input(grad: Array, rows: Windows, cols: Windows, size: tuple[int, ...])
 def _matrix(
     rows: Windows, cols: Windows, size: tuple[int, ...], dtype: np.dtype
 ) -> tuple[Array, Array]:
-    """Which places (H W) are in which windows (H' W'), and how many they are."""
+    """Which places (H W) are in which windows (H' W'), and the number of places in each window."""
     matrix = np.zeros((*size, len(rows), len(cols)), dtype)
     for r, row in enumerate(rows):
         for q, col in enumerate(cols):

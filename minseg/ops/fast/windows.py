@@ -1,18 +1,18 @@
 """im2col in one copy: all patches of a block are one view of its padded pixels.
 
-columns.py copies one element of the kernel after the other. Of a 7x7 kernel that is 49 copies a
+columns.py makes one copy for each element of the kernel. For a 7x7 kernel these are 49 copies per
 block, of a few microseconds each, and threads whose calls are so short take turns at the
-interpreter's lock. But where the padding is written out, the patches are an array already, one that
-overlaps itself:
+interpreter's lock. But once the image is padded, the patches are a view of it, whose elements
+overlap:
 
     patch[k, i, j, n, r, c] = padded[k, n, r * stride + i * dilation, c * stride + j * dilation]
 
-Along each of its axes, one step is always as many bytes. That is all that NumPy needs to know of an
-array, so one call copies all columns.
+Along each axis of `patch`, every step is the same number of bytes. NumPy can describe such a view
+by its strides, so one call copies all columns.
 
-The adjoint cannot add to this view: a sum does not see that elements of the view are one in memory.
-But where a kernel is as large as its stride (patches of a vision transformer) none are, and one
-call does that, too.
+The adjoint cannot add to this view, as += loses all but one of the values for an element that
+occurs several times. Where a kernel is as large as its stride (patches of a vision transformer),
+each element occurs once, and one call does that, too.
 """
 
 import math
@@ -26,7 +26,7 @@ from minseg.ops.window import Window, overlap
 
 
 def gather(x: Array, window: Window, box: Box) -> Array:
-    """columns.gather; by one copy, unless that takes much more memory."""
+    """columns.gather, by one copy unless that takes much more memory."""
     if window.kernel == (1, 1):
         return plain.gather(x, window, box)
     (rows, to_rows, height), (cols, to_cols, width) = _reads(x.shape, window, box)
@@ -48,7 +48,7 @@ def gather(x: Array, window: Window, box: Box) -> Array:
 
 
 def scatter_add(columns: Array, window: Window, box: Box, x: Array) -> None:
-    """columns.scatter_add; by one addition where patches lie side by side."""
+    """columns.scatter_add, by one addition where the patches do not overlap."""
     if window == Window(window.stride, window.stride, (0, 0), (1, 1)):
         (rows, _, _), (cols, _, _) = _reads(x.shape, window, box)
         patches = _patches(x[box.images, :, rows, cols].swapaxes(0, 1), window, box)
@@ -61,9 +61,9 @@ Reads = tuple[slice, slice, int]
 
 
 def _reads(x_shape: tuple[int, ...], window: Window, box: Box) -> tuple[Reads, Reads]:
-    """Of rows and of columns: which of x a box reads, to which of its pixels, of how many.
+    """For rows and for columns: those of x that a box reads, their places in it, and its length.
 
-    The others are padding.
+    Its other places are padding.
     """
     rows, cols = (
         _reads_along(*axis)
