@@ -1,9 +1,9 @@
-"""`minseg compare`: every op by all of its witnesses, against float64 and within a tolerance.
+"""`minseg compare`: every op as computed by each of its witnesses, against a float64 reference.
 
 The witnesses are the definition in loops, NumPy, the CUDA kernels in the emulator and on a GPU,
-and PyTorch (`witnesses.py`); what they compute are cases (`cases/`). A `Row` (`row.py`) says how
-far one of them is off, at which element, how long it took, and how near to the least possible time
-that is (`floors.py`).
+and PyTorch (`witnesses.py`). They compute the cases in `cases/`. A `Row` (`row.py`) says how large
+a witness's error is, at which element, whether it is within the tolerance, how long the witness
+took, and how near that is to the least possible time (`floors.py`).
 """
 
 from minseg.compare.row import Row

@@ -1,8 +1,8 @@
-"""The least time there is: measured once a run, how fast a device copies and multiplies matrices.
+"""The least possible time, from how fast a device copies and multiplies matrices.
 
-A part of an op takes at least the time to move the bytes that it reads and writes, or to do its
-operations at the rate of a large matrix product. (Arrays that are still in the cache are faster
-than the bandwidth: then the fraction may come out above 1.)
+A part of an op takes at least as long as it takes to move the bytes that it reads and writes, or to
+do its operations at the rate of a large matrix product; both rates are measured once per run.
+(Arrays that are still in the cache move faster: then the fraction may come out above 1.)
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MATMUL_SIDE = {"cpu": 1024, "cuda": 8192}
 
 @dataclass(frozen=True)
 class Floor:
-    """What a device can do: bytes a second (read + written), operations a second for a dtype."""
+    """A device's bandwidth, bytes (read + written) per second, and each dtype's operations."""
 
     bandwidth: float
     operations: dict[str, float]
 
     def seconds(self, moved: int, operations: int, dtype: str) -> tuple[float, str, int]:
-        """The least time, and what sets it: ("GB/s", bytes) or ("GFLOP/s", operations)."""
+        """The least time, and which limit sets it: ("GB/s", bytes) or ("GFLOP/s", operations)."""
         to_move, to_compute = moved / self.bandwidth, operations / self.operations[dtype]
         if to_compute > to_move:
             return to_compute, "GFLOP/s", operations
@@ -75,7 +75,7 @@ def measure(device: str) -> Floor:
 
 
 def _copy(source: Any, target: Any) -> None:
-    """On a CPU with all threads, as the ops do."""
+    """On a CPU, with all threads, as the ops do it."""
     if not isinstance(source, np.ndarray):
         target[...] = source
         return
@@ -89,7 +89,7 @@ def _copy(source: Any, target: Any) -> None:
 
 
 def best(timed: Timed, action: Callable[[], Any], seconds: float = 0.1) -> float:
-    """The shortest time of several, at least two; they may take `seconds` in all."""
+    """The shortest time of at least two runs, and of more until they took `seconds` in all."""
     fastest, spent = timed(action)[1], 0.0
     while spent < seconds:
         one = timed(action)[1]

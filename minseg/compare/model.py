@@ -1,8 +1,8 @@
-"""`--model`: a small network, every layer's output and gradient by NumPy and by the kernels.
+"""`--model`: every layer of a small network, its output and gradient by NumPy and by the kernels.
 
-The reference is the same network in float64 on NumPy. An error made in one layer goes through all
-that follow, so the length that a layer's tolerance derives from is the sum of the lengths of the
-reductions up to it; for a gradient, of the whole forward and of the backward down to it.
+The reference is the same network in float64 on NumPy. A layer's error is carried on by all layers
+that follow. So the `length` of a layer's tolerance is the sum of the reductions' lengths up to it;
+for a gradient, of the whole forward pass and of the backward pass down to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minseg.random import manual_seed
 from minseg.tensor import Tensor, record
 
 CLASSES, SIZE = 3, (20, 24)
-# Of fewer images, batch norm of what was pooled is ill-conditioned: of two, only a sign is left.
+# With fewer images, batch norm of pooled features is ill-conditioned: of two, only a sign is left.
 IMAGES = 4
 RUNS = 4  # by NumPy and by the kernels, in float32 and in float64
 SMALL: dict[str, dict[str, Any]] = {
@@ -37,7 +37,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Trace:
-    """What passed through the layers, in order; the terms that each sums, the places it does."""
+    """The layers' values, in order; how many terms each layer sums, and at how many places."""
 
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
     gradients: dict[str, np.ndarray] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def _rows(name: str, reference: Trace, witness: Witness, dtype: np.dtype) -> lis
         for layer in expected:
             if layer in lengths:
                 length = lengths[layer]
-            else:  # a parameter: its gradient is summed over all places
+            else:  # a parameter, whose gradient is a sum over all places
                 owner = layer.rpartition(".")[0]
                 length = lengths[owner] + reference.places[owner]
             row = Row(name, prefix + layer, label, dtype.name, witness.name, witness.device,
@@ -104,7 +104,7 @@ def _rows(name: str, reference: Trace, witness: Witness, dtype: np.dtype) -> lis
 
 
 def _lengths(trace: Trace) -> tuple[dict[str, int], dict[str, int]]:
-    """The sums of terms up to each layer: on the way forward, and there and back."""
+    """The terms summed up to each layer: by the forward pass, and by the backward pass after it."""
     forward, backward, total = {}, {}, 0
     for layer, terms in trace.terms.items():
         total += terms
@@ -127,7 +127,7 @@ def _run(name: str, dtype: np.dtype, witness: Witness) -> Trace:
     trace = Trace()
     for layer, module in model.named_modules():
         if isinstance(module, nn.Dropout):
-            module.eval()  # what it drops is no question of rounding
+            module.eval()  # dropping elements has nothing to do with rounding
         if layer and not list(module.children()):
             module.register_forward_hook(_watch(layer, trace))
     x, gradient = Tensor(images), Tensor(upstream)
@@ -146,7 +146,7 @@ def _run(name: str, dtype: np.dtype, witness: Witness) -> Trace:
 
 
 def _watch(layer: str, trace: Trace) -> Callable[..., Tensor]:
-    """A hook that keeps a layer's output, and its gradient when that comes by."""
+    """A hook that keeps a layer's output, and, in the backward pass, its gradient."""
 
     calls = 0
 

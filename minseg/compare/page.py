@@ -1,4 +1,4 @@
-"""The page that `--html` writes: one file, with everything in it."""
+"""The page that `--html` writes: a single file, images included."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from minseg.compare.row import Row
 from minseg.compare.run import Comparison
 from minseg.compare.tables import AGREEMENT, FIRST, SPEED, cells_of
 
-LEAST = 1e-3  # of the tolerance: errors below it are drawn as none
-COLOURS = np.array(  # none, then from LEAST to 1 of the tolerance
+LEAST = 1e-3  # of the tolerance: smaller errors are drawn as none
+COLOURS = np.array(  # for no error, then from LEAST to 1 of the tolerance
     [(244, 244, 240), (222, 230, 235), (170, 200, 220), (110, 165, 200), (55, 115, 170),
      (20, 60, 120)],
     float,
@@ -93,7 +93,7 @@ def _table(rows: Iterable[Row]) -> str:
 
 
 def _maps(rows: list[Row]) -> str:
-    """The worst row of each part and witness, drawn: where on the image the error sits."""
+    """Maps of the worst row of each part and witness: where in the image the error is."""
     worst: dict[tuple[str, str], Row] = {}
     for row in rows:
         key = (row.part, row.witness)

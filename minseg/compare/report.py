@@ -17,10 +17,10 @@ FORMULA = f"tolerance = {FACTOR} * eps * sqrt(length) * largest value of the ref
 
 
 def show(console: Console, result: Comparison, every_row: bool) -> None:
-    """Print the tables: all rows, or the worst of each part and witness and the large ones' times.
+    """Print the tables: every row, or the worst of each part and witness, and large cases' times.
 
-    On a narrow terminal, times have a table of their own, else they end the line; on a narrower
-    one, where and what the worst numbers are is left out.
+    On a narrow terminal, the times are a table of their own; on a narrower one, the worst numbers
+    and their places are left out.
     """
     if every_row:
         by_case(console, result.rows)
@@ -35,7 +35,7 @@ def show(console: Console, result: Comparison, every_row: bool) -> None:
 
 
 def _worst(rows: Iterable[Row]) -> list[Row]:
-    """One row for each op, part and witness, in the order of the first; every row that fails."""
+    """The rows that fail, or else the worst row, of each op, part and witness in turn."""
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.op, row.part, row.witness), []).append(row)
@@ -67,7 +67,7 @@ def _failures(console: Console, result: Comparison) -> None:
         console.print("\nFailures", style="bold red")
     before = ""
     for row in result.failed:
-        again = row.problem and row.problem == before  # a compiler's words are many
+        again = row.problem and row.problem == before  # a compiler's message may be long
         console.print(f"  {_what(row)}: the same" if again else f"  {explain(row)}")
         before = row.problem
         console.print(f"    {row.shape}", style="dim")
@@ -106,7 +106,7 @@ def summary(result: Comparison) -> list[str]:
 
 
 def to_json(result: Comparison) -> str:
-    """Everything, as JSON; what is not finite is a string."""
+    """Everything, as JSON; infinity and NaN become strings."""
     tree = {
         "verdict": "FAIL" if result.failed else "ok",
         "machine": result.machine,

@@ -1,11 +1,11 @@
-"""One comparison: how far a witness is from the float64 reference, in units of what it may be.
+"""One comparison: how far a witness is from the float64 reference, in units of the tolerance.
 
     tolerance = 8 * eps * sqrt(length) * scale
 
-The rounding errors of a sum of `length` terms are independent, of mean zero and at most eps / 2 of
-the partial sum each, so they add up like a random walk: sqrt(length) of them. `scale` is the
-largest value of the reference, 8 leaves room for the worst of many elements and for an order of
-summation other than the reference's. Indices must be equal.
+The rounding errors of a sum of `length` terms are taken as independent, of mean zero and each at
+most eps / 2 of the partial sum. So they add up like a random walk: as sqrt(length). `scale` is the
+largest value of the reference. The factor 8 leaves room for the worst of many elements and for an
+order of summation other than the reference's. Indices must be equal.
 
 Source: Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 2.8
 """
@@ -24,7 +24,7 @@ MAP_SIDE = 128  # an error map has at most so many rows and columns
 
 @dataclass
 class Row:
-    """A line of the report. Times are of `device`; the emulator, which has none, has no time."""
+    """A line of the report. Times are those of `device`; the emulator has none."""
 
     op: str
     part: str  # forward, indices, grad_input, ...
@@ -43,9 +43,9 @@ class Row:
     seconds: float | None = None
     rate: float | None = None  # of `unit`
     unit: str = ""  # GB/s, GFLOP/s
-    floor: float | None = None  # the least time there is for it, as a fraction of `seconds`
+    floor: float | None = None  # the least possible time, as a fraction of `seconds`
     verdict: str = "ok"  # ok, FAIL, reference
-    problem: str = ""  # why it fails, where that is not the error
+    problem: str = ""  # why it fails, if not by the size of the error
     kernels: tuple[str, ...] = ()  # that were launched for it
     map: np.ndarray | None = field(default=None, repr=False)  # of ratios, (rows, columns)
 
@@ -91,7 +91,7 @@ class Row:
 
 
 def _errors(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """|got - expected|; infinite where one is finite and the other is not, or another infinity."""
+    """|got - expected|; infinite where either is not finite, unless both are alike there."""
     with np.errstate(invalid="ignore"):
         errors = np.asarray(np.abs(got - expected))
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
@@ -101,7 +101,7 @@ def _errors(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def _as_map(ratios: np.ndarray) -> np.ndarray:
-    """The worst ratio at each row and column, over images and channels; large maps in blocks."""
+    """The worst ratio at each row and column over images and channels; large maps by blocks."""
     plane = ratios.reshape(-1, *ratios.shape[-2:]) if ratios.ndim > 1 else ratios.reshape(1, 1, -1)
     plane = plane.max(axis=0)
     for axis in (0, 1):

@@ -1,4 +1,4 @@
-"""Runs the cases: each part, in float32 and float64, by each witness, against the reference."""
+"""Runs the cases: each part in float32 and float64, by each witness, against the reference."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ def _rows(
                       case.large, case.length(part))  # fmt: skip
             try:
                 outcome = witness.compute(case, part, arrays)
-            except Exception as error:  # whatever a broken kernel leads to is that row's failure
+            except Exception as error:  # any error of a broken kernel is this row's failure
                 row.fail(faults.words(error))
                 yield row
                 continue
             if isinstance(witness, Emulated) and not outcome.kernels:
-                continue  # the op has no kernel: this was NumPy once more
+                continue  # the op has no kernel: this was NumPy again
             row.kernels = outcome.kernels
             row.judge(outcome.array, reference[part], dtype)
             is_reference = isinstance(witness, Definition if by_definition else NumPy)
@@ -129,7 +129,7 @@ def _time(row: Row, case: Case, outcome: Outcome, floor: Floor) -> None:
 
 
 def machine(witnesses: Sequence[Witness]) -> dict[str, str]:
-    """What computed: versions and devices."""
+    """Versions and devices of what computed."""
     found = {
         "minseg": minseg.__version__,
         "Python": f"{platform.python_version()} ({sys.platform}, {platform.machine()})",

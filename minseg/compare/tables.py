@@ -1,4 +1,4 @@
-"""The tables that `minseg compare` prints: as many columns as the terminal has room for."""
+"""The tables that `minseg compare` prints, with as many columns as the terminal has room for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minseg.compare.row import Row
 FIRST = ("part", "dtype", "witness")
 AGREEMENT = ("length", "max error", "tolerance", "of it", "worst at", "got", "expected")
 SPEED = ("time", "rate", "of floor")
-# What a line holds on a wide terminal, and on ever narrower ones. "": the verdict.
+# The columns on a wide terminal, and on ever narrower ones. "": the verdict.
 AGREEMENTS = (
     (*AGREEMENT, ""),
     (*AGREEMENT[:4], ""),
@@ -26,12 +26,12 @@ AGREEMENTS = (
 SPEEDS = (SPEED, SPEED[:2], SPEED[:1])
 STYLES = {"ok": "green", "FAIL": "bold red", "reference": "dim"}
 GAP = 2  # spaces between columns, and before the lines of an op
-LEAST_SHAPE = 20  # letters of a shape that are worth a column
+LEAST_SHAPE = 20  # letters; with less room, there is no column of shapes
 
 
 def by_case(console: Console, rows: Sequence[Row]) -> None:
-    """A table a case. Where there is no room for the times at the lines' ends, one of its own."""
-    timed = any(row.seconds for row in rows)  # those of a network's layers are not
+    """A table for each case; if its lines have no room for the times, these are a second table."""
+    timed = any(row.seconds for row in rows)  # a network's layers are not timed
     widest = ((*AGREEMENT, *SPEED, ""),) if timed else ()
     columns = _fitting(rows, (*widest, *AGREEMENTS), console.width)
     for _, group in groupby(rows, lambda row: (row.op, row.shape)):
@@ -44,7 +44,7 @@ def by_case(console: Console, rows: Sequence[Row]) -> None:
 
 
 def by_op(console: Console, rows: Sequence[Row], choices: Sequence[tuple[str, ...]]) -> None:
-    """One table, in which an op has a line of its own. A shape ends a line where it has room."""
+    """One table for all, with a heading for each op, and a column of shapes if there is room."""
     width = console.width - GAP
     widths = _widths(rows, _fitting(rows, choices, width))
     room = width - _total(widths) - GAP
@@ -59,13 +59,13 @@ def by_op(console: Console, rows: Sequence[Row], choices: Sequence[tuple[str, ..
 def _fitting(
     rows: Sequence[Row], choices: Sequence[tuple[str, ...]], width: int
 ) -> tuple[str, ...]:
-    """The first of the choices of columns that `width` has room for, or else the last."""
+    """The first choice of columns that fits into `width`, or else the last."""
     fit = (columns for columns in choices if _total(_widths(rows, columns)) <= width)
     return next(fit, choices[-1])
 
 
 def _widths(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, int]:
-    """Column -> the letters of its longest cell."""
+    """Column -> the length of its longest cell."""
     cells = [cells_of(row) for row in rows]
     return {
         head: max(len(head), *(len(cell[head]) for cell in cells)) for head in (*FIRST, *columns)
@@ -77,7 +77,7 @@ def _total(widths: dict[str, int]) -> int:
 
 
 def _table(rows: Sequence[Row], widths: dict[str, int], show_header: bool = True) -> Table:
-    """A line a row. What is the same as in the line above is left out."""
+    """One line for each row, without part and dtype where they repeat those of the line above."""
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=show_header)
     for head, width in widths.items():
         left = head in (*FIRST, "worst at", "", "shape")
@@ -90,7 +90,7 @@ def _table(rows: Sequence[Row], widths: dict[str, int], show_header: bool = True
         while same < len(before) and first[same] == before[same]:
             same += 1
         if len(row.shape) > (room := widths.get("shape", len(row.shape))):
-            cells["shape"] = row.shape[: room - 3] + "..."  # not one letter, which ASCII lacks
+            cells["shape"] = row.shape[: room - 3] + "..."  # in ASCII
         line = [""] * same + first[same:] + [cells[head] for head in list(widths)[len(first) :]]
         table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in line))
         before = first
@@ -98,7 +98,7 @@ def _table(rows: Sequence[Row], widths: dict[str, int], show_header: bool = True
 
 
 def cells_of(row: Row) -> dict[str, str]:
-    """A row as text, for people: in the table and on the page."""
+    """A row as text, for the table and the page."""
     where = "cpu" if row.device == "cpu" else "gpu"
     return {
         "part": row.part,

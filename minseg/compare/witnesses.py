@@ -1,4 +1,4 @@
-"""The witnesses: who computes a case. Each computes one part at a time, and may be timed doing it.
+"""The witnesses compute the cases. Each computes one part at a time, and is timed where it can be.
 
 definition   the formula in plain loops
 numpy        minseg on the CPU
@@ -6,8 +6,8 @@ emulated     the op's CUDA kernels, run on the CPU by the emulator
 gpu          the same kernels on a GPU (and CuPy, where an op needs no kernel)
 torch        PyTorch on the CPU
 
-A witness `knows` whether it has a part of a case; to `compute` it from the case's arrays, by name,
-gives an Outcome.
+`knows` says whether a witness can compute a part of a case. `compute` does so, from the case's
+arrays by name, and returns an Outcome.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from minseg.emulator.sanitize import sanitize_launch
 from minseg.ops.op import use_kernels
 from minseg.tensor import Tensor
 
-AT_LEAST = 2  # runs that are timed,
-SECONDS = 0.02  # and more of them within this time
+AT_LEAST = 2  # runs that are timed
+SECONDS = 0.02  # more runs are timed until they took this long
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a witness says of a part: the array, the shortest time, the kernels launched."""
+    """A witness's result for a part: the array, the shortest time, the kernels launched."""
 
     array: np.ndarray
     seconds: float | None = None
@@ -92,7 +92,7 @@ class Gpu:
     name, device = "gpu", "cuda"
 
     def __init__(self) -> None:
-        self.lost = ""  # the op and the part with which all work on the GPU ended, if it did
+        self.lost = ""  # the op and the part that made the GPU unusable, if one did
 
     def knows(self, case: Case, part: str) -> bool:
         return not self.lost
@@ -132,7 +132,7 @@ class Torch:
 
 
 class Emulated:
-    """Runs nothing twice and tells no time: a CPU's would say nothing of a GPU's."""
+    """Runs each part once and gives no time: a CPU's would say nothing about a GPU's."""
 
     name, device = "emulated", "emulator"
 
@@ -153,7 +153,7 @@ class Emulated:
 
     @contextmanager
     def emulating(self) -> Iterator[list[str]]:
-        """Within this, ops run their kernels; gives the list that fills with their names."""
+        """Within this, ops run their CUDA kernels, whose names are added to the list it yields."""
         launched: list[str] = []
 
         def observe(launch: kernels.Launch) -> None:
@@ -179,9 +179,9 @@ def run_part(
     make: Callable[[np.ndarray], Any], read: Callable[[Any], np.ndarray], timed: Timed,
     runs: int = AT_LEAST, begin: Callable[[], object] = lambda: None,
 ) -> Outcome:  # fmt: skip
-    """The part by a library of tensors, which minseg's and PyTorch's spell alike.
+    """Compute the part with minseg's tensors or PyTorch's, whose functions have the same names.
 
-    `begin` is called each time before the part itself, after what leads up to it.
+    `begin` is called each time just before the part itself: for a gradient, after the forward pass.
     """
     tensors = {name: make(array) for name, array in arrays.items()}
     argument = part.removeprefix("grad_") if part.startswith("grad_") else None
@@ -212,7 +212,7 @@ def _bytes(*arrays: np.ndarray) -> int:
 
 
 def choose(device: str, sanitize: bool) -> tuple[list[Witness], list[str]]:
-    """The witnesses that this machine has, and what the missing ones would add.
+    """The witnesses that this machine has, and a note on each one that is missing.
 
     `device`: "auto" (all there are), "cuda" (the kernels on a GPU; RuntimeError without one),
     "emulator" (the kernels in the emulator; RuntimeError without a C++ compiler).

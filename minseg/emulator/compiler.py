@@ -1,6 +1,6 @@
-"""The host's C++ compiler, and a cache of what it made.
+"""The host's C++ compiler, and a cache of the files that it compiled.
 
-Any of $CXX, c++, g++, clang++ does; where there is none, `ziglang` from PyPI brings one
+It is $CXX, or else c++, g++ or clang++; where there is none, `ziglang` from PyPI brings one
 (`pip install minseg[emulator]`).
 """
 
@@ -25,17 +25,17 @@ SHIM = Path(__file__).resolve().parent / "cuda"
 BASE_FLAGS = [
     "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w",
     # The same bits on every CPU (but for the C library's exp and the like): no fused multiply-add
-    # that the source does not ask for.
+    # unless the source asks for one.
     "-ffp-contract=off",
-    # A large local array touches each page that it takes, and so the guard below its stack.
+    # A large local array touches each of its pages, and so hits the guard page below its stack.
     "-fstack-clash-protection",
-    # The fibers' _longjmp leads to another stack; glibc's checked one takes that for an error.
+    # The fibers' _longjmp leads to another stack, which glibc's checked version takes for an error.
     "-U_FORTIFY_SOURCE", "-D_GNU_SOURCE", "-D_XOPEN_SOURCE=700", "-D_DARWIN_C_SOURCE",
 ]  # fmt: skip
 
 
 class CompileError(RuntimeError):
-    """The C++ compiler refused a kernel; the text is what it said."""
+    """The C++ compiler refused a kernel; the text is the compiler's."""
 
 
 @lru_cache(maxsize=1)
@@ -59,12 +59,12 @@ def compiler() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """What the compiler says of itself: part of every cache key, and it tells g++ from clang."""
+    """What --version prints: part of every cache key; it also tells g++ from clang."""
     return _version_of(compiler())
 
 
 def _version_of(command: Sequence[str]) -> str:
-    """Empty if it does not run: on a Mac without Xcode's tools, c++ only says how to get them."""
+    """Empty if it does not run: without Xcode's tools, a Mac's c++ only says how to get them."""
     answer = subprocess.run([*command, "--version"], capture_output=True, text=True)
     return "" if answer.returncode else answer.stdout
 
@@ -80,13 +80,13 @@ def _shim_hash() -> str:
 
 
 def build(suffix: str, text: str, flags: Sequence[str], objects: Sequence[Path] = ()) -> Path:
-    """Compile C++ text; link `objects` to it unless suffix is ".o". The cached file's path.
+    """Compile C++ text, and link `objects` to it unless suffix is ".o"; returns the file's path.
 
-    CompileError if the compiler refuses. The file appears under its name only when it is whole, so
-    that processes may build the same thing at once.
+    A file that is in the cache is not compiled again. It gets its name only when it is complete, so
+    several processes may build the same file at once. CompileError if the compiler refuses.
     """
     command = [*compiler(), *BASE_FLAGS, *flags, "-I", str(SHIM)]
-    if not is_clang():  # on arm64, g++ takes every guard for one of 64 KiB
+    if not is_clang():  # on arm64, g++ assumes a guard of 64 KiB
         command.append("--param=stack-clash-protection-guard-size=12")
     parts = [suffix, text, _shim_hash(), version(), *command, *(o.name for o in objects)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

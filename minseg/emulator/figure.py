@@ -1,4 +1,4 @@
-"""A picture of where the lanes of a warp reach into global memory, and what that moves."""
+"""A picture of where the lanes of a warp access global memory, and which sectors that moves."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ROW = 32  # sectors in a row of the picture
 
 
 def draw_warp(profile: Profile) -> Figure:
-    """One panel for each global access of the kernel: the first request of a warp.
+    """One panel for each line of the kernel that accesses an array in global memory.
 
-    Each small square is a sector of 32 bytes; its colour is the lane (the last one, if several
-    share it) that needs it, grey if the request does not move it. Few dense rows are good;
-    scattered squares are bytes moved for nothing.
+    It shows a warp's first request there. Each small square is a sector of 32 bytes; its colour is
+    the lane that needs it (the last of several), grey if the request does not move it. Few dense
+    rows are good; scattered squares are bytes moved for nothing.
 
     ValueError if the kernel touches no global memory.
     """
@@ -38,7 +38,7 @@ def draw_warp(profile: Profile) -> Figure:
     for axes, access in zip(
         figure.subplots(len(accesses), squeeze=False)[:, 0], accesses, strict=True
     ):
-        axes.set_facecolor("0.9")  # shows where the picture has no value
+        axes.set_facecolor("0.9")  # for sectors that are not moved
         axes.imshow(_sectors(access), cmap="viridis", vmin=0, vmax=31, aspect="auto")
         axes.set_title(
             f"line {access.line}: {access.kind} {access.array}, {access.bytes} bytes a lane, "

@@ -1,4 +1,4 @@
-"""What the sanitizer found: who did what to which memory, where, and a drawing of it."""
+"""What the sanitizer found: which thread did what to which memory, where, and a drawing of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 Triple = tuple[int, int, int]
-COPIES = "starts to copy to"  # asynchronously: what a barrier does not end
+COPIES = "starts to copy to"  # asynchronously: a barrier does not wait for its end
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Actor:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault of a kernel, however often it happened (`count`)."""
+    """One fault of a kernel, which happened `count` times."""
 
     kind: str  # racecheck, memcheck, initcheck, synccheck, order, assert, timeout, crash
     kernel: str
     file: str
     line: int
     message: str  # the diagnosis, in one sentence
-    variable: str  # the array or the shared variable; "" where none is concerned
-    index: tuple[int, ...]  # of the element; flat where it is outside of the array
-    now: Actor | None  # who did it
-    before: Actor | None  # and to whom
+    variable: str  # the array or the shared variable, or ""
+    index: tuple[int, ...]  # of the element; a flat index if it is outside the array
+    now: Actor | None  # the thread at fault
+    before: Actor | None  # the other thread, which came first
     barrier: int  # the line of the last barrier that both had passed; 0: none since the start
     count: int
     order: str  # the order of threads and blocks in which it was first seen
@@ -90,7 +90,7 @@ def explain(
     now: Actor | None,
     before: Actor | None,
 ) -> tuple[str, str, tuple[int, ...]]:
-    """The diagnosis of a raw record: the sentence, the variable, the index."""
+    """The diagnosis of a raw record: a sentence, the variable and the index."""
     if region is None:
         return _explain_without_memory(record, now, before), "", ()
     name, item, size = region["name"], region["item"], region["bytes"] // region["item"]

@@ -1,4 +1,4 @@
-"""Run a launch in the instrumented build: a program of its own, to which every access is known."""
+"""Run a launch in the instrumented build: a program of its own, which sees every memory access."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The profiler: what a kernel asks of the memory, counted as a GPU would serve it.
+"""The profiler: a kernel's memory accesses, counted as a GPU would serve them.
 
-Counts, never times: the emulator runs on a CPU. A *request* is one load or store by the lanes of a
-warp together. Global memory serves it in sectors of 32 bytes: 4 for 32 neighbouring floats, 32 when
-every lane is elsewhere. Shared memory serves it in one pass if no two lanes want different words of
-one bank.
+It counts and never times, as the emulator runs on a CPU. A *request* is one load or store by the
+lanes of a warp together. Global memory serves it in sectors of 32 bytes: 4 for 32 neighbouring
+floats, 32 if every lane accesses another sector. Shared memory serves it in one pass unless two
+lanes want different words of one bank.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Access:
     array: str
     shared: bool
     kind: str  # load, store, atomic
-    bytes: int  # a lane; the widest, if the line has several
+    bytes: int  # accessed by a lane; the most, if the line's accesses differ
     requests: int
     accesses: int  # by single threads
     sectors: int  # global memory: 32-byte sectors moved
-    passes: int  # shared memory: passes over the banks,
-    least_passes: int  # and how many there would be without conflicts
+    passes: int  # shared memory: passes over the banks
+    least_passes: int  # the passes there would be without bank conflicts
     partial: int  # requests in which some lanes of the warp take no part
     example: tuple[int, ...]  # byte offset of each lane in the first request; -1: takes no part
 
@@ -54,13 +54,13 @@ class Profile:
     threads: int
     blocks: int
     accesses: tuple[Access, ...]
-    barriers: int  # a block
+    barriers: int  # per block
     bytes_moved: int  # sectors of global memory, times 32
-    bytes_least: int  # if each byte that is touched moved once
+    bytes_least: int  # if each byte that is accessed were moved once
     operations: int  # given by the caller; 0: not known
 
     def per_thread(self, kind: str, shared: bool) -> float:
-        """Loads ("load"), stores or atomics that a thread makes on average."""
+        """The average number of loads ("load"), stores or atomics per thread."""
         chosen = [a for a in self.accesses if a.kind == kind and a.shared == shared]
         return sum(a.accesses for a in chosen) / self.threads
 
@@ -70,7 +70,7 @@ class Profile:
 
     @property
     def sectors_a_request(self) -> float:
-        """Mean over all requests to global memory; 0 if there is none."""
+        """Sectors per request to global memory, on average; 0 if there is none."""
         chosen = [a for a in self.accesses if not a.shared]
         requests = sum(a.requests for a in chosen)
         return sum(a.sectors for a in chosen) / requests if requests else 0.0
@@ -87,7 +87,7 @@ class Profile:
 
     @property
     def intensity(self) -> float:
-        """Arithmetic operations a byte moved; 0 where the operations are not known."""
+        """Arithmetic operations per byte moved; 0 if the operations are not known."""
         return self.operations / self.bytes_moved if self.bytes_moved else 0.0
 
     def __str__(self) -> str:
@@ -116,10 +116,10 @@ class Profile:
 
 
 def profile(kernel: str, *arguments: Any, operations: int = 0, seconds: int = 60) -> Profile:
-    """Count what one launch, given as to `minseg.kernels.launch`, does to the memory.
+    """Count the memory accesses of one launch, given as to `minseg.kernels.launch`.
 
-    The arrays stay as they are. `operations` (arithmetic ones, of the whole launch) gives the
-    intensity. RuntimeError if the kernel fails or takes longer than `seconds`: sanitize it.
+    The arrays stay unchanged. The intensity needs `operations`, the arithmetic operations of the
+    whole launch. RuntimeError if the kernel fails or takes longer than `seconds`: sanitize it.
     """
     launch = kernels.check(kernel, *arguments)
     outcome = instrumented.run(launch, "counted", seconds, profile=True)
@@ -146,7 +146,7 @@ def profile(kernel: str, *arguments: Any, operations: int = 0, seconds: int = 60
 def _by_line(
     records: Iterable[Mapping[str, Any]], lines: Mapping[int, tuple[str, int]]
 ) -> tuple[Access, ...]:
-    """A line's instructions on one array together: compilers split and join them differently."""
+    """Join a line's instructions on one array, as compilers split and merge them differently."""
     groups: dict[tuple[int, str, bool, str], list[Mapping[str, Any]]] = {}
     for r in records:
         line = lines.get(r["code"], ("", 0))[1]

@@ -1,10 +1,10 @@
-"""From a `.cu` file to C++ that a host compiler takes: the shim, the file itself, entry points.
+"""From a `.cu` file to C++ for a host compiler: the shim, the file itself, entry points.
 
-The file stays as it is but for one thing. `__shared__ float tile[16][16];` becomes
+Only shared memory is rewritten in the file. `__shared__ float tile[16][16];` becomes
 `struct Shared_tile {}; auto& tile = minseg::shared<float[16][16], Shared_tile>("tile", line);`, on
-the same line: so the emulator can give each block its own memory, and the sanitizer knows its name
-and bounds. The struct tells declarations apart (a local type of a template function is another one
-in each instance, as the memory is), and bears what alignment is asked for.
+the same line. So the emulator can give each block its own memory, and the sanitizer knows its name
+and bounds. The struct tells declarations apart (in a template function, each instance has its own
+local type, and its own memory), and carries the alignment that is asked for.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _DECLARATOR = re.compile(r"(?P<type>.*?)(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(\[.*
 
 
 def cpp_text(source: Source, instances: list[str]) -> str:
-    """C++ for the kernels named (`saxpy`, `matmul<16>`); entry points as `symbol(instance)`.
+    """C++ for the kernels named (`saxpy`, `matmul<16>`); `symbol` gives their entry points' names.
 
-    Raises RuntimeError for a file that needs more of a GPU than is emulated.
+    Raises RuntimeError for a file that needs features of a GPU that are not emulated.
     """
     if source.target == HOPPER:
         raise RuntimeError(
@@ -54,7 +54,7 @@ def _with_shared(source: Source) -> str:
             raise ValueError(f"{file}:{line}: __shared__ memory takes no initial value: the "
                              "threads have to write it")  # fmt: skip
         declaration, definition = match["declaration"], ""
-        if match["members"]:  # `__shared__ union { ... } u;` defines its type on the way
+        if match["members"]:  # `__shared__ union { ... } u;` defines its type, too
             tag = match["tag"] or f"MinsegShared{line}"
             definition = " ".join(f"{match['kind']} {tag} {match['members']};".split())
             declaration = f"{tag} {declaration}"
@@ -107,5 +107,5 @@ def needs_fibers(source: Source, kernel: str) -> bool:
 
 
 def uses_atomics(source: Source, kernel: str) -> bool:
-    """Then one CPU worker runs all blocks, in order: the same bits every time."""
+    """If so, one CPU worker runs all blocks, in order: the same bits every time."""
     return any(name.startswith("atomic") for name in source.reaches(kernel))

@@ -1,4 +1,4 @@
-"""The pytest fixture `sanitizer`; every pytest run where minseg is installed knows it.
+"""The pytest fixture `sanitizer`, available wherever minseg is installed.
 
     def test_my_kernel(sanitizer):
         launch("my_kernel.cu:saxpy", x, y, 2.0, n)
@@ -15,8 +15,8 @@ import pytest
 def sanitizer() -> Iterator[None]:
     """Every kernel that the test launches is sanitized first; the first finding fails the test.
 
-    Ops on NumPy arrays run their kernels. A kernel with findings is not run any more, so that it
-    cannot take the test run down with it. Without a C++ compiler the test is skipped.
+    Ops on NumPy arrays run their CUDA kernels. A kernel with findings is not run after that, so
+    that it cannot crash the test run. Without a C++ compiler the test is skipped.
     """
     from minseg import kernels, use_kernels
     from minseg.emulator import compiler

@@ -15,16 +15,15 @@ from minseg.parallel import get_num_threads
 if TYPE_CHECKING:
     from minseg.kernels import Launch
 
-# A block takes thousandths of one: if none begins for so long, those running are stuck.
-SECONDS = 60
+SECONDS = 60  # a block takes milliseconds: if none begins for so long, those running are stuck
 _RUNTIME = ("block.cpp", "copy.cpp", "fast.cpp")
 
 
 def run(launch: Launch) -> None:
     """Run a checked launch; outputs are written in place.
 
-    RuntimeError if the kernel fails, be it by a crash or an endless loop. (What it writes past the
-    end of an array is seen by the sanitizer only.)
+    RuntimeError if the kernel fails, by a crash or an endless loop. (Only the sanitizer sees what
+    it writes past the end of an array.)
     """
     kernel = launch.kernel
     instances = [k.name for k in kernel.source.kernels.values() if not k.template]
@@ -48,7 +47,7 @@ def run(launch: Launch) -> None:
 
 
 def _as_bytes(value: np.ndarray | np.generic | None) -> np.ndarray:
-    """An argument as the kernel takes it: an array's address, or the scalar itself."""
+    """An argument as the kernel gets it: an array's address, or the scalar itself."""
     if value is None:
         return np.zeros(1, np.uint64)
     if isinstance(value, np.ndarray):

@@ -1,8 +1,8 @@
-"""Arguments for a kernel from the `// sample:` lines above it: so a `.cu` file is checked alone.
+"""Arguments for a kernel, from the `// sample:` lines above it: a `.cu` file is checked with these.
 
 `// sample: n=1000 x=(n) labels=(n)%4 bias=null` gives every parameter a value: a scalar, an array
-of a shape (of integers below 4), or no array. `scalar=double` makes `scalar` double; a template's
-arguments stand first: `// sample: <16> n=...`.
+of a shape (with %4: of integers below 4), or no array. `scalar=double` makes `scalar` double. A
+template's arguments come first: `// sample: <16> n=...`.
 """
 
 from __future__ import annotations

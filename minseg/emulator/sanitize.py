@@ -1,17 +1,17 @@
-"""The sanitizer: run a kernel with every access watched, and tell what is wrong with it.
+"""The sanitizer: run a kernel, watch every memory access, and report what is wrong.
 
-- racecheck: two threads touch one element, one writes, and no barrier stands between;
-- memcheck: an access outside of an array or of the kernel's shared memory, or of unaligned address;
-  an index outside of what a declaration says;
-- initcheck: a read of what nobody wrote; an output that nobody writes;
+- racecheck: two threads access one element, one writes, and there is no barrier between;
+- memcheck: an access outside an array or the kernel's shared memory, or at a misaligned address; an
+  index outside the declared bounds;
+- initcheck: a read of memory that was never written; an output that is never written;
 - synccheck: a barrier that some threads never reach, or reach at another line; a shuffle that reads
   from a lane that takes no part;
 - order: a result that depends on the order in which blocks and threads happen to run.
 
-What it does not see: local variables that nobody wrote, and wrong pointers into local arrays; an
-overflow from one part of carved-up dynamic memory into the next, unless it is a race; a number that
-overflows, until it is an index. Threads take turns at barriers only, so that a wait in a loop for
-what another thread writes never ends. An atomic is taken to acquire for its whole block.
+It does not see: local variables that were never written, and wrong pointers into local arrays; an
+overflow from one part of dynamic shared memory into the next, unless it is a race; a number that
+overflows, until it is used as an index. Threads switch at barriers only: a loop that waits for
+another thread's write never ends. An atomic is taken to acquire for its whole block.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from minseg.emulator.findings import Actor, Finding, Triple, explain
 
 
 def sanitize(kernel: str, *arguments: Any, seconds: int = 20) -> list[Finding]:
-    """Findings of one launch, given as to `minseg.kernels.launch`; the arrays stay as they are.
+    """The findings of one launch, given as to `minseg.kernels.launch`; the arrays stay unchanged.
 
-    The launch runs three times, on copies: threads and blocks as counted, reversed, and shuffled.
+    The launch runs three times, on copies, with threads and blocks in order, reversed and shuffled.
     Each run may take `seconds` of CPU time.
     """
     return sanitize_launch(kernels.check(kernel, *arguments), seconds)
 
 
 def sanitize_launch(launch: kernels.Launch, seconds: int = 20) -> list[Finding]:
-    """The same for a launch that is checked already."""
+    """The same for a launch whose arguments are checked already."""
     found: dict[tuple[Any, ...], Finding] = {}
     results: dict[str, dict[str, np.ndarray]] = {}
     if 0 in launch.grid:
@@ -145,7 +145,7 @@ def _order_dependence(
     for order in list(results)[1:]:
         for name, values in results[order].items():
             first = results["counted"][name]
-            bits = f"V{first.itemsize}"  # a NaN equals itself, and -0 is another number than 0
+            bits = f"V{first.itemsize}"  # compared as bits, a NaN equals itself, and -0 is not 0
             wrong = first.view(bits) != values.view(bits)
             if rounding and first.dtype.kind == "f":
                 bound = additions * np.finfo(first.dtype).eps * np.nanmax(np.abs(first), initial=0)
@@ -165,7 +165,7 @@ def _order_dependence(
 def sanitized() -> Iterator[list[Finding]]:
     """Within this, every `launch` on NumPy arrays is sanitized before it runs.
 
-    Gives the list that fills with findings: `with sanitized() as findings: op(x)`.
+    Yields a list, to which the findings are added: `with sanitized() as findings: op(x)`.
     """
     findings: list[Finding] = []
 

@@ -1,6 +1,6 @@
-"""What is compared: a few cases of every op, small enough for the emulator, and a large one.
+"""The cases of every op: a few that are small enough for the emulator, and a large one.
 
-The small ones are chosen to be awkward: H != W, N > 1, strides that do not divide, groups, ties.
+The small ones are awkward on purpose: H != W, N > 1, strides that do not divide, groups, ties.
 """
 
 from minseg.compare.cases import classes, dense, images, norms, pointwise, updates

@@ -1,4 +1,4 @@
-"""A case: one op on arrays drawn from a seed, and what is known of its rounding and its work."""
+"""A case: one op on random arrays, with how much it may round and how much it has to compute."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Case:
-    """One call of a public function, which minseg and PyTorch spell alike.
+    """One call of a public function, whose name and arguments are the same in PyTorch.
 
     Args:
         op: the function's name in minseg.functional, and in torch.nn.functional if it is there.
         arrays: the arguments that become tensors, floats in float64.
-        options: the others.
-        lengths: part ("forward", "grad_weight", ...) -> how many rounded terms make up an element,
-            the only thing that the tolerance depends on; "forward" stands for parts not named.
+        options: the other arguments.
+        lengths: part ("forward", "grad_weight", ...) -> how many rounded terms an element is made
+            of, from which its tolerance follows; that of "forward" holds for parts not named.
         gradients: the arguments whose gradients are compared.
-        definition: what computes the output(s) in loops, on arrays by their names.
-        operations: part -> multiplications and additions, where these are the floor.
-        call: what to call in the place of the function `op`; its first argument is the library.
-        torch: has PyTorch the same function?
+        definition: the function that computes the output(s) in loops, from the arrays by name.
+        operations: part -> multiplications and additions, if these may set the floor.
+        call: what to call instead of the function `op`; its first argument is the library.
+        torch: does PyTorch have the same function?
         large: a size for timing; the definition and the emulator leave it out.
     """
 
@@ -57,7 +57,7 @@ class Case:
         return {k: a.astype(dtype) if a.dtype.kind == "f" else a for k, a in self.arrays.items()}
 
     def upstream(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """The gradient that the output gets: random, since ones would hide faults of softmax."""
+        """The upstream gradient: random, since ones would hide faults of softmax."""
         return np.asarray(np.random.default_rng(1).standard_normal(shape)).astype(dtype)
 
     def run(self, library: Any, tensors: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -92,7 +92,7 @@ class Draw:
         return self.rng.standard_normal(shape)
 
     def ties(self, *shape: int) -> np.ndarray:
-        """Many are equal: where a maximum stands is then a question of the rules."""
+        """Many values are equal, so that the index of a maximum depends on the tie-breaking."""
         return (self.normal(*shape) * 2).round() / 2
 
     def labels(self, classes: int, *shape: int, ignore: int | None = None) -> np.ndarray:
@@ -110,7 +110,7 @@ _makers: dict[str, Maker] = {}
 
 
 def cases(*ops: str) -> Callable[[Callable[..., Iterator[Case]]], Callable[..., Iterator[Case]]]:
-    """Registers what makes an op's cases; for several ops, it is also given the name."""
+    """Registers a function that yields an op's cases; one for several ops also gets the name."""
 
     def register(make: Callable[..., Iterator[Case]]) -> Callable[..., Iterator[Case]]:
         for op in ops:
@@ -125,7 +125,7 @@ def _bound(make: Callable[..., Iterator[Case]], op: str) -> Maker:
 
 
 def cases_of(op: str, images: int = 2) -> list[Case]:
-    """The cases of an op, the same arrays each time. ValueError for an op without any."""
+    """The cases of an op, with the same arrays each time. ValueError for an op without any."""
     if op not in _makers:
         hint = suggest(op, _makers)
         raise ValueError(f"compare: no op {op!r}{hint}; the ops are: {', '.join(list_cases())}")

@@ -1,4 +1,4 @@
-"""Cases of what works on the scores of classes: softmax and the losses of segmentation."""
+"""Cases of ops on the scores of classes: softmax and the losses of segmentation."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Cases of what is made of matrix products: convolutions, linear, matmul, attention."""
+"""Cases of ops that are matrix products: convolutions, linear, matmul, attention."""
 
 import math
 from collections.abc import Iterator
@@ -174,8 +174,8 @@ def _attention(
             y[i] = attention_definition(query[i], key[i], value[i], mask, 1 / math.sqrt(size))
         return y
 
-    # A score is a sum of `size` products; a gradient meets the scores, the weights' own sum and a
-    # sum over keys or queries.
+    # A score is a sum of `size` products. A gradient depends on the scores, on the sum of the
+    # weights, and on a sum over keys or queries.
     chain = size + keys
     pairs = 2 * math.prod(lead) * queries * keys
     arrays = {

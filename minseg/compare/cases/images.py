@@ -1,4 +1,4 @@
-"""Cases of what moves pixels: pooling, resizing, sampling, padding, rearranging, dropout."""
+"""Cases of ops that move pixels: pooling, resizing, sampling, padding, rearranging, dropout."""
 
 import math
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ Pair = tuple[int, int]
 
 @cases("max_pool2d")
 def max_pool2d(draw: Draw) -> Iterator[Case]:
-    """Ties, so that the indices tell which of several maxima was taken; gradients add up at one."""
+    """With ties: the indices tell which maximum was taken; gradients of windows may meet there."""
     yield _max_pool(draw, (2, 3, 9, 8), (3, 2), (2, 3), (1, 0), (2, 3), True)
     yield _max_pool(draw, (2, 2, 7, 10), (3, 3), (2, 2), (1, 1), (1, 1), False)
     large = (draw.images, 32, 192, 256)
@@ -115,7 +115,7 @@ def interpolate(draw: Draw) -> Iterator[Case]:
 def _interpolate(
     draw: Draw, x: tuple[int, ...], out: Pair, mode: str, corners: bool = False, large: bool = False
 ) -> Case:
-    # The place of an output is a product as large as the image: that many units of rounding.
+    # The place of an output is a number as large as the image, with as many units of rounding.
     taps = {"bicubic": 16, "bilinear": 4}.get(mode, 1)
     window = math.prod(-(-n // m) + 1 for n, m in zip(x[2:], out, strict=True))
     reached = math.prod(2 * (-(-m // n) + 1) for n, m in zip(x[2:], out, strict=True))
@@ -168,10 +168,10 @@ def _grid_sample(
 
 
 def _smooth_places(draw: Draw, x: tuple[int, ...], out: Pair, corners: bool) -> np.ndarray:
-    """A grid (N, *out, 2), also beyond the image, that keeps off the kinks.
+    """A grid (N, *out, 2), partly outside the image, that stays away from the kinks.
 
-    The gradient to the grid jumps where a place is a whole or a half pixel: a rounding error there
-    puts it on the other side, and both answers are right.
+    The gradient to the grid jumps where a place is a whole or half pixel. There a rounding error
+    decides between two answers, and both are right.
     """
     size = np.array([x[3], x[2]])  # of the last axis of a grid: first x, then y
     whole = np.floor(draw.rng.uniform(-0.1, 1.1, (x[0], *out, 2)) * size)
@@ -243,7 +243,7 @@ def fold(draw: Draw) -> Iterator[Case]:
 
 @cases("dropout")
 def dropout(draw: Draw) -> Iterator[Case]:
-    """The same draws for every witness; what is dropped is read off a 1 that became 0."""
+    """The same draws for every witness; the mask is seen where a 1 became 0."""
 
     def drop(library: Any, input: Any) -> Any:
         return library.dropout(input, 0.3, generator=np.random.default_rng(0))

@@ -35,7 +35,7 @@ def _norm(draw: Draw, op: str, shape: tuple[int, ...], large: bool) -> Case:
         affine = (H, W)
         view, options = (1, N * C, places, 1), {"normalized_shape": affine}
     group = view[0] * view[2] * view[3]
-    shared = math.prod(shape) // math.prod(affine)  # elements that meet one weight
+    shared = math.prod(shape) // math.prod(affine)  # elements that share a weight
 
     def definition(input: Any, weight: Any, bias: Any) -> Any:
         w, b = (

@@ -39,8 +39,8 @@ def activation(draw: Draw, op: str) -> Iterator[Case]:
         def definition(input: Any) -> Any:
             return get_op(op).definition(input, *options.values())  # type: ignore[misc]
 
-        # a few units: e^x is exact to one, and e^x - 1 or 1 - y^2 may cancel a digit
-        # PyTorch's gradient of hardsigmoid has 1/6 in single precision, in float64 too.
+        # A few units: e^x is exact to one, and e^x - 1 or 1 - y^2 may cancel a digit.
+        # PyTorch's gradient of hardsigmoid has 1/6 in single precision, even in float64.
         yield Case(op, {"input": draw.normal(*shape) * 3}, options, torch=op != "hardsigmoid",
                    definition=None if large else definition, large=large)  # fmt: skip
 

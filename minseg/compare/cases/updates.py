@@ -12,7 +12,7 @@ from minseg.compare.cases.case import Case, Draw, cases
 from minseg.metrics import confusion
 from minseg.tensor import Tensor
 
-IGNORE = 3  # one of the five classes: to count it all the same shows
+IGNORE = 3  # one of the five classes, so that counting it would show
 OPTIONS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "nesterov": True},
     "adam": {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.01},
@@ -21,7 +21,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @cases("sgd", "adam")
 def optimizer(draw: Draw, op: str) -> Iterator[Case]:
-    """Two steps, so that the second meets what the first left behind."""
+    """Two steps, so that the second uses the state that the first left."""
     name = {"sgd": "SGD", "adam": "Adam"}[op]
 
     def two_steps(library: Any, input: Any, gradient: Any) -> Any:
