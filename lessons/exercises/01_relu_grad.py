@@ -1,8 +1,8 @@
 """ReLU, backwards: what passes where
 
-The forward pass is y = max(x, 0). Going back, we are given grad = dL/dy, and want dL/dx.
-Where x > 0 a change of x is a change of y, so the gradient passes; elsewhere y stays 0 whatever x
-does, and nothing passes. At x = 0 exactly, where the slope has a jump, PyTorch takes 0. So do we.
+The forward pass is y = max(x, 0). Going back, we are given grad = dL/dy, and want dL/dx. Where
+x > 0, y changes exactly as x does, so the gradient passes; elsewhere y stays 0 whatever x is, and
+nothing passes. At x = 0 exactly, where the slope jumps from 0 to 1, PyTorch takes 0, and so do we.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 def relu_grad(grad: np.ndarray, x: np.ndarray) -> np.ndarray:
     """dL/dx of y = max(x, 0), for grad = dL/dy.
 
-    grad, x: the same shape, any; returns that shape and dtype.
+    grad, x: of the same shape, any; returns an array of that shape and dtype.
     """
     return np.where(x > 0, grad, 0)
 
@@ -48,22 +48,26 @@ TASK = Task(
     ),
     edge_cases=(Case("no numbers at all", {"grad": np.zeros((0, 3)), "x": np.zeros((0, 3))}),),
     hints=(
-        "Which of the numbers of grad may pass? A comparison of x with 0 tells, for all at once.",
+        "Which numbers of grad may pass? Comparing x with 0 tells you, for all of them at once.",
         "grad_x[i] = grad[i] if x[i] > 0 else 0, for every index i.",
         "np.where(condition, a, b) takes from a where the condition holds, and from b elsewhere.",
     ),
     slips=(
-        Slip("forgot the mask", "Everything passes: where x was not above 0, nothing may.",
+        Slip("forgot the mask", "The gradient passes everywhere; where x was not above 0, nothing "
+             "may pass.",
              lambda grad, x: grad),
-        Slip("mask by the gradient", "It passes where *grad* is above 0; x decides, not grad.",
+        Slip("mask by the gradient", "The gradient passes where *grad* is above 0; x decides, not "
+             "grad.",
              lambda grad, x: np.where(grad > 0, grad, 0)),
-        Slip("passes at zero", "At x = 0 exactly it passes: x > 0 is wanted, not x >= 0.",
+        Slip("passes at zero", "The gradient passes at x = 0 exactly: the condition is x > 0, not "
+             "x >= 0.",
              lambda grad, x: np.where(x >= 0, grad, 0)),
         Slip("forward again", "This is max(x, 0), the forward pass: where is grad?",
              lambda grad, x: np.maximum(x, 0)),
-        Slip("mask alone", "This is the mask, 1 where it passes: multiply grad by it.",
+        Slip("mask alone", "This is the mask, 1 where the gradient passes: multiply grad by it.",
              lambda grad, x: (x > 0).astype(float)),
-        Slip("mask inverted", "It passes where it should not, and the other way round.",
+        Slip("mask inverted", "The gradient passes where it should not, and is stopped where it "
+             "should pass.",
              lambda grad, x: np.where(x > 0, 0, grad)),
         Slip("times y", "Each gradient is multiplied by y. The slope of ReLU is 1, not x.",
              lambda grad, x: grad * np.maximum(x, 0)),

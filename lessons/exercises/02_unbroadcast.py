@@ -1,12 +1,13 @@
-"""Broadcasting, backwards: who was copied gets a sum
+"""Broadcasting, backwards: what was copied gets a sum
 
-In y = x + b an array b of shape (3, 1) meets an x of (2, 3, 4): NumPy repeats b along every axis
-that it lacks (in front), and along every axis where its size is 1. Each number of b is then used
-8 times, and a change of it changes 8 numbers of y. So its gradient is the *sum* of 8 numbers:
+In y = x + b, let b have the shape (3, 1) and x the shape (2, 3, 4). NumPy repeats b along every
+axis that it lacks (in front), and along every axis where its size is 1. Each number of b is then
+used 8 times, and changing it changes 8 numbers of y. So its gradient is the *sum* of 8 numbers:
 
     b of (3, 1)     y of (2, 3, 4)     grad of (2, 3, 4)  ->  sum over axes 0 and 2  ->  (3, 1)
 
-Every op with two inputs needs this on its way back. An axis that was not repeated stays as it is.
+Every op with two inputs needs this in its backward pass. An axis that was not repeated stays as it
+is.
 """
 
 import numpy as np
@@ -18,7 +19,8 @@ from minseg.exercises.task import Case, Mutant, Slip, Task
 def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The gradient of an array that was broadcast from `shape` to the shape of grad.
 
-    grad: dL/dy, any shape that `shape` can be broadcast to; returns `shape`, of grad's dtype.
+    grad: dL/dy, of any shape that `shape` can be broadcast to; returns an array of shape `shape`
+    and of grad's dtype.
     """
     added = grad.ndim - len(shape)
     repeated = tuple(axis for axis, n in enumerate(shape) if n == 1)
@@ -82,8 +84,9 @@ TASK = Task(
     hints=(
         "Find the axes that were repeated, and sum over them. There are two kinds: those that "
         "`shape` lacks, always the first ones of grad, and those where `shape` has a 1.",
-        "grad has grad.ndim - len(shape) axes too many in front: sum these away. After that the "
-        "axes match, and every one with shape[axis] == 1 is summed, but stays, with size 1.",
+        "grad has grad.ndim - len(shape) axes too many in front: sum over these. After that the "
+        "axes match: sum over every one with shape[axis] == 1, too, but keep it as an axis of size "
+        "1.",
         "grad = grad.sum(axis=tuple(range(grad.ndim - len(shape)))); then "
         "grad.sum(axis=tuple(i for i, n in enumerate(shape) if n == 1), keepdims=True).",
     ),
@@ -103,7 +106,7 @@ TASK = Task(
         Slip("axes counted from the front", "The shapes are compared from the first axis on. "
              "Broadcasting lines them up at the last: what is missing is missing in front.",
              axes_from_the_front),
-        Slip("summed up altogether", "All is summed; only the repeated axes are.",
+        Slip("summed up altogether", "Everything is summed; sum over the repeated axes only.",
              lambda grad, shape: np.broadcast_to(grad.sum(), shape)),
         Slip("nothing summed", "This is grad itself: nothing was summed.",
              lambda grad, shape: grad),

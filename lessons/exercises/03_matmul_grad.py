@@ -4,7 +4,8 @@ A linear layer is y = a @ b: every image n has a matrix a[n], all share the weig
 
     y[n, m, p] = sum over k of a[n, m, k] * b[k, p]
 
-a[n, m, k] meets all b[k, p] of one row, b[k, p] meets all a[n, m, k] of one column, in every image:
+a[n, m, k] is multiplied by every number of row k of b, and b[k, p] by every number of column k of
+a[n], in every image:
 
     grad_a[n, m, k] = sum over p of grad[n, m, p] * b[k, p]
     grad_b[k, p]    = sum over n and m of a[n, m, k] * grad[n, m, p]
@@ -19,7 +20,7 @@ from minseg.exercises.task import Case, Mutant, Slip, Task
 
 
 def matmul_grad(grad: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The gradients of y = a @ b by a and by b, for grad = dL/dy.
+    """The gradients of y = a @ b with respect to a and to b, for grad = dL/dy.
 
     grad (N, M, P), a (N, M, K), b (K, P) -> grad_a (N, M, K) and grad_b (K, P), of their dtype
     """
@@ -86,7 +87,8 @@ TASK = Task(
         Slip("averaged over the images", "grad_b is the mean over the images; it is a sum. "
              "Whatever mean the loss takes is in grad already.",
              of_b(lambda grad, a, b: right(grad, a, b)[1] / len(a))),
-        Slip("only the first image", "grad_b has the first image's share alone; all add up.",
+        Slip("only the first image", "grad_b is the first image's share alone; the shares of all "
+             "images add up.",
              of_b(lambda grad, a, b: a[0].T @ grad[0])),
     ),
     mutants=(

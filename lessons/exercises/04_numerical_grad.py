@@ -1,13 +1,14 @@
 """Is a gradient right? Central differences
 
 A gradient that is written by hand is a claim. To test it, move one number of x a little to both
-sides, and see how far the result goes. f maps an array to an array, so weigh its outputs with some
-gradient grad from above, as the chain rule does:
+sides, and see how far the result moves. f maps an array to an array, so weight its outputs by some
+upstream gradient grad, as the chain rule does:
 
     grad_x[i] = sum over all outputs j of  grad[j] * (f(x + h e_i)[j] - f(x - h e_i)[j]) / (2 h)
 
-where e_i is 1 at place i and 0 elsewhere. Going to one side only errs by h; going to both, by h^2.
-A grad of ones would hide mistakes: the outputs of softmax always sum to 1, whatever its gradient.
+where e_i is 1 at place i and 0 elsewhere. A step to one side only has an error of order h; steps to
+both sides, one of order h^2. A grad of ones would hide mistakes: the outputs of softmax always sum
+to 1, whatever its gradient.
 """
 
 import numpy as np
@@ -85,7 +86,7 @@ TASK = Task(
     cases=(
         Case("the square of one number", {"f": np.square, "x": np.array([3.0]),
                                           "grad": np.array([1.0]), "h": 0.5}),
-        Case("squares, weighed", {"f": np.square, "x": np.array([1.0, -2.0, 3.0]),
+        Case("weighted squares", {"f": np.square, "x": np.array([1.0, -2.0, 3.0]),
                                   "grad": np.array([2.0, 1.0, -1.0]), "h": 0.25}),
         case("a table of squares", np.square, (2, 3), (2, 3), 0.125),
         case("running sums: each output has many inputs", np.cumsum, (4,), (4,), 0.25),
@@ -97,27 +98,30 @@ TASK = Task(
         case("no numbers at all", np.square, (0, 3), (0, 3), 0.5),
     ),
     hints=(
-        "For every place of x on its own: a copy moved up by h there, a copy moved down by h, f of "
-        "both. How far all outputs go, weighed with grad, is one number of the answer.",
+        "For each place i of x in turn, make one copy with x[i] moved up by h and one with it "
+        "moved down, and take f of both. How far all outputs move, weighted by grad, is one number "
+        "of the answer.",
         "grad_x[i] = (grad * (f(above) - f(below))).sum() / (2 * h), where above and below are x, "
         "but x[i] + h and x[i] - h at place i.",
         "for i in np.ndindex(x.shape): above, below = x.copy(), x.copy(); above[i] += h; "
         "below[i] -= h; then the formula. i is a tuple, and works for any number of axes.",
     ),
     slips=(
-        Slip("forgot to divide by h", "The difference is not divided by the way: 2 h.",
+        Slip("forgot to divide by h", "The difference is not divided by the distance of the two "
+             "points, 2 h.",
              lambda f, x, grad, h=1e-6: right(f, x, grad, h) * 2 * h),
-        Slip("divided by h alone", "From x - h to x + h the way is 2 h, not h.",
+        Slip("divided by h alone", "From x - h to x + h the distance is 2 h, not h.",
              lambda **given: right(**given) * 2),
-        Slip("one side only", "This is (f(x + h) - f(x)) / h, which errs by h. Go to both sides: "
-             "(f(x + h) - f(x - h)) / (2 h) errs by h^2.", one_sided(1)),
-        Slip("one side only", "This is (f(x) - f(x - h)) / h, which errs by h. Go to both sides.",
+        Slip("one side only", "This is (f(x + h) - f(x)) / h, with an error of order h. Go to both "
+             "sides: (f(x + h) - f(x - h)) / (2 h) has one of order h^2.", one_sided(1)),
+        Slip("one side only", "This is (f(x) - f(x - h)) / h, with an error of order h. Go to both "
+             "sides.",
              one_sided(-1)),
-        Slip("forgot grad", "The outputs are not weighed: multiply each difference by its grad "
+        Slip("forgot grad", "The outputs are not weighted: multiply each difference by its grad "
              "before the sum.",
              lambda f, x, grad, h=1e-6: right(f, x, np.ones_like(grad), h)),
-        Slip("grad outside the sum", "The differences are summed first, then multiplied by grad[i]."
-             " Output j weighs with grad[j], so grad belongs into the sum.",
+        Slip("grad outside the sum", "The differences are summed first, then multiplied by "
+             "grad[i]. The weight of output j is grad[j], so grad belongs inside the sum.",
              lambda f, x, grad, h=1e-6: right(f, x, np.ones_like(grad), h) * grad),
         Slip("all moved at once", "All numbers of x are moved together. That is right only where "
              "output i depends on x[i] alone: move one at a time.", all_at_once),

@@ -5,8 +5,9 @@ is how fast it changes with it. From the loss (whose own gradient is 1) go back 
 
     grad[a] = sum over all edges e with inputs[e] = a of  slopes[e] * grad[users[e]]
 
-Two things make this more than a loop. A number that is used twice gets *both* shares. And it may
-hand on its own gradient only when that is complete: after all of its users, directly or not.
+Two things make this more than a loop. A number that is used twice gets *both* shares. And a number
+may pass on its own gradient only when that is complete: when all of its users, direct and indirect,
+have passed on theirs.
 
     y = x^2, z = x y:     edges y-x (slope 2 x), z-x (slope y), z-y (slope x)
     at x = 2, so y = 4:   grad[z] = 1,   grad[y] = 2 * 1,   grad[x] = 4 * 1 + 4 * 2 = 12 = 3 x^2
@@ -24,14 +25,14 @@ from minseg.exercises.task import Case, Mutant, Slip, Task
 def backward(
     loss: int, count: int, users: np.ndarray, inputs: np.ndarray, slopes: np.ndarray
 ) -> np.ndarray:
-    """The gradient of number `loss` by every number.
+    """The gradient of number `loss` with respect to every number.
 
-    count: how many numbers there are, 0 .. count - 1; users, inputs (E,) of ints, slopes (E,), an
-    entry each edge -> grad (count,), of the slopes' dtype
+    count: how many numbers there are, 0 .. count - 1; users, inputs (E,) of ints, slopes (E,), one
+    entry per edge -> grad (count,), of the slopes' dtype
     """
     edges_of = [np.flatnonzero(users == node) for node in range(count)]
 
-    waiting_for = np.zeros(count, int)  # users on a way to the loss that have not handed on
+    waiting_for = np.zeros(count, int)  # users on a path to the loss that have not passed on theirs
     seen, to_visit = {loss}, [loss]
     while to_visit:
         for a in inputs[edges_of[to_visit.pop()]]:
@@ -175,34 +176,35 @@ TASK = Task(
     edge_cases=(
         case("the loss alone", 0, 1, []),
         case("the loss is used further on", 1, 3, [(2, 1, 4.0), (1, 0, 3.0)]),
-        large("40 diamonds in a row, a million million ways", diamonds, 121, 1),
+        large("40 diamonds in a row, a million million paths", diamonds, 121, 1),
         large("a chain of 101", [(n, n + 1, 1.0) for n in range(100)], 101, 2),
     ),
     hints=(
         "Count first, for every number, how many users it has among those that the loss depends "
-        "on. Whenever one of them hands on its share, count down; at 0 the number is ready.",
+        "on. Whenever one of them passes on its share, count down; at 0 the number is ready.",
         "Begin with the loss, ready, grad 1. Take a ready number u; for each edge e with users[e] "
-        "= u: grad[inputs[e]] += slopes[e] * grad[u], and inputs[e] waits for one user less.",
+        "= u: grad[inputs[e]] += slopes[e] * grad[u], and inputs[e] waits for one user fewer.",
         "Two loops over a list: `to_visit = [loss]` finds what the loss depends on and counts, "
-        "waiting_for[a] += 1 an edge; `ready = [loss]` hands on, waiting_for[a] -= 1, and appends "
-        "a when that is 0.",
+        "waiting_for[a] += 1 for each edge; `ready = [loss]` passes gradients on, counts "
+        "waiting_for[a] -= 1, and appends a when that is 0.",
     ),
     slips=(
         Slip("the last user wins", "A number that is used twice gets the share of one user alone: "
              "`=` where `+=` is needed?", spread(in_order, add=False)),
-        Slip("handed on too early", "A number hands on its gradient before all of its users have "
+        Slip("handed on too early", "A number passes on its gradient before all of its users have "
              "given their shares: wait until the last one has.", spread(breadth_first)),
-        Slip("edges as they come", "As if the edges were taken in the order of the list. That is "
-             "right only if every number's users come before it.", spread(as_listed)),
-        Slip("edges as they come", "As if the edges were taken from the last to the first. That "
-             "is right only if every number's users happen to come before it.",
+        Slip("edges as they come", "The answer is as if the edges were taken in the order of the "
+             "list. That is right only if every number's users come before it.", spread(as_listed)),
+        Slip("edges as they come", "The answer is as if the edges were taken from the last to the "
+             "first. That is right only if every number's users happen to come before it.",
              spread(lambda loss, users, inputs: range(len(users) - 1, -1, -1))),
         Slip("waits in vain", "A number waits for a user that the loss does not depend on, and "
-             "that never hands on anything. Count only users on a way to the loss.",
+             "that never passes anything on. Count only users on a path to the loss.",
              dead_end_blocks),
-        Slip("the loss has no gradient", "All is 0: the loss itself begins with the gradient 1.",
+        Slip("the loss has no gradient", "Everything is 0: the loss itself begins with the "
+             "gradient 1.",
              lambda loss, count, users, inputs, slopes: np.zeros(count)),
-        Slip("forgot the loss's own", "The gradient of the loss by itself is 1.",
+        Slip("forgot the loss's own", "The gradient of the loss with respect to itself is 1.",
              lambda **given: right(**given) * (np.arange(given["count"]) != given["loss"])),
     ),
     mutants=(

@@ -1,13 +1,14 @@
 """Convolution, forward
 
-Lay the kernel on the image, multiply what lies on top of each other, add up, move on:
+Lay the kernel on the image, multiply each weight by the pixel under it, add up, move on:
 
     y[n, o, r, c] = b[o] + sum over k, i, j of
         w[o, k, i, j] * x[n, k, r * stride - padding + i * dilation,
                                 c * stride - padding + j * dilation]
 
-where x is 0 outside of the image. The kernel is not flipped. Loops over i and j alone are quick
-enough, with slices for the rest; seven loops are right, too. Lesson 02 takes this slowly.
+where x is 0 outside of the image. The kernel is not flipped. Loops over i and j alone, with slices
+for the rest, are fast enough; seven nested loops are right, too. Lesson 02 goes through this
+slowly.
 """
 
 import numpy as np
@@ -141,7 +142,8 @@ TASK = Task(
         Slip("forgot the stride", "The kernel moves by 1 each time: stride is left out.",
              lambda x, w, b, stride=1, padding=0, dilation=1:
              right(x, w, b, 1, padding, dilation)),
-        Slip("one row and column short", "The last row and column are missing: is the + 1 in H'?",
+        Slip("one row and column short", "The last row and column are missing: did you forget the "
+             "+ 1 in H'?",
              lambda **given: right(**given)[:, :, :-1, :-1]),
     ),
     mutants=(

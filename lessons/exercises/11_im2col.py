@@ -1,13 +1,15 @@
 """im2col: a convolution becomes one matrix product
 
 Matrix products are what computers are fastest at. So lay every patch of the image that the kernel
-will meet into a column of its own; then w, as (O, C kh kw), times these columns is the convolution:
+will meet into a column of its own; then w, reshaped to (O, C kh kw), times these columns is the
+convolution:
 
     columns[n, (k * kh + i) * kw + j, r * W' + c] =
         x[n, k, r * stride - padding + i, c * stride - padding + j],    0 outside of the image
 
 A row of `columns` belongs to one place of the kernel (channel k, row i, column j), a column to one
-place of the output. A pixel is copied as often as the kernel meets it: speed is paid in memory.
+place of the output. A pixel is copied as often as the kernel meets it: the speed is paid for in
+memory.
 
     0 1 2                            0 1 3 4
     3 4 5    kernel 2x2    ->        1 2 4 5      row 1: what the kernel's upper right meets
@@ -94,8 +96,8 @@ TASK = Task(
     slips=(
         Slip("patches as rows", "A patch is a row here; it should be a column: (C kh kw, H' W').",
              lambda **given: right(**given).swapaxes(1, 2)),
-        Slip("patches as rows", "The shape is right, but a patch fills places one after the other "
-             "as a row would: swap the two axes with swapaxes, a reshape mixes the numbers.",
+        Slip("patches as rows", "The shape is right, but a patch's numbers lie one after the "
+             "other, as in a row. Swap the two axes with swapaxes; a reshape mixes up the numbers.",
              lambda **given: right(**given).swapaxes(1, 2).reshape(right(**given).shape)),
         Slip("channels last", "In a column the channel changes fastest. It should be the slowest: "
              "k, then i, then j, as in w.reshape(O, C * kh * kw).",

@@ -1,7 +1,7 @@
 """Convolution, the gradient of its weights
 
-Given grad = dL/dy, which change of the loss does a change of one weight make? A weight is used at
-every output of its channel, in every image; each time it meets another pixel. So all those count:
+Given grad = dL/dy, how does the loss change with one weight? A weight is used for every output of
+its channel, in every image, each time with another pixel. All of these uses add up:
 
     grad_w[o, k, i, j] = sum over n, r, c of
         grad[n, o, r, c] * x[n, k, r * stride - padding + i, c * stride - padding + j]
@@ -43,15 +43,15 @@ def right(grad, x, kernel_size, stride=1, padding=0):
 
 
 def without_stride(grad, x, kernel_size, stride=1, padding=0):
-    """The outputs meet a corner of the image, as large as they would be made from at stride 1."""
+    """Reads only the corner of the image that gives as many outputs at stride 1."""
     x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
     height, width = (n + k - 1 for n, k in zip(grad.shape[2:], kernel_size, strict=True))
     return right(grad, x[:, :, :height, :width], kernel_size)
 
 
 def in_op(conv2d_grad_weight, grad, x, w_shape, stride, padding, dilation, groups):
-    """Pairs become numbers, and groups come one after the other. Of a kernel with dilation d, every
-    d-th row and column of a larger one without is wanted."""
+    """Pairs become numbers, and groups come one after the other. The gradient of a kernel with
+    dilation d is every d-th row and column of a larger kernel's."""
     if any(rows != cols for rows, cols in (stride, padding, dilation)):
         return NotImplemented
     d = dilation[0]
@@ -98,16 +98,17 @@ TASK = Task(
         Slip("flipped kernel", "The result is turned by 180 degrees: weight (i, j) meets the pixel "
              "i rows down and j columns right.",
              lambda **given: right(**given)[:, :, ::-1, ::-1]),
-        Slip("averaged over the images", "The mean over the images is taken. It is a sum: whatever "
-             "mean the loss takes is in grad already.",
+        Slip("averaged over the images", "The mean over the images is taken; take the sum. "
+             "Whatever mean the loss takes is in grad already.",
              lambda **given: right(**given) / len(given["x"])),
-        Slip("averaged over the outputs", "The mean over the outputs is taken; it is a sum.",
+        Slip("averaged over the outputs", "The mean over the outputs is taken; take the sum.",
              lambda **given: right(**given) / given["grad"][0, 0].size),
         Slip("only the first image", "Only the first image counts; the sum runs over n, too.",
              lambda grad, x, **how: right(grad[:1], x[:1], **how)),
         Slip("only the last image", "Only the last image counts: `=` where `+=` is needed?",
              lambda grad, x, **how: right(grad[-1:], x[-1:], **how)),
-        Slip("channels swapped", "Output and input channels have changed places: (O, C, kh, kw).",
+        Slip("channels swapped", "Output and input channels have changed places: the shape is (O, "
+             "C, kh, kw).",
              lambda **given: right(**given).swapaxes(0, 1)),
         Slip("forgot the stride", "The shifted image is read without its stride.",
              without_stride),

@@ -1,14 +1,15 @@
 """Convolution, the gradient of its input
 
-Which outputs did a pixel of x go into? All that the kernel reached from there. The forward pass
-*gathers*: y[r, c] takes from x at row r * stride - padding + i. Backwards the same arrows are
-followed the other way: every number of grad is *scattered* to where its output was taken from,
+Which outputs did a pixel of x contribute to? Those whose window contained it. The forward pass
+*gathers*: y[r, c] reads x at the rows r * stride - padding + i. The backward pass follows the same
+arrows in reverse: every number of grad is *scattered* to the pixels that its output was computed
+from,
 
     grad_x[n, k, r * stride - padding + i, c * stride - padding + j] +=
         w[o, k, i, j] * grad[n, o, r, c]           for all n, o, k, r, c, i, j
 
-and what falls outside of the image is dropped: padding needs no gradient. Pixels that no kernel
-reached, as in a last row that a stride of 2 leaves over, get 0.
+and what falls outside of the image is dropped: padding needs no gradient. Pixels that the kernel
+never reached, as in a last row that a stride of 2 leaves over, get 0.
 """
 
 import numpy as np
@@ -70,7 +71,7 @@ def side_by_side(grad, w, size, stride=1, padding=0):
 
 def in_op(conv2d_grad_input, grad, w, x_shape, stride, padding, dilation, groups):
     """Pairs become numbers, and groups come one after the other. A kernel with dilation d is a
-    larger one without, zero but for every d-th row and column."""
+    larger one without, zero except in every d-th row and column."""
     if any(rows != cols for rows, cols in (stride, padding, dilation)):
         return NotImplemented
     d, (kh, kw) = dilation[0], w.shape[2:]
@@ -112,8 +113,8 @@ TASK = Task(
         case("a kernel as large as the image", (2, 1, 2, 3), 1, (2, 3)),
     ),
     hints=(
-        "For one place (i, j) of the kernel, all outputs went to a shifted image. So add up kh * "
-        "kw shifted images: the forward pass with the arrows turned round.",
+        "For one place (i, j) of the kernel, all outputs together read a shifted image. So add up "
+        "kh * kw shifted images: the forward pass with its arrows reversed.",
         "Work in an image with its padding. Place (i, j) puts its share, the sum over o of "
         "w[o, k, i, j] * grad[n, o], at rows i, i + stride, ...: as many as grad has. Then cut "
         "off the padding.",
@@ -121,15 +122,16 @@ TASK = Task(
         "H_out : stride, j : ...] += share; last, [:, :, padding : padding + H, ...].",
     ),
     slips=(
-        Slip("flipped kernel", "The kernel is turned by 180 degrees. To scatter, w[.., i, j] goes i"
-             " rows down and j columns right; only who gathers from grad turns it.",
+        Slip("flipped kernel", "The kernel is turned by 180 degrees. When you scatter, w[.., i, j] "
+             "goes i rows down and j columns right; only gathering from grad needs the turned "
+             "kernel.",
              lambda grad, w, size, **how: right(grad, w[:, :, ::-1, ::-1], size, **how)),
         Slip("the last share wins", "Where shares meet at a pixel, only the last is kept: `=` "
              "where `+=` is needed.", last_share),
-        Slip("channels swapped", "w has (O, C, kh, kw): grad's channels meet the first axis, o; "
-             "here they meet the second.",
+        Slip("channels swapped", "w has the shape (O, C, kh, kw): grad's channels meet the first "
+             "axis, o; here they meet the second.",
              lambda grad, w, size, **how: right(grad, w.swapaxes(0, 1), size, **how)),
-        Slip("the padding stays", "The padding is still around it: cut it off in the end.",
+        Slip("the padding stays", "The padding is still around the result: cut it off at the end.",
              with_padding),
         Slip("padding cut at the end only", "All of the padding is cut off below and right. Half "
              "of it is above and left: [padding : padding + H].",

@@ -94,7 +94,7 @@ TASK = Task(
         case("two groups of two channels", (1, 4, 2, 3), 2, (2, 2), 2),
         case("two groups, 4 to 6 channels", (1, 4, 3, 2), 6, (2, 1), 2),
         case("depthwise, padding 1", (1, 3, 3, 4), 3, (3, 3), 3, padding=1),
-        case("depthwise, two outputs a channel", (2, 3, 2, 3), 6, (2, 2), 3),
+        case("depthwise, two outputs per channel", (2, 3, 2, 3), 6, (2, 2), 3),
         case("three groups, two images", (2, 6, 3, 2), 3, (2, 2), 3, padding=1),
     ),
     edge_cases=(case("a kernel as large as the image", (2, 2, 2, 3), 4, (2, 3), 2),),
@@ -113,8 +113,8 @@ TASK = Task(
         Slip("output channels interleaved", INTERLEAVED, w_interleaved_y_not),
         Slip("only the first group is read", "All outputs read the channels of group 0: shift k "
              "by g * C / groups.", first_channels),
-        Slip("reads all channels", "Every output reads all channels of x, the same weights again "
-             "for each group.", all_channels),
+        Slip("reads all channels", "Every output reads all channels of x, with the same weights "
+             "again for each group.", all_channels),
         Slip("groups added up", "The groups' results are added; they are different channels of y.",
              lambda x, w, groups, padding=0: right(x, w, groups, padding).reshape(
                  len(x), groups, len(w) // groups, x.shape[2] + 2 * padding - w.shape[2] + 1, -1)

@@ -1,18 +1,19 @@
-"""Transposed convolution: an upsampling that is learnt
+"""Transposed convolution: learnt upsampling
 
-A convolution with stride 2 halves an image; its gradient by the input takes small back to large.
-Used as a layer of its own, forward, it is the transposed convolution of FCN and U-Net: every pixel
-of x stamps the kernel into y, stride pixels apart from the next stamp, and where stamps overlap
-they add up:
+A convolution with stride 2 halves an image; its gradient with respect to the input goes from the
+small size back to the large one. Used forward, as a layer of its own, that is the transposed
+convolution of FCN and U-Net: every pixel of x stamps the kernel into y. The stamps lie `stride`
+pixels apart, and where they overlap they add up:
 
     y[n, o, r * stride - padding + i, c * stride - padding + j] += w[k, o, i, j] * x[n, k, r, c]
 
 then b[o] is added everywhere. Padding *cuts off* that many rows and columns on each side; of those
-below and right, output_padding keeps some: so one can ask for 2 H rows as well as for 2 H - 1.
+below and right, output_padding keeps some: so 2 H rows are possible as well as 2 H - 1.
 
     x = 1 10, kernel 1 2 3, stride 2   ->   1 2 3 + 10 20 30 from place 2 on   =   1 2 13 20 30
 
-Mind w: input channels first, (C, O, kh, kw), the other way round than for conv2d.
+Mind the order of w's axes: input channels first, (C, O, kh, kw), where conv2d has output channels
+first.
 """
 
 import numpy as np
@@ -124,8 +125,8 @@ TASK = Task(
         case("output padding alone", (1, 1, 2, 2), 2, (2, 2), stride=2, output_padding=1),
     ),
     hints=(
-        "It is conv2d's gradient by the input, with other names: x is what grad was there. For one "
-        "place (i, j) of the kernel, all pixels of x are stamped at once.",
+        "This is conv2d's gradient with respect to its input, under other names: x takes the place "
+        "of grad. For one place (i, j) of the kernel, all pixels of x are stamped at once.",
         "Work in an image from which nothing is cut yet: H' + 2 * padding rows. Place (i, j) adds "
         "at rows i, i + stride, ...: H of them. Then keep rows padding .. padding + H'.",
         'stamp = np.einsum("ko,nkrc->norc", w[:, :, i, j], x); y[:, :, i : i + stride*H : stride, '
@@ -135,9 +136,10 @@ TASK = Task(
         Slip("flipped kernel", "The kernel is turned by 180 degrees: w[.., i, j] is stamped i rows "
              "down and j columns right.",
              lambda x, w, b, **how: right(x, w[:, :, ::-1, ::-1], b, **how)),
-        Slip("the last stamp wins", "Where stamps overlap, only the last is kept: they add up, +=.",
+        Slip("the last stamp wins", "Where stamps overlap, only the last is kept; add them up: +=.",
              last_stamp),
-        Slip("channels swapped", "w has (C, O, kh, kw): its *first* axis meets the channels of x.",
+        Slip("channels swapped", "w has the shape (C, O, kh, kw): its *first* axis meets the "
+             "channels of x.",
              lambda x, w, b, **how: right(x, w.swapaxes(0, 1), b, **how)),
         Slip("forgot the bias", "b is missing: each output channel o gets b[o] added.",
              lambda x, w, b, **how: right(x, w, 0 * b, **how)),

@@ -1,10 +1,11 @@
 """Max-pooling that remembers
 
-Every output is the largest value of its window. Beside the value we keep *where* it stood, as
-row * W + column in the image (not in the window, and not in the padded image): SegNet puts values
-back at these places on its way up, and the gradient goes there.
+Every output is the largest value of its window. Besides the value we keep *where* it stood, as
+row * W + column in the image (not in the window, and not in the padded image): SegNet's decoder
+puts values back at these places, and the gradient goes there.
 
-Padding never wins, be the whole image negative. Of equal values the first in reading order counts.
+Padding never wins, even where the whole image is negative. Of equal values the first in reading
+order counts.
 """
 
 import numpy as np
@@ -112,8 +113,8 @@ TASK = Task(
         case("a window as large as the image", (2, 1, 3, 3), kernel_size=3, stride=3),
     ),
     hints=(
-        "Go through the places (i, j) of a window, for all windows at once, and keep the best so "
-        "far: of the values, and of their places.",
+        "Go through the places (i, j) of a window, for all windows at once, and keep the largest "
+        "value so far together with its place.",
         "Window (r, c) has its place (i, j) at row r * stride - padding + i and column "
         "c * stride - padding + j of the image; the index is row * W + column.",
         "Pad with -np.inf. larger = value > y; y = np.where(larger, value, y); "
@@ -122,8 +123,8 @@ TASK = Task(
     slips=(
         Slip("padding wins", "A zero of the padding is larger than the negative numbers around it. "
              "Pad with -infinity.", zeros_win),
-        Slip("begins at 0", "Where all is negative, 0 comes out, which is in no window. Begin the "
-             "search with -infinity, or with the window's first number.",
+        Slip("begins at 0", "Where all numbers are negative, the result is 0, which is in no "
+             "window. Start the search at -infinity, or at the window's first number.",
              lambda **given: (np.maximum(right(**given)[0], 0), None)),
         Slip("index in the window", "The index counts within the window; it should count in the "
              "image: row * W + column.",

@@ -1,14 +1,15 @@
 """Max-pooling, backwards: to the winner
 
-Only the winner of a window had a say in its output, so it alone gets the gradient; max_pool2d kept
-its place, row * W + column of its image and channel. Windows may overlap, and one pixel can win
-several times. Then all of its windows' gradients add up:
+Only the winner of a window determined its output, so it alone gets the gradient; max_pool2d kept
+its place, as row * W + column within its image and channel. Windows may overlap, and one pixel can
+win several of them. Then the gradients of these windows add up:
 
     grad_x[n, c, p] = sum of grad[n, c, r, q] over all (r, q) with indices[n, c, r, q] = p
 
     grad 5 7 9,  indices 1 1 3,  in a row of 4    ->    0 12 0 9
 
-NumPy has a trap here: a[i] += v adds only once where i names a place twice. np.add.at adds always.
+NumPy has a trap here: a[i] += v adds only once where i names a place twice. np.add.at adds every
+time.
 """
 
 import numpy as np
@@ -79,7 +80,7 @@ def windows_filled(grad, indices, size):
 
 
 def in_op(max_pool2d_grad, grad, indices, x_shape, *window):
-    """The indices say all: what the windows were need not be known."""
+    """The indices are enough: the windows need not be known."""
     return max_pool2d_grad(grad, indices, x_shape[2:])
 
 
@@ -87,7 +88,7 @@ rng = np.random.default_rng(41)
 
 
 def case(name, shape, kernel_size, stride):
-    """A table is pooled by the library; the places are its."""
+    """The places come from the library's pooling of a table."""
     x = rng.permutation(np.prod(shape)).reshape(shape) * 1.0
     pairs = [(n, n) for n in (kernel_size, stride, 0, 1)]
     indices = max_pool2d_definition(x, *pairs, False)[1]
@@ -126,14 +127,15 @@ TASK = Task(
     ),
     slips=(
         Slip("the last window wins", "Where a pixel won several windows, only the last one counts. "
-             "Is it `=`? Or a[indices] += grad, which adds once to each place: np.add.at.",
+             "Did you write `=`, or a[indices] += grad, which adds only once to each place? Use "
+             "np.add.at.",
              placed(put_last)),
         Slip("the first window wins", "Where a pixel won several windows, only the first one "
              "counts; all add up.", placed(put_first)),
-        Slip("averaged over the windows", "Where a pixel won several windows, their mean is taken; "
-             "they add up.", placed(put_mean)),
+        Slip("averaged over the windows", "Where a pixel won several windows, the mean of their "
+             "gradients is taken; take the sum.", placed(put_mean)),
         Slip("all in one plane", "An index counts within its own image and channel; here it counts "
-             "from the start of the whole array, so all go to the first.", one_plane),
+             "from the start of the whole array, so all land in the first plane.", one_plane),
         Slip("column first", "Row and column have changed places: the index is row * W + column.",
              columns_first),
         Slip("to the whole window", "Every pixel of a window gets its gradient. Only the winner "

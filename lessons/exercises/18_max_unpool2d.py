@@ -1,15 +1,15 @@
 """Max-unpooling: back to where it stood
 
 SegNet's decoder has no weights for its upsampling. It remembers where each maximum stood, and puts
-its value there again; all else is 0. So borders keep their places, to the pixel:
+a value there again; everything else is 0. So borders keep their places, to the pixel:
 
-    y[n, c, indices[n, c, r, q]] = x[n, c, r, q],     as a flat row of H * W, 0 elsewhere
+    y[n, c, indices[n, c, r, q]] = x[n, c, r, q],     y as a flat row of H * W, 0 elsewhere
 
     x 3 8,  indices 1 6,  size (2, 4)    ->     0 3 0 0
                                                 0 0 8 0
 
-Two windows that overlap may name one place, but their values need not agree after a convolution.
-Then the last in reading order (row by row) stays: a value is put there, not added.
+Two windows that overlap may name the same place, but their values need not agree after a
+convolution. Then the last in reading order (row by row) stays: a value is put there, not added.
 """
 
 import numpy as np
@@ -128,13 +128,13 @@ TASK = Task(
         Slip("the largest stays", "Where two windows name one place, the largest value stays; the "
              "last in reading order should, whatever its value.", largest),
         Slip("all in one plane", "An index counts within its own image and channel; here it counts "
-             "from the start of the whole array, so all go to the first.", one_plane),
+             "from the start of the whole array, so all land in the first plane.", one_plane),
         Slip("gathered, not scattered", "This reads x *at* the indices. The indices say where a "
              "value goes to: y[..., indices] = x.", gathered),
         Slip("column first", "Row and column have changed places: the index is row * W + column, "
              "counted along rows.", columns_first),
-        Slip("the width of x", "The index is taken apart with the width of x; it counts in the "
-             "large image: row = index // W with W from `size`.", wide),
+        Slip("the width of x", "The index is split into row and column with the width of x; it "
+             "counts in the large image: row = index // W with W from `size`.", wide),
         Slip("upper left corner", "Each value stands in the first place of its window: the indices "
              "are not used.", upper_left),
     ),

@@ -4,8 +4,9 @@ The cheapest way to make an image larger: output o of an axis copies the input
 
     floor(o * size / out)         `size` pixels become `out` pixels; each axis by itself
 
-Masks are resized so, since the mean of class 3 and class 5 is not class 4. Backwards every copy
-hands its gradient to the pixel that it was copied from: a pixel gets the *sum* of its copies'.
+Masks are resized this way, since the mean of class 3 and class 5 is not class 4. Backwards every
+copy hands its gradient to the pixel that it was copied from: a pixel gets the *sum* of its copies'
+gradients.
 
     3 pixels a b c to 5:   o * 3 / 5 = 0, 0.6, 1.2, 1.8, 2.4    ->    a a b b c
     their gradients:       g0 + g1,  g2 + g3,  g4
@@ -109,18 +110,19 @@ TASK = Task(
         Slip("rounded up", "o * size / out is rounded up. It is rounded down.",
              other_places(lambda o, n, out: np.ceil(o * n / out))),
         Slip("pixel centres", "This looks at the centres, (o + 1/2) * size / out. That is sound, "
-             "and PyTorch calls it nearest-exact; here it is o * size / out.",
+             "and PyTorch calls it nearest-exact; here the place is o * size / out.",
              other_places(lambda o, n, out: np.floor((o + 0.5) * n / out))),
         Slip("corners aligned", "The first and the last pixels are made to meet, with (size - 1) / "
-             "(out - 1). Nearest does not: o * size / out.",
+             "(out - 1). Nearest does not do that: o * size / out.",
              other_places(lambda o, n, out: np.floor(o * (n - 1) / max(out - 1, 1) + 0.5))),
-        Slip("repeated and cut off", "Every pixel is repeated equally often, and what is too much "
-             "is cut off. The copies spread evenly: floor(o * size / out).",
+        Slip("repeated and cut off", "Every pixel is repeated equally often, and the excess is cut "
+             "off. The copies spread evenly: floor(o * size / out).",
              other_places(lambda o, n, out: o // -(-out // n))),
         Slip("the other way round", "The place is o * out / size; it is o * size / out.",
              other_places(lambda o, n, out: o * out // n)),
-        Slip("the last copy wins", "A pixel gets the gradient of its last copy alone. Is it `=`? "
-             "Or grad_x[i] += grad, which adds once only where i repeats: np.add.at.",
+        Slip("the last copy wins", "A pixel gets the gradient of its last copy alone. Did you "
+             "write `=`, or grad_x[i] += grad, which adds only once where i repeats? Use "
+             "np.add.at.",
              grad_of(lambda copies: copies[:, :, -1, -1])),
         Slip("averaged over the copies", "A pixel gets the mean of its copies' gradients; every "
              "copy adds to the loss: sum.", grad_of(lambda copies: copies.mean(axis=(2, 3)))),

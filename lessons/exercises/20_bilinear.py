@@ -6,9 +6,9 @@ image of `size` pixels becomes `out` pixels; along either axis, output o looks a
     (o + 1/2) * size / out - 1/2          pixels are squares, corners meet corners
     o * (size - 1) / (out - 1)            with align_corners: pixels are points, ends meet ends
 
-A place below 0 is taken as 0: beyond the edge there is only the edge; and where `out` is 1, corners
-aligned mean the place 0. At the place p the pixel floor(p) weighs 1 - f, and the next one (at the
-edge: the same one) f, with f = p - floor(p).
+A place below 0 is taken as 0: beyond the edge there is only the edge; and with align_corners, if
+`out` is 1, the place is 0. At the place p, with f = p - floor(p), the pixel floor(p) has the weight
+1 - f, and the next one (at the edge, the same one) the weight f.
 """
 
 import numpy as np
@@ -119,11 +119,12 @@ TASK = Task(
         Slip("half a pixel off", "The place is o * size / out. Pixels are squares: their centres "
              "are half a pixel in, on both sides: (o + 1/2) * size / out - 1/2.",
              lambda x, size, align_corners=False: mixed(x, size, lambda o, n, out: o * n / out)),
-        Slip("weights swapped", "The nearer pixel gets the smaller weight: floor(p) weighs 1 - f.",
+        Slip("weights swapped", "The nearer pixel gets the smaller weight: floor(p) has the weight "
+             "1 - f.",
              lambda x, size, align_corners=False:
              mixed(x, size, right_place(align_corners), weight=lambda f: 1 - f)),
         Slip("nearest", "Each output is a copy of one pixel: the fraction f is lost on the way. Is "
-             "it rounded, or an integer division?",
+             "it rounded, or is there an integer division?",
              lambda x, size, align_corners=False:
              mixed(x, size, right_place(align_corners), weight=np.round)),
         Slip("the pixel before only", "Each output is a copy of the pixel before its place: f is 0 "

@@ -1,6 +1,6 @@
 """Bilinear upsampling, backwards
 
-Forwards output o of an axis takes 1 - f of the pixel before its place, and f of the one after:
+Forwards, output o of an axis takes 1 - f of the pixel before its place, and f of the one after:
 
     place = (o + 1/2) * size / out - 1/2, not below 0
     place = o * (size - 1) / (out - 1)                    with align_corners (0, if out is 1)
@@ -10,8 +10,8 @@ So both get their part of its gradient, first along one axis, then along the oth
 
     grad_x[before] += (1 - f) * grad[o],     grad_x[after] += f * grad[o]
 
-As matrices: y = A x B^T, with a weight for every output and input, so grad_x = A^T grad B. What it
-is not: grad, bilinearly resized to the size of x.
+As matrices: y = A x B^T, where A and B hold a weight for every pair of output and input, so
+grad_x = A^T grad B. It is not grad, bilinearly resized to the size of x.
 """
 
 import numpy as np
@@ -147,21 +147,22 @@ TASK = Task(
              "up: each output hands its grad to the pixels that it mixed, with their weights.",
              resized),
         Slip("averaged over the outputs", "Each pixel gets a mean of gradients: the numbers are "
-             "too small by the ratio of the sizes. They add up.",
+             "too small by the ratio of the sizes. Add the gradients up.",
              lambda grad, size, align_corners=False: right(grad, size, align_corners)
              * (size[0] * size[1]) / (grad.shape[2] * grad.shape[3])),
         Slip("align_corners inverted", "This is right for the other value of align_corners.",
              lambda grad, size, align_corners=False: right(grad, size, not align_corners)),
         Slip("half a pixel off", "The place is o * size / out; it is (o + 1/2) * size / out - 1/2.",
              other(place=lambda o, n, out: o * n / out)),
-        Slip("weights swapped", "The nearer pixel gets the smaller part: `before` weighs 1 - f.",
+        Slip("weights swapped", "The nearer pixel gets the smaller part: `before` has the weight 1 "
+             "- f.",
              other(weigh=lambda f: (f, 1 - f))),
         Slip("lost beyond the edge", "Where the pixel after is beyond the last, its part is "
              "dropped. It belongs to the last pixel, as it did forwards.", other(put="drop")),
-        Slip("added once only", "Where many outputs go to one pixel, only one of them counts: "
-             "a[i] += v adds once where i repeats. Take np.add.at, or a matrix.", added_once),
-        Slip("the pixel before only", "All of a gradient goes to the pixel before; the part f goes "
-             "to the one after.", other(weigh=lambda f: (1, 0))),
+        Slip("added once only", "Where many outputs go to one pixel, only one of them counts: a[i] "
+             "+= v adds only once where i repeats. Use np.add.at, or a matrix.", added_once),
+        Slip("the pixel before only", "The whole gradient goes to the pixel before; the part f of "
+             "it belongs to the one after.", other(weigh=lambda f: (1, 0))),
     ),
     mutants=(
         Mutant("averaged over the outputs", "return A.T @ grad @ B",

@@ -1,19 +1,19 @@
 """Batch norm, forward, in training
 
-Every channel is brought to mean 0 and variance 1, then scaled and shifted by what is learnt:
+Every channel is brought to mean 0 and variance 1, then scaled and shifted by two learnt numbers:
 
     y = (x - mean) / sqrt(var + eps) * weight + bias        mean, var of a channel: over all images
                                                             and all pixels, m = N * H * W numbers
     var = sum of (x - mean)^2 / m
 
 In evaluation there may be a single image, whose own statistics say little. So training keeps
-running ones, which move a little towards those of each batch:
+running statistics, which move a little towards those of each batch:
 
     running_mean = (1 - momentum) * running_mean + momentum * mean
     running_var  = (1 - momentum) * running_var  + momentum * var * m / (m - 1)
 
-The last factor makes the variance of a sample an unbiased guess of that of all images. y is
-computed with the plain var. (Both as PyTorch has it.)
+The last factor makes the variance of a sample an unbiased estimate of the variance over all images.
+y is computed with the plain var. (Both as in PyTorch.)
 """
 
 import numpy as np
@@ -150,24 +150,26 @@ TASK = Task(
         Slip("running statistics used", "y is computed with the running statistics. That is for "
              "evaluation; training uses the batch's own.",
              other_y(lambda x, axes, eps, mean, var: (x - mean) / np.sqrt(var + eps))),
-        Slip("divided by the variance", "It is divided by the variance; take the root of it.",
+        Slip("divided by the variance", "x - mean is divided by the variance; divide by its square "
+             "root.",
              other_y(lambda x, axes, eps, *old: centred(x, axes)
                      / (x.var(axes, keepdims=True) + eps))),
         Slip("eps outside of the root", "eps is added to the root; it belongs under it: "
              "sqrt(var + eps).",
              other_y(lambda x, axes, eps, *old: centred(x, axes)
                      / (x.std(axes, keepdims=True) + eps))),
-        Slip("forgot eps", "eps is missing under the root: of equal numbers the variance is 0.",
+        Slip("forgot eps", "eps is missing under the root: where all numbers are equal, the "
+             "variance is 0.",
              other_y(lambda x, axes, eps, *old: centred(x, axes) / x.std(axes, keepdims=True))),
-        Slip("y with the unbiased variance", "y is computed with the variance divided by m - 1. "
-             "That one is for running_var; y takes the one divided by m.",
+        Slip("y with the unbiased variance", "y is computed with the unbiased variance, whose "
+             "divisor is m - 1. That one is for running_var; y takes the one with the divisor m.",
              other_y(lambda x, axes, eps, *old: centred(x, axes)
                      / np.sqrt(x.var(axes, keepdims=True, ddof=1) + eps))),
         Slip("forgot weight and bias", "y is normalised, but not scaled by weight and shifted by "
              "bias.", lambda weight, bias, **given: (
                  right(weight=np.ones_like(weight), bias=0 * bias, **given)[0], None, None)),
-        Slip("running_var divided by m", "running_var moves towards the variance divided by m. It "
-             "takes the unbiased one: times m / (m - 1).", biased_running_var),
+        Slip("running_var divided by m", "running_var moves towards the variance with the divisor "
+             "m. It should take the unbiased one: times m / (m - 1).", biased_running_var),
         Slip("momentum inverted", "The batch gets the share 1 - momentum. momentum is the share of "
              "the *new*: PyTorch's 0.1 moves a tenth of the way.",
              other_running(lambda old, new, momentum: momentum * old + (1 - momentum) * new)),

@@ -1,14 +1,15 @@
-"""Batch norm, backwards: everybody's mean is everybody's business
+"""Batch norm, backwards: one number moves the mean of all
 
-With n = (x - mean) / s, s = sqrt(var + eps), the forward pass is y = weight * n + bias. A change of
+With n = (x - mean) / s, s = sqrt(var + eps), the forward pass is y = weight * n + bias. Changing
 one x moves its own n, but mean and s as well, and with them the n of all m numbers of its channel.
 Worked out, with g = grad * weight and means over the m numbers of a channel (images and pixels):
 
     grad_x = (g - mean of g - n * mean of (g * n)) / s
 
-What g has in common is lost in the mean, what it has of n's direction is lost in the variance: two
-things that no x can change. The two parameters meet every number of their channel, so theirs are
-sums:   grad_weight = sum of grad * n,   grad_bias = sum of grad.
+Whatever x is, n has mean 0 and (but for eps) variance 1. So the part of g that is the same for all
+numbers has no effect, nor has the part along n: the two means remove them. weight and bias act on
+every number of their channel, so their gradients are sums: grad_weight = sum of grad * n,
+grad_bias = sum of grad.
 """
 
 import numpy as np

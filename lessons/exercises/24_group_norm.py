@@ -1,13 +1,13 @@
 """Group norm: when a batch is too small
 
-Segmentation images are large, and a batch may hold two of them, or one: poor statistics. Group norm
-takes none from the batch. The channels of *each image* are cut into `groups` equal parts, as
+Segmentation images are large, so a batch may hold only two of them, or one: poor statistics. Group
+norm takes none over the batch. The channels of *each image* are cut into `groups` equal parts of
 neighbours, and each part is normalised by its own mean and variance, over its channels and pixels:
 
     y = (x - mean) / sqrt(var + eps) * weight[c] + bias[c]
 
-with a weight and a bias for every channel. A batch of one gives what a batch of many gives. One
-group of all channels is a layer norm; as many groups as channels, an instance norm.
+with a weight and a bias for every channel. An image gives the same result alone as in a batch. With
+one group of all channels this is a layer norm; with as many groups as channels, an instance norm.
 
     C = 4, groups = 2:    channels 0 1 share a mean, channels 2 3 share another, in each image
 """
@@ -111,10 +111,11 @@ TASK = Task(
              "columns as well.", normalized((2,))),
         Slip("groups interleaved", "Channel c is put into group c % groups; a group's channels are "
              "neighbours: c // (C / groups).", interleaved),
-        Slip("divided by the variance", "It is divided by the variance; take the root of it.",
+        Slip("divided by the variance", "x - mean is divided by the variance; divide by its square "
+             "root.",
              normalized((2, 3, 4), spread=lambda v: v)),
-        Slip("unbiased variance", "The squares are divided by m - 1 (which is 1, if m is 2); "
-             "here they are divided by m.",
+        Slip("unbiased variance", "The sum of squares is divided by m - 1 (which is 1, if m is 2); "
+             "divide it by m.",
              normalized((2, 3, 4), ddof=1)),
         Slip("eps outside of the root", "eps is added to the root; it belongs under it.",
              eps_outside),

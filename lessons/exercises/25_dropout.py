@@ -1,13 +1,14 @@
 """Dropout, both ways, and in evaluation
 
-In training each number is set to 0 with probability p, so that no part of the network may rely on
-one other part. The survivors are made larger by 1 / (1 - p), so that the mean stays what it was:
+In training each number is set to 0 with probability p, so that no part of the network can rely on
+any single other part. The survivors are multiplied by 1 / (1 - p), so that the mean stays the same:
 
     y = x * keep / (1 - p),    keep = 1 where the draw is at least p, else 0
 
-and backwards the same mask and the same factor: grad_x = grad * keep / (1 - p). In evaluation
+Backwards, the same mask and the same factor apply: grad_x = grad * keep / (1 - p). In evaluation
 nothing is dropped, and nothing has to be scaled: y = x, grad_x = grad. The draws are given here,
-equally distributed in 0..1. They may be (N, C, 1, 1), and whole channels then live or die.
+uniformly distributed in 0..1. Their shape may be (N, C, 1, 1): then whole channels are kept or
+dropped.
 
     p = 0.5,  x = 3 4 5,  draws = 0.7 0.2 0.9    ->    y = 6 0 10
 """
@@ -21,7 +22,7 @@ from minseg.ops.dropout import dropout_definition
 def dropout(
     x: np.ndarray, draws: np.ndarray, grad: np.ndarray, p: float = 0.5, training: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """y, and the gradient by x for grad = dL/dy.
+    """y, and the gradient with respect to x for grad = dL/dy.
 
     x, grad (N, C, H, W), draws (N, C, H, W) or (N, C, 1, 1) -> y and grad_x, both (N, C, H, W) and
     of x's dtype
@@ -100,17 +101,17 @@ TASK = Task(
     ),
     hints=(
         "One array of factors does it all, 0 for what is dropped, 1 / (1 - p) for the rest: it "
-        "multiplies x on the way there, and grad on the way back.",
+        "multiplies x in the forward pass, and grad in the backward pass.",
         "factor = (draws >= p) / (1 - p), in x's dtype; y = x * factor; grad_x = grad * factor. "
         "If not training, both factors are 1.",
         "np.where(draws >= p, 1 / (1 - p), 0).astype(x.dtype); draws of (N, C, 1, 1) broadcast by "
         "themselves; p = 1 needs a case of its own, since 1 / 0 is not a number.",
     ),
     slips=(
-        Slip("not scaled", "The survivors are not made larger: divide by 1 - p.",
+        Slip("not scaled", "The survivors are not scaled: divide by 1 - p.",
              other(lambda draws, p: draws >= p)),
-        Slip("divided by p", "It is divided by p, the share that is dropped; divide by the share "
-             "that survives, 1 - p.",
+        Slip("divided by p", "The survivors are divided by p, the share that is dropped; divide by "
+             "the share that survives, 1 - p.",
              other(lambda draws, p: (draws >= p) / p)),
         Slip("mask inverted", "What should be dropped is kept, and the other way round: keep where "
              "draws >= p.",
@@ -122,15 +123,15 @@ TASK = Task(
         Slip("gradient not masked", "What was dropped did not reach the loss, so its gradient is 0:"
              " multiply grad by the mask, too.",
              other(scaled, lambda draws, p: 1 / (1 - p))),
-        Slip("gradient not masked", "grad passes as it is. What was dropped did not reach the "
-             "loss; the rest was scaled, and its gradient is.",
+        Slip("gradient not masked", "grad passes unchanged. What was dropped did not reach the "
+             "loss, so its gradient is 0; the rest was scaled, so its gradient is scaled, too.",
              other(scaled, lambda draws, p: 1)),
         Slip("gradient not scaled", "y = x / (1 - p) has the slope 1 / (1 - p): scale the gradient "
              "as well.", other(scaled, lambda draws, p: draws >= p)),
         Slip("dropped in evaluation", "Numbers are dropped in evaluation: look at `training`.",
              other(scaled, also_in_evaluation=True)),
-        Slip("scaled in evaluation", "In evaluation y is multiplied by 1 - p. That was the first "
-             "form of dropout; here training has done it already, by 1 / (1 - p).",
+        Slip("scaled in evaluation", "In evaluation y is multiplied by 1 - p. That was the "
+             "original form of dropout; here training has done it already, by 1 / (1 - p).",
              in_evaluation(lambda draws, p: 1 - p)),
         Slip("one draw for all", "One draw decides for all numbers; each has its own.", one_draw),
     ),

@@ -1,13 +1,14 @@
 """log softmax, without overflow, and its gradient
 
-Softmax makes probabilities of scores, p[c] = exp(x[c]) / sum of exp(x), over the C classes of each
-pixel. Losses want log p. Taken word by word both are fragile: exp(1000) is infinite; and a small p,
-exp(-1000), is 0, whose log is -infinity, though log p is plainly -1000. Take the logarithm first,
+Softmax turns scores into probabilities, p[c] = exp(x[c]) / sum of exp(x), over the C classes of
+each pixel. Losses want log p. Computed literally, both are fragile: exp(1000) is infinite; and a
+small p, exp(-1000), is rounded to 0, whose log is -infinity, though log p is simply -1000. Take the
+logarithm first,
 
     log p[c] = x[c] - log(sum over k of exp(x[k]))
 
-and subtract the largest score of the pixel from all of them before: p stays the same (why?), and no
-exp is above 1. Backwards, with p = exp(log p):
+and before that, subtract a pixel's largest score from all of its scores: p stays the same (why?),
+and no exp is above 1. Backwards, with p = exp(log p):
 
     grad_x[c] = grad[c] - p[c] * (sum over k of grad[k])
 
@@ -22,7 +23,7 @@ from minseg.exercises.task import Case, Mutant, Slip, Task
 
 
 def log_softmax(x: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """log p over axis 1, and the gradient by x for grad = dL/d(log p).
+    """log p over axis 1, and the gradient with respect to x for grad = dL/d(log p).
 
     x, grad (N, C, H, W) -> log_p and grad_x, both (N, C, H, W) and of x's dtype
     """
@@ -122,8 +123,8 @@ TASK = Task(
         case("one class", (1, 1, 2, 2)),
     ),
     hints=(
-        "log(a / b) = log a - log b, and log(exp(x)) = x. So no exponential of a single score is "
-        "ever taken a logarithm of; only their sum, which is at least 1 after the shift.",
+        "log(a / b) = log a - log b, and log(exp(x)) = x. So never take the logarithm of a single "
+        "exponential, only of their sum, which is at least 1 after the shift.",
         "x = x - max over axis 1; log p = x - log(sum of exp(x) over axis 1); keepdims=True makes "
         "maximum and sum fit. The gradient's sum runs over axis 1 of grad alone.",
         "x = x - x.max(axis=1, keepdims=True); log_p = x - np.log(np.exp(x).sum(axis=1, "
@@ -146,19 +147,20 @@ TASK = Task(
              "runs over axis 1, not over the rows.", along(2)),
         Slip("softmax over the wrong axis", "The probabilities of *one pixel* sum to 1: the sum "
              "runs over axis 1, not over the images.", along(0)),
-        Slip("softmax over all pixels", "One sum for the whole image: every pixel has its own.",
+        Slip("softmax over all pixels", "There is one sum for the whole image; every pixel needs "
+             "its own.",
              lambda x, grad: (x - np.log(np.exp(x).sum()), None)),
         Slip("gradient of softmax", "This is the gradient of softmax, without the logarithm.",
              other_grad(lambda p, grad: p * (grad - total(p * grad)))),
-        Slip("grad not summed", "p[c] is multiplied by grad[c]; it is multiplied by the sum of "
-             "grad over all classes: each score moves all of them.",
+        Slip("grad not summed", "p[c] is multiplied by grad[c]; multiply it by the sum of grad "
+             "over all classes: each score moves the log p of all classes.",
              other_grad(lambda p, grad: grad - p * grad)),
-        Slip("grad averaged", "The mean of grad over the classes is taken; it is the sum.",
+        Slip("grad averaged", "The mean of grad over the classes is taken; take the sum.",
              other_grad(lambda p, grad: grad - p * grad.mean(axis=1, keepdims=True))),
         Slip("sum taken for 1", "grad - p is right only where grad sums to 1.",
              other_grad(lambda p, grad: grad - p)),
-        Slip("sum taken for a constant", "grad passes as it is: but every score is in the sum under"
-             " the logarithm, too.", other_grad(lambda p, grad: grad)),
+        Slip("sum taken for a constant", "grad passes unchanged; but every score is in the sum "
+             "under the logarithm, too.", other_grad(lambda p, grad: grad)),
         Slip("forgot exp", "The gradient has log p where p belongs.",
              other_grad(lambda p, grad: grad - np.log(p) * total(grad))),
     ),

@@ -34,7 +34,7 @@ def backward(loss, count, users, inputs, slopes):
 """
     got = verdict(tmp_path, text, "backward", seconds=3)
     assert got.diagnosis == "no answer"
-    assert "40 diamonds in a row, a million million ways" in got.message
+    assert "40 diamonds in a row, a million million paths" in got.message
 
 
 def test_syntax(tmp_path: Path) -> None:
