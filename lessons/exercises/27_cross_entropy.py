@@ -4,10 +4,10 @@ For every pixel the network gives a score to each class. With p = softmax(scores
 the loss of a pixel is -log p[its class], and the loss is the mean over all pixels whose label is
 not `ignore_index`. Its gradient is short, which is why the two are one function:
 
-    dL/dscores[n, c, r, q] = (p[n, c, r, q] - 1 if c is the label, else p) / number that counts
+    dL/dscores[n, c, r, q] = (p[n, c, r, q] - (1 if c is the label, else 0)) / pixels that count
 
 and 0 for every class of a pixel that does not count. Mind large scores: exp(1000) is infinite, and
-p stays what it is if the largest score of a pixel is subtracted from all of its scores.
+p stays the same if the largest score of a pixel is subtracted from all of its scores.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ from minseg.exercises.task import Case, Mutant, Slip, Task, Use
 def cross_entropy(
     scores: np.ndarray, labels: np.ndarray, ignore_index: int = 255
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean loss, and its gradient by the scores.
+    """The mean loss, and its gradient with respect to the scores.
 
     scores (N, C, H, W), labels (N, H, W) of ints -> loss, a number, and grad (N, C, H, W), both of
     the scores' dtype
@@ -108,8 +108,8 @@ LARGEST = (
     "exp is 0: each pixel needs its own largest score."
 )
 OVERFLOW = (
-    "exp of a large score is infinite, and inf / inf is no number: subtract each pixel's largest "
-    "score first."
+    "exp of a large score is infinite, and inf / inf is not a number: subtract each pixel's "
+    "largest score first."
 )
 
 
@@ -178,7 +178,7 @@ TASK = Task(
              "that are ignored do not count.", scaled(loss=share, grad=share)),
         Slip("ignored as class 0", "A pixel that does not count is taken for one of class 0.",
              ignored_as_first_class),
-        Slip("ignored has a gradient", "Pixels that do not count have a gradient; theirs is 0.",
+        Slip("ignored has a gradient", "Pixels that do not count have a gradient; it should be 0.",
              ignored_has_a_gradient),
         Slip("softmax over the wrong axis", "The probabilities of *one pixel* sum to 1: the "
              "softmax runs over axis 1.", softmax_over_columns),

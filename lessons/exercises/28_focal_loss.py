@@ -1,14 +1,15 @@
 """Focal loss: look at what is still wrong
 
-Cross-entropy never stops caring about pixels that are right already, and of those there are
-millions. The focal loss turns them down: with p the probability of a pixel's true class,
+Cross-entropy never stops caring about pixels that are already right, and there are millions of
+those. The focal loss turns them down: with p the probability of a pixel's true class,
 
     loss of a pixel = (1 - p)^gamma * ce,    ce = -log p
 
 A pixel with p = 0.9 counts a hundredth of its cross-entropy for gamma = 2; gamma = 0 is plain
-cross-entropy. The loss is the mean over the pixels whose label is not `ignore_index`. By the scores
-of a pixel, with q[c] the probability of class c, cross-entropy has the gradient q[c] - 1 for the
-label and q[c] for all others. The chain rule puts one factor before it, the slope of loss by ce:
+cross-entropy. The loss is the mean over the pixels whose label is not `ignore_index`. With respect
+to a pixel's scores, the gradient of cross-entropy is q[c] - 1 for the label and q[c] for all other
+classes, where q[c] is the probability of class c. The chain rule multiplies it by one factor, the
+derivative of the loss by ce:
 
     (1 - p)^gamma + gamma * p * ce * (1 - p)^(gamma - 1)
 
@@ -25,7 +26,7 @@ from minseg.exercises.task import Case, Mutant, Slip, Task
 def focal_loss(
     scores: np.ndarray, labels: np.ndarray, gamma: float = 2.0, ignore_index: int = 255
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean loss, and its gradient by the scores.
+    """The mean loss, and its gradient with respect to the scores.
 
     scores (N, C, H, W), labels (N, H, W) of ints -> loss, a number, and grad (N, C, H, W), both of
     the scores' dtype
@@ -177,8 +178,8 @@ TASK = Task(
     hints=(
         "Start from your cross_entropy: log q of the label gives ce, exp(-ce) gives p. Then each "
         "pixel's loss has a factor, and each pixel's gradient another one.",
-        "loss = mean of (1 - p)^gamma * ce. Its slope by ce has two terms, since p = exp(-ce) has "
-        "the slope -p by ce.",
+        "loss = mean of (1 - p)^gamma * ce. Its derivative by ce has two terms, since p = exp(-ce) "
+        "has the derivative -p.",
         "slope = (1 - p) ** gamma + gamma * p * ce * (1 - p) ** (gamma - 1); grad = np.where("
         "counts[:, None], slope[:, None] * (q - truth), 0) / number.",
     ),
@@ -195,8 +196,8 @@ TASK = Task(
              other_loss(lambda p, ce, gamma: gamma * (1 - p) * ce)),
         Slip("sign of the loss", "log p is negative; ce is -log p.",
              other_loss(lambda p, ce, gamma: -((1 - p) ** gamma) * ce)),
-        Slip("divided by the factors", "It is divided by the sum of the factors (1 - p)^gamma: a "
-             "weighted mean. Divide by the number of pixels.", weighted_mean),
+        Slip("divided by the factors", "The sum is divided by the sum of the factors (1 - "
+             "p)^gamma: a weighted mean. Divide by the number of pixels.", weighted_mean),
         Slip("summed, not averaged", "This is the sum over the pixels; the mean is wanted.",
              lambda **given: (scaled(loss=number)(**given)[0], None)),
         Slip("ignored pixels in the mean", "The sum is divided by the number of all pixels; those "
@@ -210,12 +211,12 @@ TASK = Task(
              "1 - p rises: it is added.",
              other_slope(lambda p, ce, gamma: (1 - p) ** gamma
                          - gamma * p * ce * (1 - p) ** (gamma - 1))),
-        Slip("forgot p in the slope", "The second term lacks the factor p: that is the slope of p "
-             "= exp(-ce).",
+        Slip("forgot p in the slope", "The second term lacks the factor p, which comes from the "
+             "slope of p = exp(-ce).",
              other_slope(lambda p, ce, gamma: (1 - p) ** gamma
                          + gamma * ce * (1 - p) ** (gamma - 1))),
-        Slip("gradient of cross-entropy", "This is the gradient of cross-entropy: put the slope "
-             "before it.", other_slope(lambda p, ce, gamma: np.ones_like(p))),
+        Slip("gradient of cross-entropy", "This is the gradient of cross-entropy: multiply it by "
+             "the slope.", other_slope(lambda p, ce, gamma: np.ones_like(p))),
     ),
     mutants=(
         Mutant("the largest of all", "scores - scores.max(axis=1, keepdims=True)",

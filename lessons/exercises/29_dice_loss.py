@@ -1,13 +1,13 @@
 """Dice loss: overlap as a loss
 
 Where 99 % of the pixels are background, a network that finds nothing is right in 99 % of them. The
-Dice loss asks how much of the thing is found. For probabilities p and a mask t of zeros and ones:
+Dice loss asks how much of the object is found. For probabilities p and a mask t of zeros and ones:
 
     overlap = 2 * sum of p t + smooth         total = sum of p + sum of t + smooth
     loss = 1 - overlap / total
 
-Both sums run over all pixels of all images. p stands above and below the fraction bar, so that the
-gradient has two terms (quotient rule):
+Both sums run over all pixels of all images. p stands in the numerator and in the denominator, so
+the gradient has two terms (quotient rule):
 
     dL/dp = -(2 t * total - overlap) / total^2
 """
@@ -19,7 +19,7 @@ from minseg.exercises.task import Case, Mutant, Slip, Task
 
 
 def dice_loss(p: np.ndarray, t: np.ndarray, smooth: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """The loss, and its gradient by p.
+    """The loss, and its gradient with respect to p.
 
     p (N, H, W) in 0..1, t (N, H, W) of 0 and 1, of p's dtype -> loss, a number, and grad (N, H, W),
     both of p's dtype
@@ -99,19 +99,20 @@ TASK = Task(
     ),
     slips=(
         Slip("this is IoU", "The denominator is that of IoU, sum p + sum t - sum p t. Dice has 2 "
-             "sum p t above the bar, and plainly sum p + sum t below.", loss_only(iou)),
+             "sum p t in the numerator, and just sum p + sum t in the denominator.",
+             loss_only(iou)),
         Slip("mean over images", "This is the mean of each image's Dice; here the sums run over "
              "all images.", loss_only(of_each_image)),
         Slip("forgot the 2", "The overlap counts twice: 2 * sum of p t.",
              loss_only(lambda p, t, s: 1 - ((p * t).sum() + s) / (p.sum() + t.sum() + s))),
-        Slip("smooth below only", "smooth is missing above the fraction bar.",
+        Slip("smooth below only", "smooth is missing in the numerator.",
              loss_only(lambda p, t, s: 1 - 2 * (p * t).sum() / (p.sum() + t.sum() + s))),
         Slip("forgot smooth", "smooth is missing.",
              loss_only(lambda p, t, s: 1 - 2 * (p * t).sum() / (p.sum() + t.sum()))),
         Slip("overlap, not loss", "This is the Dice coefficient; the loss is 1 minus that.",
              loss_only(lambda p, t, s: 1 - dice(p, t, s))),
-        Slip("total taken for a constant", "p stands below the fraction bar, too: the second term "
-             "of the quotient rule is missing.",
+        Slip("total taken for a constant", "p stands in the denominator, too: the second term of "
+             "the quotient rule is missing.",
              other_grad(lambda t, overlap, total: -2 * t / total)),
         Slip("denominator not squared", "The quotient rule divides by total squared.",
              other_grad(lambda t, overlap, total: -(2 * t * total - overlap) / total)),

@@ -1,19 +1,19 @@
 """Lovasz: IoU itself as a loss
 
-1 - IoU of a class counts wrong pixels, and counting has no gradient. The Lovasz extension takes
-pixels that are wrong by a degree m (1 - probability of the class, for a pixel of the class; the
-probability, for another). Sort by m, the worst first. Let J(i) be 1 - IoU if the first i pixels of
-this order were wrong and all others right:
+1 - IoU of a class counts wrong pixels, and counting has no gradient. The Lovasz extension lets a
+pixel be wrong by a degree m: for a pixel of the class, 1 - its probability of the class; for any
+other, the probability itself. Sort by m, the worst first. Let J(i) be 1 - IoU if the first i pixels
+of this order were wrong and all others right:
 
-    J(i) = 1 - (G - lost) / (G + extra)       G: pixels of the class, in all;
-                                              among the first i, `lost` of the class, `extra` not
+    J(i) = 1 - (G - lost) / (G + extra)       G: number of pixels of the class;
+                                              among the first i, `lost` are of it, `extra` are not
 
-Then each pixel weighs with what it adds when it joins those before it:
+Then the weight of each pixel is what it adds to J when it joins those before it:
 
     loss = sum over i of  m(i) * (J(i) - J(i - 1)),      J(0) = 0
 
-The weights depend on the order alone. While that stays, loss is linear in m, and they are the
-gradient: of pixel i in its own place, not in the sorted one.
+The weights depend on the order alone. While the order stays the same, the loss is linear in m, and
+the weights are its gradient. Each belongs at its pixel's own place, not at the sorted one.
 
     m = 0.2 0.9,  truth = 1 0  ->  order 0.9 0.2;  J = 1/2, 1;  loss = 0.9 / 2 + 0.2 / 2 = 0.55
 """
@@ -25,7 +25,7 @@ from minseg.ops.lovasz_loss import lovasz_definition, lovasz_factors
 
 
 def lovasz(m: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The loss of one class, and its gradient by m.
+    """The loss of one class, and its gradient with respect to m.
 
     m (P,) in 0..1, truth (P,) of bools: is the pixel of the class? -> loss, a number, and grad
     (P,), both of m's dtype
@@ -135,8 +135,8 @@ TASK = Task(
         Slip("taken, not put", "The loss is right, but grad is weight[order], which takes from the "
              "sorted places: grad[order] = weight puts each at its pixel.",
              lambda m, truth: (right(m, truth)[0], in_sorted_order(m, truth)[1][np.argsort(-m)])),
-        Slip("J, not its steps", "Each pixel is weighed with J(i) itself; it weighs with what it "
-             "adds, J(i) - J(i - 1).", other(steps=lambda J: J)),
+        Slip("J, not its steps", "The weight of each pixel is J(i) itself; it should be what the "
+             "pixel adds, J(i) - J(i - 1).", other(steps=lambda J: J)),
         Slip("no class, no loss", "No pixel is of the class, and the loss is 0 here. The formula "
              "needs no exception: every m is a false alarm, and J(1) is 1 already.",
              nothing_where_absent),

@@ -5,8 +5,8 @@ by the pixels that are this class *or* were predicted so. Pixels whose target is
 not count, whatever was predicted there.
 
 A class that neither occurs nor is predicted has no score: its IoU is NaN ("not a number"), and the
-mean runs over the other classes. Whoever counts it as 0 punishes a right answer; as 1, rewards
-an easy data set.
+mean runs over the other classes. Counting it as 0 would punish a right answer; counting it as 1
+would reward an easy data set.
 """
 
 import numpy as np
@@ -123,8 +123,8 @@ TASK = Task(
     hints=(
         "Count pairs: how often was class t predicted as p? All scores follow from this table, the "
         "confusion matrix: its diagonal, and the sums of its rows and columns.",
-        "IoU of c = n[c, c] / (row sum of c + column sum of c - n[c, c]), where the bottom is above"
-        " 0; NaN elsewhere.",
+        "IoU of c = n[c, c] / (row sum of c + column sum of c - n[c, c]), where the denominator is "
+        "above 0; NaN elsewhere.",
         "np.bincount(target * K + prediction, minlength=K * K).reshape(K, K) counts the pairs "
         "(as int64: a byte cannot hold 19 * 20); np.nanmean leaves NaN out.",
     ),
@@ -134,11 +134,11 @@ TASK = Task(
              other(lambda both, rows, columns, ignored: both / (rows + columns))),
         Slip("this is Dice", "2 n / (rows + columns) is Dice. IoU: n / (rows + columns - n).",
              other(lambda both, rows, columns, ignored: 2 * both / (rows + columns))),
-        Slip("this is recall", "Divided by the pixels of the class alone: what was wrongly "
-             "predicted as it belongs to the union, too.",
+        Slip("this is recall", "The intersection is divided by the pixels of the class alone; "
+             "those wrongly predicted as this class belong to the union, too.",
              other(lambda both, rows, columns, ignored: both / rows)),
-        Slip("this is precision", "Divided by the predicted pixels alone: the pixels of the class "
-             "that were missed belong to the union, too.",
+        Slip("this is precision", "The intersection is divided by the predicted pixels alone; the "
+             "pixels of the class that were missed belong to the union, too.",
              other(lambda both, rows, columns, ignored: both / columns)),
         Slip("absent counts as 0", "A class that is nowhere has no IoU: NaN, not 0.",
              other(true_iou, absent=0)),

@@ -4,8 +4,8 @@ A large mask has few border pixels, so its IoU hardly falls when they are all wr
 looks at them alone. The boundary of a mask is what lies *inside* of it, at most `distance` pixels
 from what is outside (diagonal steps count as one). Beyond the image's edge is outside, too:
 
-    (r, c) is of the boundary   if mask[r, c], and somewhere in the square of rows r - d .. r + d
-                                and columns c - d .. c + d the mask is not, or the image ends
+    (r, c) is on the boundary   if mask[r, c], and somewhere in the square of rows r - d .. r + d
+                                and columns c - d .. c + d the mask is False, or the image ends
 
 The score is the IoU of both masks' boundaries, over all images together:
 
@@ -149,23 +149,24 @@ TASK = Task(
                         "target": np.ones((1, 5, 5), bool), "distance": 1}),
     ),
     hints=(
-        "Turn it round: the *interior* is where a whole square of the mask fits. The mask less its "
-        "interior is the boundary.",
+        "Turn the question round: a pixel is *interior* if the whole square around it is in the "
+        "mask. The mask without its interior is the boundary.",
         "Pad with False by `distance` on every side. A pixel is interior if all (2 d + 1)^2 "
         "shifted copies of the padded mask are True there.",
         "inner = inner & padded[:, i : i + H, j : j + W], for i and j in range(2 * distance + 1); "
         "boundary = mask & ~inner; score = (a & b).sum() / (a | b).sum(), NaN if that is 0 / 0.",
     ),
     slips=(
-        Slip("no corners", "A diagonal step counts as two here: pixels whose only neighbour "
-             "outside is across a corner are missing. Look through the whole square.",
+        Slip("no corners", "Your boundary counts a diagonal step as two: pixels that touch the "
+             "outside only across a corner are missing. Look through the whole square.",
              other(lambda mask, d: band(mask, d, lambda i, j, d: i + j <= d))),
         Slip("the image's edge forgotten", "A mask that touches the image's edge ends there: "
              "beyond the edge is outside. Pad with False.", other(image_continues)),
         Slip("around the mask", "This is the ring around the mask; the boundary lies inside of it.",
              other(lambda mask, d: band(np.pad(~mask, ((0, 0), (d, d), (d, d)), constant_values=True
                                                ), d)[:, d:-d, d:-d] & ~mask)),
-        Slip("interior", "This is what is left when the boundary is taken away: mask & ~inner.",
+        Slip("interior", "This is the interior, what is left without the boundary: return mask & "
+             "~inner.",
              other(lambda mask, d: mask & ~band(mask, d))),
         Slip("one pixel too wide", "The boundary is one pixel too wide: the square reaches from "
              "r - d to r + d.", other(lambda mask, d: band(mask, d + 1))),
@@ -178,8 +179,9 @@ TASK = Task(
              "wanted.", other_score(lambda a, b, p, t: quotient(p, t))),
         Slip("this is Dice", "2 |A and B| / (|A| + |B|) is Dice; IoU divides by |A or B|.",
              other_score(lambda a, b, p, t: 2 * (a & b).sum() / (a.sum() + b.sum()))),
-        Slip("this is recall", "Divided by the target's boundary alone; the union has the "
-             "prediction's as well.", other_score(lambda a, b, p, t: (a & b).sum() / b.sum())),
+        Slip("this is recall", "The intersection is divided by the target's boundary alone; the "
+             "union contains the prediction's as well.",
+             other_score(lambda a, b, p, t: (a & b).sum() / b.sum())),
         Slip("mean over images", "This is the mean of each image's score; the pixels of all images "
              "are counted together.", other_score(mean_of_images)),
         Slip("no boundary counts as 0", "Where there is no boundary, there is no score: "

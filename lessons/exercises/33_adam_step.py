@@ -1,8 +1,8 @@
 """Adam, one step
 
-Plain gradient descent moves every weight by lr times its gradient: far, where gradients are large,
-and hardly, where they are small. Adam moves every weight by about lr: its gradient's running mean,
-divided by the gradient's typical size. In step t = 1, 2, 3, ...:
+Plain gradient descent moves every weight by lr times its gradient: far where gradients are large,
+hardly at all where they are small. Adam moves every weight by about lr, because it divides the
+gradient's running mean by the gradient's typical size. In step t = 1, 2, 3, ...:
 
     m = beta1 * m + (1 - beta1) * grad             running mean
     v = beta2 * v + (1 - beta2) * grad^2           running mean of the squares
@@ -143,10 +143,12 @@ TASK = Task(
         Slip("only v is corrected", "m is used as it is: divide it by 1 - beta1^t.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: fraction(
                  m, corrected(m, v, t, b1, b2)[1], lr, eps))),
-        Slip("correction without t", "The correction is that of the first step always: 1 - beta^t.",
+        Slip("correction without t", "The correction is always that of the first step: use 1 - "
+             "beta^t.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: fraction(
                  *corrected(m, v, 1, b1, b2), lr, eps))),
-        Slip("steps counted from 0", "The correction is that of the next step: t begins at 1.",
+        Slip("steps counted from 0", "The correction is that of the next step: t already begins at "
+             "1.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: fraction(
                  *corrected(m, v, t + 1, b1, b2), lr, eps))),
         Slip("eps under the root", "eps is under the root; it is added to the root.",
@@ -156,23 +158,23 @@ TASK = Task(
              "is added to sqrt(v').",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: lr * corrected(m, v, t, b1, b2)[0]
                         / ((np.sqrt(v) + eps) / np.sqrt(1 - b2**t)))),
-        Slip("forgot the root", "It is divided by v', the mean of the *squares*: take the root.",
+        Slip("forgot the root", "m' is divided by v', the mean of the *squares*: take the root.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: lr * corrected(m, v, t, b1, b2)[0]
                         / (corrected(m, v, t, b1, b2)[1] + eps))),
-        Slip("grad in place of m", "grad itself is divided: its running mean, m', is wanted (this "
-             "is RMSprop).",
+        Slip("grad in place of m", "grad itself is divided (this is RMSprop); Adam divides its "
+             "running mean, m'.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: fraction(
                  g, corrected(m, v, t, b1, b2)[1], lr, eps))),
         Slip("uphill", "p moves up the slope: subtract.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: -fraction(
                  *corrected(m, v, t, b1, b2), lr, eps))),
-        Slip("the old mean", "p moves by the mean before this step; first m takes in grad, then p "
-             "moves by the new one.", by_old_mean),
+        Slip("the old mean", "p moves by the old m, from before this step. Update m with grad "
+             "first, then move p by the new m.", by_old_mean),
         Slip("corrected means kept", "The m and v that are returned are the corrected ones; the "
              "next step needs m and v themselves.", corrected_kept),
         Slip("betas inverted", "The new gradient gets the share beta; that is the share of the "
              "old mean.", betas_inverted),
-        Slip("gradient not squared", "v is a mean of grad; it is one of grad^2.",
+        Slip("gradient not squared", "v is a running mean of grad; it should be one of grad^2.",
              means_of(lambda grad, m: grad)),
     ),
     mutants=(

@@ -96,12 +96,12 @@ TASK = Task(
         Slip("crop rounded up", "Where 3 rows or columns are too many, 1 goes at the top or left, "
              "2 at the other end.", cropped_at(lambda n: (n + 1) // 2, lambda n: (n + 1) // 2)),
         Slip("resized, not cropped", "The doubled scores are squeezed into the skip's size: no "
-             "pixel lies on its own place any more. Cut the border off.", resized),
+             "pixel lies in its own place any more. Cut the border off.", resized),
         Slip("concatenated", "The skip's channels stand behind the doubled ones; that is the U-Net."
              " The FCN adds scores, class by class.", lambda coarse, skip, kernel: cat(
                  [double(coarse, kernel)[:, :, 1 : 1 + skip.shape[2], 1 : 1 + skip.shape[3]], skip],
                  dim=1)),
-        Slip("averaged", "It is half of the sum; the scores are added.",
+        Slip("averaged", "This is half of the sum; just add the scores.",
              lambda coarse, skip, kernel: 0.5 * right(coarse, skip, kernel)),
         Slip("forgot the skip", "These are the doubled scores alone: the skip is missing.",
              lambda coarse, skip, kernel: right(coarse, skip * 0, kernel)),

@@ -1,15 +1,16 @@
-"""U-Net: copy, crop and lay beside
+"""U-Net: copy, crop and concatenate
 
-The expanding path doubles the map level by level; what the image looked like at that size, the
-contracting path has seen before. The U-Net lays those features beside the upsampled ones, channel
-behind channel, the skip's first:
+The expanding path doubles the map level by level; the contracting path has seen the image at each
+of these sizes before. The U-Net concatenates its features, the skip, with the upsampled ones along
+the channels, the skip's first:
 
     y = [crop(skip), upsampled]
 
-Two 3x3 convolutions then learn what to do with both. Sizes seldom agree. Where convolutions were
-valid, the skip is larger by a frame: its *centre* lies on the upsampled map. And where a level had
-an odd number of rows, pooling rounded up, and the upsampled map has a row more than the skip: its
-last one goes. So along either axis, for sizes s of the skip and u of the upsampled map:
+Two 3x3 convolutions then learn what to do with both. The sizes seldom agree. Where the convolutions
+had no padding ("valid"), the skip is larger by a frame: its *centre* lies on the upsampled map. And
+where a level had an odd number of rows, pooling rounded up, and the upsampled map has one row more
+than the skip: its last row is cut off. So along either axis, for sizes s of the skip and u of the
+upsampled map:
 
     size = min(s, u)      the skip from (s - size) // 2 on, the upsampled map from 0 on
 """
@@ -22,7 +23,7 @@ from minseg.models import unet
 
 
 def join(upsampled: Tensor, skip: Tensor) -> Tensor:
-    """The skip's centre, and behind its channels the upsampled map.
+    """The skip's centre and then the upsampled map, concatenated along the channels.
 
     upsampled (N, C, h, w), skip (N, D, H, W) -> y (N, D + C, min(h, H), min(w, W))
     """
@@ -94,8 +95,8 @@ TASK = Task(
         case("a frame of one pixel", (1, 1, 2, 1), (1, 1, 4, 3)),
         case("two images, 2 channels and 1", (2, 2, 2, 2), (2, 1, 6, 4)),
         case("frames of 3 rows and 1 column", (1, 1, 2, 3), (1, 2, 5, 4)),
-        case("the upsampled map has a row more", (1, 2, 4, 2), (1, 2, 3, 2)),
-        case("a column more, but fewer rows", (1, 2, 2, 4), (1, 1, 4, 3)),
+        case("the upsampled map has one row more", (1, 2, 4, 2), (1, 2, 3, 2)),
+        case("one column more, but fewer rows", (1, 2, 2, 4), (1, 1, 4, 3)),
     ),
     edge_cases=(case("one pixel", (1, 1, 2, 2), (1, 2, 1, 1)),),
     hints=(
@@ -115,15 +116,15 @@ TASK = Task(
         Slip("crop rounded up", "Where an odd number of rows or columns is too many, the smaller "
              "half goes at the top or left: // rounds down.",
              skip_from(lambda frame: (frame + 1) // 2)),
-        Slip("resized, not cropped", "The skip is squeezed into the smaller size: no pixel lies on "
+        Slip("resized, not cropped", "The skip is squeezed into the smaller size: no pixel lies in "
              "its own place any more. Cut the frame off.", resized_skip),
         Slip("resized, not cropped", "The upsampled map is stretched to the skip's size. Cut the "
              "skip's frame off instead.", resized_upsampled),
         Slip("padded, not cropped", "The upsampled map gets a frame of zeros. Cut the skip's frame "
              "off instead.", padded_upsampled),
-        Slip("added", "The two are added. That is the FCN: the U-Net keeps both, channel behind "
-             "channel.", lambda upsampled, skip: sum(split(upsampled, skip))),
-        Slip("wrong order", "The upsampled channels come first; the skip's do. The convolution "
+        Slip("added", "The two are added. That is the FCN; the U-Net concatenates their channels.",
+             lambda upsampled, skip: sum(split(upsampled, skip))),
+        Slip("wrong order", "The upsampled channels come first; the skip's should. The convolution "
              "that follows has learnt them in this order.",
              lambda upsampled, skip: cat(list(split(upsampled, skip)[::-1]), dim=1)),
         Slip("joined along the images", "They are joined along axis 0: more images, not more "

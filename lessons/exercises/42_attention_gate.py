@@ -1,15 +1,15 @@
 """Attention U-Net: a gate on the skip
 
-A U-Net's skip brings all that the contracting path saw. A gate lets through what the features
-below ask for: they are coarse, but have seen more of the image. Both are brought to C' channels and
-added; what is left is one number a place, how much of the skip passes:
+A U-Net's skip x brings all that the contracting path saw. A gate lets through what the features g
+of the level below ask for: they are coarse, but have seen more of the image. Both are brought to C'
+channels and added; the result is one number per place, how much of the skip passes:
 
     q     = psi(ReLU(theta(x) + phi(g)))       theta: 2x2, stride 2, no bias; phi, psi: 1x1
     alpha = sigmoid(q)                         (N, 1, h, w), on the grid of g
     y     = alpha' * x                         alpha': alpha, resized bilinearly to x's size
 
-g has half the size of x, rounded up: where x has an odd number of rows or columns, theta sees a row
-or column of zeros more, below or to the right. (Pixels are squares: align_corners is False.)
+g has half the size of x, rounded up: where x has an odd number of rows or columns, theta sees an
+extra row or column of zeros, below or to the right. (Pixels are squares: align_corners is False.)
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ def attention_gate(
 
 def right(x, g, theta, phi, phi_bias, psi, psi_bias):
     gate = Gate(x.shape[1], g.shape[1])
-    gate.out = nn.Identity()  # of the authors' code, not in the paper's formulas
+    gate.out = nn.Identity()  # in the authors' code, not in the paper's formulas
     names = ("theta.weight", "phi.weight", "phi.bias", "psi.weight", "psi.bias")
     given = (theta, phi, phi_bias, psi, psi_bias)
     return with_weights(gate, dict(zip(names, given, strict=True)))(x, g)
@@ -116,7 +116,7 @@ TASK = Task(
     use=Use("minseg.models.attention_unet", "Gate.forward", in_network, lesson="15"),
     terms=400,
     cases=(
-        case("2x2, all of one channel", 1, 1, 1, (2, 2)),
+        case("2x2, one channel each", 1, 1, 1, (2, 2)),
         case("2x6, 2 channels and 3", 1, 2, 3, (2, 6), hidden=2),
         case("two images, 4x4, 2 channels and 1", 2, 2, 1, (4, 4), hidden=3),
         case("an odd number of columns", 1, 2, 2, (4, 5), hidden=2),
@@ -136,8 +136,8 @@ TASK = Task(
     slips=(
         Slip("forgot the ReLU", "The ReLU is missing: without it theta, phi and psi are one linear "
              "layer.", other(join=lambda a, b: a + b)),
-        Slip("ReLU before the sum", "theta(x) and phi(g) go through a ReLU each. They are added "
-             "first: one may take away what the other gives.",
+        Slip("ReLU before the sum", "theta(x) and phi(g) go through a ReLU each. Add them first: "
+             "then one can cancel what the other gives.",
              other(join=lambda a, b: F.relu(a) + F.relu(b))),
         Slip("only g asked", "theta(x) is missing: the gate looks at g alone.",
              other(join=lambda a, b: F.relu(0 * a + b))),
@@ -146,24 +146,26 @@ TASK = Task(
         Slip("forgot the sigmoid", "q itself weighs the skip: sigmoid brings it to 0..1.",
              other(squash=lambda q: q)),
         Slip("softmax over the channels", "The coefficients are all 1, and the gate is open "
-             "everywhere: softmax over the only channel. Each place has a sigmoid of its own.",
+             "everywhere: this is a softmax over the only channel. Each place has a sigmoid of its "
+             "own.",
              other(squash=lambda q: F.softmax(q, dim=1))),
-        Slip("softmax over the places", "The coefficients of an image sum to 1: softmax. Here each "
-             "place has a sigmoid of its own.",
+        Slip("softmax over the places", "The coefficients of an image sum to 1: this is a softmax "
+             "over the places. Each place has a sigmoid of its own.",
              other(squash=lambda q: F.softmax(q.flatten(2), dim=2).reshape(*q.shape))),
-        Slip("resized before the sigmoid", "q is resized, then squashed; alpha is: sigmoid, then "
-             "interpolate.", other(resize=lambda q, x, squash: squash(bilinear(q, x)))),
+        Slip("resized before the sigmoid", "q is resized before the sigmoid. Resize alpha instead: "
+             "sigmoid first, then interpolate.",
+             other(resize=lambda q, x, squash: squash(bilinear(q, x)))),
         Slip("align_corners", "This is align_corners=True. Pixels are squares: leave it False.",
              other(resize=lambda q, x, squash: bilinear(squash(q), x, align_corners=True))),
         Slip("nearest", "The coefficients are repeated, not interpolated: mode=\"bilinear\".",
              other(resize=lambda q, x, squash: F.interpolate(squash(q), size=x.shape[2:]))),
-        Slip("coefficients alone", "These are the coefficients; y is the skip, times them.",
+        Slip("coefficients alone", "These are the coefficients; y is the skip times them.",
              other(apply=lambda alpha, x: alpha)),
         Slip("added", "The coefficients are added to the skip; they multiply it.",
              other(apply=lambda alpha, x: alpha + x)),
         Slip("open where closed", "What should pass is held back: 1 - alpha in place of alpha.",
              other(apply=lambda alpha, x: (1 - alpha) * x)),
-        Slip("passed besides", "The skip passes besides, x + alpha x: nothing is held back.",
+        Slip("passed besides", "The whole skip is added again, x + alpha x: nothing is held back.",
              other(apply=lambda alpha, x: x + alpha * x)),
         Slip("padded on the wrong side", "The row or column of zeros belongs below or to the right."
              " F.pad takes (left, right, top, bottom).", other(bottom_right=False)),

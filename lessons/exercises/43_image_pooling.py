@@ -7,7 +7,8 @@ every pixel the average of the map over the whole image, as features of their ow
     y[n, o, r, q]    = ReLU(b[o] + sum over c of w[o, c] * mean[n, c])      the same at all r, q
 
 The 1x1 convolution w works on a single pixel, so it costs nothing; then that pixel is repeated. (In
-the networks batch norm stands before the ReLU; once it is trained, w and b have taken it in.)
+the networks there is a batch norm before the ReLU; here, as after training, it is folded into w and
+b.)
 """
 
 import minseg.functional as F
@@ -80,19 +81,20 @@ TASK = Task(
         "return y.expand(-1, -1, *x.shape[2:]).",
     ),
     slips=(
-        Slip("not repeated", "This is one pixel an image. Every place of the map gets it: "
+        Slip("not repeated", "This is one pixel per image. Every place of the map gets it: "
              "expand(-1, -1, H, W), or F.interpolate to that size.",
              lambda x, w, b: F.relu(F.conv2d(mean(x), w, b))),
-        Slip("not repeated", "These are O numbers an image. Every place of the map gets them: "
+        Slip("not repeated", "These are O numbers per image. Every place of the map gets them: "
              "reshape to (N, O, 1, 1), then expand(-1, -1, H, W).",
              lambda x, w, b: F.relu(F.conv2d(mean(x), w, b)).flatten(1)),
         Slip("not pooled", "Every pixel keeps its own features: the average over the image is "
              "missing.", of(lambda x: x)),
         Slip("averaged over neighbours", "Each pixel has the average of those around it. Pool over "
              "the whole image.", of(rows_and_columns)),
-        Slip("summed", "It is the sum over the pixels; a mean does not grow with the image.",
+        Slip("summed", "This is the sum over the pixels; take the mean, which does not grow with "
+             "the image.",
              of(lambda x: x.sum(dim=(2, 3), keepdim=True))),
-        Slip("maximum", "It is the largest value of the image; the mean is asked for.",
+        Slip("maximum", "This is the largest value of the image; take the mean.",
              of(lambda x: x.amax(dim=(2, 3), keepdim=True))),
         Slip("averaged over rows only", "Each column has its own average: average over both axes, "
              "dim=(2, 3).", of(lambda x: x.mean(dim=2, keepdim=True).expand(*x.shape))),
@@ -102,12 +104,12 @@ TASK = Task(
              of(lambda x: x.mean(dim=(0, 2, 3), keepdim=True))),
         Slip("channels mixed", "All channels have the same average: leave axis 1 out, dim=(2, 3).",
              of(lambda x: x.mean(dim=(1, 2, 3), keepdim=True).expand(-1, x.shape[1], -1, -1))),
-        Slip("forgot the ReLU", "The ReLU is missing: negative numbers become 0.",
+        Slip("forgot the ReLU", "The ReLU is missing: negative numbers should become 0.",
              of(mean, relu=lambda y: y)),
-        Slip("ReLU too early", "The ReLU stands before the convolution; it comes after.",
+        Slip("ReLU too early", "The ReLU stands before the convolution; it belongs after it.",
              of(lambda x: F.relu(mean(x)), relu=lambda y: y)),
-        Slip("pooled last", "The convolution and the ReLU work on all pixels, and then it is "
-             "averaged. Average first: the ReLU's mean is not the mean's ReLU.",
+        Slip("pooled last", "The convolution and the ReLU work on all pixels, and the result is "
+             "averaged. Average first: the mean of a ReLU is not the ReLU of the mean.",
              lambda x, w, b: mean(F.relu(F.conv2d(x, w, b))).expand(-1, -1, *x.shape[2:])),
         Slip("forgot the bias", "b is missing: each output channel o gets b[o] added.",
              lambda x, w, b: right(x, w, 0 * b)),

@@ -1,15 +1,15 @@
 """ASPP: several rates at once
 
 Objects come in all sizes, so DeepLabV3 looks at one map with several rates side by side, and at the
-whole image besides ("atrous spatial pyramid pooling"):
+whole image as well ("atrous spatial pyramid pooling"):
 
     a 1x1 convolution                       w1
-    3x3 convolutions, one of each rate      w3[i] with rates[i], padded so that the size stays
+    3x3 convolutions, one per rate          w3[i] with rates[i], padded so that the size stays
     image pooling                           mean over all pixels, 1x1 (w_image), ReLU, repeated
 
-Each ends with a ReLU. Their channels are laid behind each other, in this order, and a 1x1
-convolution, `project`, and one more ReLU join them. There is no bias. (In the networks batch norm
-stands before each ReLU; once it is trained, the weights have taken it in.)
+Each ends with a ReLU. Their channels are concatenated in this order, and a 1x1 convolution,
+`project`, and one more ReLU join them. There is no bias. (The networks have a batch norm before
+each ReLU, which is left out here.)
 """
 
 import minseg.functional as F
@@ -125,11 +125,11 @@ TASK = Task(
              other(rate=lambda i, rates: 1)),
         Slip("one kernel for all", "All 3x3 convolutions have the kernel w3[0]: branch i has "
              "w3[i].", other(weight=lambda i, w3: w3[0])),
-        Slip("one after the other", "Each 3x3 convolution works on what the one before it gave. "
-             "All of them look at x, side by side.",
+        Slip("one after the other", "Each 3x3 convolution works on the output of the one before "
+             "it. All of them should look at x, side by side.",
              other(source=lambda x, branches: F.relu(branches[-1]) if branches[1:] else x)),
-        Slip("one after the other", "Each convolution works on what the one before it gave. All of "
-             "them look at x, side by side.",
+        Slip("one after the other", "Each convolution works on the output of the one before it. "
+             "All of them should look at x, side by side.",
              other(source=lambda x, branches: F.relu(branches[-1]))),
         Slip("rates in another order", "The rates are taken from the last to the first.",
              other(rate=lambda i, rates: rates[::-1][i])),
@@ -139,25 +139,25 @@ TASK = Task(
              "before they are joined.", other(image_relu=as_it_is)),
         Slip("forgot the last ReLU", "The projection has no ReLU: one comes after it.",
              other(join=lambda branches, project: F.conv2d(cat(branches, dim=1), project))),
-        Slip("summed", "The branches are added; that is DeepLabV2. V3 lays their channels behind "
-             "each other and joins them by `project`.",
+        Slip("summed", "The branches are added; that is DeepLabV2. V3 concatenates their channels "
+             "and joins them by `project`.",
              other(join=lambda branches, project: total(branches))),
         Slip("not projected", "These are the channels of all branches: `project` and a ReLU join "
              "them.", other(join=lambda branches, project: cat(branches, dim=1))),
-        Slip("wrong order", "Image pooling comes first; it comes last, as `project` has learnt it.",
+        Slip("wrong order", "Image pooling comes first; it should come last, the order in which "
+             "`project` has learnt them.",
              other(order=lambda branches: [branches[-1], *branches[:-1]])),
-        Slip("wrong order", "The 3x3 convolutions come before the 1x1.",
+        Slip("wrong order", "The 3x3 convolutions come before the 1x1; it should come first.",
              other(order=lambda branches: [*branches[1:-1], branches[0], branches[-1]])),
-        Slip("forgot the image pooling", "The last branch says nothing: the mean over all pixels, "
-             "w_image, ReLU, repeated.", lambda **given: right(**{**given, "w_image":
+        Slip("forgot the image pooling", "The last branch contributes nothing. It is the mean over "
+             "all pixels, w_image, ReLU, repeated.", lambda **given: right(**{**given, "w_image":
                                                                   0 * given["w_image"]})),
         Slip("image pooling not pooled", "The last branch is a 1x1 convolution of every pixel: the "
              "mean over the image is missing.", other(image=lambda x, w: F.conv2d(x, w))),
         Slip("image pooling of all images", "The last branch averages over the images, too: "
              "dim=(2, 3).",
              other(image=lambda x, w: F.conv2d(x.mean(dim=(0, 2, 3), keepdim=True), w))),
-        Slip("image pooling summed", "The last branch has the sum over the pixels; the mean is "
-             "asked for.",
+        Slip("image pooling summed", "The last branch has the sum over the pixels; take the mean.",
              other(image=lambda x, w: F.conv2d(x.sum(dim=(2, 3), keepdim=True), w))),
     ),
     mutants=(

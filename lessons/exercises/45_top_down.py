@@ -8,7 +8,7 @@ channels; what comes from above is resized to its size, by repeating pixels ("ne
     p4 = w4(c4) + up(p5)
     p3 = w3(c3) + up(p4)
 
-Repeating leaves blocks, which a 3x3 convolution smooths in the end (padding 1). There is no ReLU
+Repeating leaves blocks, which a 3x3 convolution smooths at the end (padding 1). There is no ReLU
 anywhere, and no bias. Each map is half as large as the one before, rounded up: up() goes to the
 *size* of the finer map, which is not always twice the coarser one's.
 """
@@ -94,40 +94,41 @@ TASK = Task(
     hints=(
         "Begin at the top, with c5, and keep one map p. Twice the same step: resize p to the next "
         "finer map, add that map's 1x1 convolution.",
-        "F.conv2d(c, w) is (N, P, h, w); F.interpolate(p, size=c.shape[2:], mode=\"nearest\") is "
-        "so, too. After p3, and only there: F.conv2d(p, smooth, padding=1).",
+        'F.conv2d(c, w) is (N, P, h, w); F.interpolate(p, size=c.shape[2:], mode="nearest") has '
+        "this shape, too. After p3, and only there: F.conv2d(p, smooth, padding=1).",
         "p = F.conv2d(c5, w5); for c, w in ((c4, w4), (c3, w3)): p = F.conv2d(c, w) + "
         'F.interpolate(p, size=c.shape[2:], mode="nearest"); return F.conv2d(p, smooth, padding=1).'
     ),
     slips=(
-        Slip("bilinear", "What comes from above is interpolated; here its pixels are repeated, "
+        Slip("bilinear", "What comes from above is interpolated; repeat its pixels instead, "
              'mode="nearest".', other(up=lambda p, c: to(p, c, "bilinear"))),
-        Slip("bilinear", "What comes from above is interpolated, with align_corners; here its "
-             'pixels are repeated, mode="nearest".',
+        Slip("bilinear", "What comes from above is interpolated, with align_corners; repeat its "
+             'pixels instead, mode="nearest".',
              other(up=lambda p, c: to(p, c, "bilinear", align_corners=True))),
         Slip("forgot the smoothing", "p3 is not smoothed: a 3x3 convolution comes last.",
              other(end=lambda p, smooth: p)),
-        Slip("smoothed at every level", "Each level is smoothed before it is handed down; only the "
-             "last one is.", other(middle=smoothed)),
+        Slip("smoothed at every level", "Each level is smoothed before it is handed down; smooth "
+             "only the last one.", other(middle=smoothed)),
         Slip("smoothed without padding", "The smoothing makes the map smaller: padding=1.",
              other(end=F.conv2d)),
         Slip("a ReLU", "There is a ReLU after the 1x1 convolutions. The pyramid has none.",
              other(lateral=lambda c, w: F.relu(F.conv2d(c, w)))),
         Slip("a ReLU", "There is a ReLU after each sum. The pyramid has none.",
              other(join=lambda lateral, above: F.relu(lateral + above))),
-        Slip("a ReLU", "There is a ReLU in the end. The pyramid has none.",
+        Slip("a ReLU", "There is a ReLU at the end. The pyramid has none.",
              other(end=lambda p, smooth: F.relu(smoothed(p, smooth)))),
-        Slip("c5 is lost", "c5 says nothing here: p5 has to go into p4.",
+        Slip("c5 is lost", "c5 has no effect: p5 has to go into p4.",
              lambda **given: right(**{**given, "c5": 0 * given["c5"]})),
-        Slip("c4 is lost", "c4 says nothing here: p4 is w4(c4) *and* what comes from above.",
+        Slip("c4 is lost", "c4 has no effect: p4 is w4(c4) *and* what comes from above.",
              lambda **given: right(**{**given, "c4": 0 * given["c4"]})),
         Slip("only the finest", "Nothing comes from above: p3 is w3(c3) alone.",
              lambda **given: right(**{**given, "c4": 0 * given["c4"], "c5": 0 * given["c5"]})),
-        Slip("all at once", "Each level is resized to the finest at once. Hand down step by step: "
-             "p5 to p4, the sum to p3.", at_once),
-        Slip("averaged", "Each level is half of the sum; it is the sum.",
+        Slip("all at once", "Each level is resized to the finest in one step. Hand down level by "
+             "level: p5 to p4, the sum to p3.", at_once),
+        Slip("averaged", "Each level is half of the sum; just add.",
              other(join=lambda lateral, above: 0.5 * (lateral + above))),
-        Slip("concatenated", "p3 has the channels of all levels behind each other: they are added.",
+        Slip("concatenated", "p3 has the channels of all levels, concatenated; add the levels "
+             "instead.",
              lambda c3, c4, c5, w3, w4, w5, smooth: cat(
                  [F.conv2d(c3, w3), to(F.conv2d(c4, w4), c3), to(F.conv2d(c5, w5), c3)], dim=1)),
     ),

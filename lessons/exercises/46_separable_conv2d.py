@@ -1,9 +1,9 @@
 """Atrous separable convolution: each channel by itself, then across
 
-A 3x3 convolution of 256 channels to 256 has 589,824 weights. Split it: first every channel is
+A 3x3 convolution from 256 channels to 256 has 589,824 weights. Split it: first every channel is
 filtered by a kernel of its own (depthwise), then a 1x1 convolution mixes the channels of each pixel
-(pointwise). That has 2,304 + 65,536 weights, an eighth; and the depthwise half, as any convolution,
-can have a rate, as in DeepLabV3+:
+(pointwise). Together they have 2,304 + 65,536 weights, about an eighth; and the depthwise half,
+like any convolution, can have a rate, as in DeepLabV3+:
 
     d[n, c, r, q] = sum over i, j of  depthwise[c, 0, i, j] * x[n, c, r + (i - k // 2) * rate,
                                                                       q + (j - k // 2) * rate]
@@ -82,16 +82,16 @@ TASK = Task(
              lambda x, depthwise, pointwise, rate=1: filtered(x, depthwise, rate)),
         Slip("forgot the depthwise half", "Only the 1x1 convolution is there: the pixels around "
              "count, too.", lambda x, depthwise, pointwise, rate=1: F.conv2d(x, pointwise)),
-        Slip("wrong order", "The 1x1 convolution comes first; the channels are filtered, then "
-             "mixed.", lambda x, depthwise, pointwise, rate=1:
+        Slip("wrong order", "The 1x1 convolution comes first. Filter the channels first, then mix "
+             "them.", lambda x, depthwise, pointwise, rate=1:
              filtered(F.conv2d(x, pointwise), depthwise, rate)),
         Slip("forgot the rate", "The kernel's places lie side by side: dilation is left out.",
              lambda x, depthwise, pointwise, rate=1: right(x, depthwise, pointwise)),
         Slip("padding without the rate", "The map gets smaller: a kernel with a rate reaches "
-             "further, padding is rate * (k // 2).",
+             "further, so padding is rate * (k // 2).",
              lambda x, depthwise, pointwise, rate=1: F.conv2d(
                  filtered(x, depthwise, rate, padding=depthwise.shape[2] // 2), pointwise)),
-        Slip("padding for 3x3 only", "The padding is the rate, which is right for k = 3: it is "
+        Slip("padding for 3x3 only", "The padding is the rate, which is right for k = 3 only: use "
              "rate * (k // 2).", lambda x, depthwise, pointwise, rate=1: F.conv2d(
                  filtered(x, depthwise, rate, padding=rate), pointwise)),
         Slip("forgot the padding", "The map gets smaller: pad with rate * (k // 2) zeros.",
@@ -100,7 +100,7 @@ TASK = Task(
         Slip("a ReLU between", "Yours has a ReLU between the two halves; the formula has none.",
              lambda x, depthwise, pointwise, rate=1:
              F.conv2d(F.relu(filtered(x, depthwise, rate)), pointwise)),
-        Slip("a ReLU after", "There is a ReLU in the end. It belongs to the network, after batch "
+        Slip("a ReLU after", "There is a ReLU at the end. It belongs to the network, after batch "
              "norm, not to the convolution.", lambda **given: F.relu(right(**given))),
         Slip("one kernel for all", "All channels are filtered by the first one's kernel.",
              same_kernel),

@@ -9,7 +9,7 @@ the border is, so that no position embedding is needed:
 
 The linear layers work on tokens, (N, L, C); the convolution on a map, (N, C', h, w), with padding 1
 and every channel by itself. So the tokens become a map, and the map tokens. GELU is the exact one,
-x * Phi(x). What the block adds to it, x + ..., is not part of this.
+x * Phi(x). The block's residual connection, x + ..., is not part of this.
 """
 
 import minseg.functional as F
@@ -156,19 +156,22 @@ TASK = Task(
         Slip("forgot the convolution", "The depthwise convolution is missing: pixels do not meet.",
              other(conv=lambda x, w, b: x)),
         Slip("forgot the GELU", "The GELU is missing.", other(act=lambda x: x)),
-        Slip("ReLU", "This is a ReLU; GELU is asked for.", other(act=F.relu)),
+        Slip("ReLU", "This is a ReLU; use GELU.", other(act=F.relu)),
         Slip("GELU by tanh", "This is GELU's approximation by tanh; the exact one is F.gelu(x).",
              other(act=lambda x: F.gelu(x, approximate="tanh"))),
-        Slip("GELU before the convolution", "GELU comes before the convolution; it comes after.",
+        Slip("GELU before the convolution", "GELU comes before the convolution; it belongs after "
+             "it.",
              other(conv=lambda x, w, b: convolved(F.gelu(x), w, b), act=lambda x: x)),
-        Slip("GELU last", "GELU comes in the end; it comes before fc2.",
+        Slip("GELU last", "GELU comes at the end; it belongs before fc2.",
              other(act=lambda x: x, last=lambda x, w, b: F.gelu(F.linear(x, w, b)))),
-        Slip("GELU twice", "There is a GELU after fc1, too: only one, after the convolution.",
+        Slip("GELU twice", "There is a GELU after fc1, too; there should be only one, after the "
+             "convolution.",
              other(first=lambda x, w, b: F.gelu(F.linear(x, w, b)))),
-        Slip("x added", "x is added to the result. That is the block's work, not this part's.",
+        Slip("x added", "x is added to the result. That residual connection belongs to the block, "
+             "not to this part.",
              lambda **given: given["x"] + right(**given)),
-        Slip("added to the map", "The convolution's result is added to what went into it; it takes "
-             "its place.", other(conv=lambda x, w, b: x + convolved(x, w, b))),
+        Slip("added to the map", "The convolution's result is added to its input; it should "
+             "replace it.", other(conv=lambda x, w, b: x + convolved(x, w, b))),
         Slip("forgot a bias", "fc1_bias is missing.",
              other(first=lambda x, w, b: F.linear(x, w, 0 * b))),
         Slip("forgot a bias", "dwconv_bias is missing.",
