@@ -5,7 +5,7 @@ Thread `threadIdx.x` of block `blockIdx.x` has to find out which number is its o
 hangs over the end: its last threads have no number, and must touch nothing.
 
 The `launch:` line says how many blocks there are, and which arrays are read and written. The file
-runs as it is on a GPU; here an emulator plays the threads, and a sanitizer watches each access.
+runs as it is on a GPU; here an emulator runs the threads, and a sanitizer watches each access.
 """
 
 import numpy as np
@@ -42,19 +42,21 @@ TASK = Task(
     terms=3,
     cases=(case("five numbers", 5), case("two blocks", 300), case("four full blocks", 1024)),
     goals=(
-        Goal("neighbours apart", "the lanes of a warp reach for numbers far apart. Neighbouring "
-             "threads should take neighbouring numbers: 32 floats are 4 sectors of 32 bytes.",
+        Goal("neighbours apart", "the lanes of a warp access numbers far apart (not coalesced). "
+             "Neighbouring threads should take neighbouring numbers: 32 floats are 4 sectors of 32 "
+             "bytes.",
              lambda counts: counts.sectors_a_request <= 4),
     ),
     hints=(
-        "Number the threads through: the blocks before this one hold blockDim.x threads each.",
+        "Number the threads of all blocks in one row: the blocks before this one hold blockDim.x "
+        "threads each.",
         "i = blockIdx.x * blockDim.x + threadIdx.x, and only threads with i < n have work.",
         "int i = blockIdx.x * blockDim.x + threadIdx.x; if (i < n) y[i] = ...;",
     ),
     slips=(
-        Slip("forgot y", "This is a x alone: y is to be added.", lambda x, y, a, n: a * x),
+        Slip("forgot y", "This is a x alone: add y.", lambda x, y, a, n: a * x),
         Slip("forgot a", "This is x + y: a is left out.", lambda x, y, a, n: x + y),
-        Slip("nothing written", "y is what it was before.", lambda x, y, a, n: y),
+        Slip("nothing written", "y is left as it was before.", lambda x, y, a, n: y),
         Slip("the first block only", "Only the first 256 numbers are right: every block does the "
              "first block's work. blockIdx.x tells the blocks apart.",
              lambda x, y, a, n: np.concatenate([right(x, y, a, n)[:256], y[256:]])),

@@ -1,7 +1,8 @@
 """Transpose: through shared memory, without bank conflicts
 
-Element (r, c) of x goes to element (c, r) of y. Written plainly, a warp reads 32 neighbours of a
-row, and writes 32 numbers of a column, each in another 32-byte sector: eight times the traffic.
+Element (r, c) of x goes to element (c, r) of y. In the plain version, a warp reads 32 neighbours of
+a row, and writes 32 numbers of a column, each in a different 32-byte sector: eight times the
+traffic.
 
 So a block takes a tile of 32x32 numbers: it reads rows of x into shared memory, *waits until the
 tile is full*, and writes rows of y, reading the tile by columns. A tile's column lies in one memory
@@ -51,20 +52,21 @@ TASK = Task(
         case("2x3 full tiles", 64, 96),
     ),
     goals=(
-        Goal("neighbours apart", "the lanes of a warp reach for numbers far apart in global memory."
-             " Read rows of x *and* write rows of y: 32 floats are 4 sectors of 32 bytes.",
+        Goal("neighbours apart", "the lanes of a warp access numbers far apart in global memory "
+             "(not coalesced). Read rows of x *and* write rows of y: 32 floats are 4 sectors of 32 "
+             "bytes.",
              lambda counts: counts.sectors_a_request <= 4),
-        Goal("bank conflicts", "lanes of a warp want different words of the same memory bank. A "
-             "row of the tile that is one number longer shifts each row by a bank.",
+        Goal("bank conflicts", "lanes of a warp want different words of the same memory bank. Make "
+             "the rows of the tile one number longer (padding): that shifts each row by a bank.",
              lambda counts: counts.conflicts == 0),
     ),
     hints=(
-        "Two phases, with a barrier between: rows of x into the tile; rows of y out of it. Between "
-        "the phases a thread changes the number that it is concerned with.",
+        "Two phases, with a barrier between: rows of x into the tile; rows of y out of it. In the "
+        "second phase a thread handles other numbers than in the first.",
         "Block (bx, by) reads the tile at row by * TILE, column bx * TILE of x, and writes the "
         "tile at row bx * TILE, column by * TILE of y. tile[a][b] goes out as element (b, a).",
-        "Out: row = blockIdx.x * TILE + threadIdx.y, col = blockIdx.y * TILE + threadIdx.x; "
-        "if (row + k < cols && col < rows) y[(row + k) * rows + col] = "
+        "On the way out: row = blockIdx.x * TILE + threadIdx.y, col = blockIdx.y * TILE + "
+        "threadIdx.x; if (row + k < cols && col < rows) y[(row + k) * rows + col] = "
         "tile[threadIdx.x][threadIdx.y + k]; declare tile[TILE][TILE + 1].",
     ),
     slips=(

@@ -3,8 +3,8 @@
     y[row][col] = sum over i, j < 3 of  w[i][j] * x[row + i - 1][col + j - 1]        outside x is 0
 
 Every output needs nine pixels, which its neighbours need as well. So a block of 16x16 threads first
-brings all that it needs into shared memory, once: its own 16x16 pixels *and* the halo, a row or a
-column more on each side, 18x18 in all. That is more pixels than there are threads; some bring two.
+brings all that it needs into shared memory, once: its own 16x16 pixels *and* the halo, one more row
+or column on each side, 18x18 in all. That is more pixels than there are threads; some bring two.
 Where the tile hangs over the edge of the image, it holds zeros.
 
 The profiler counts the loads of x; w, nine numbers that all threads read, comes from the cache.
@@ -72,15 +72,15 @@ TASK = Task(
     cases=(case("3x5", 3, 5), case("a tile and a bit", 18, 33), case("3x2 full tiles", 48, 32)),
     goals=(
         Goal("read again and again", "x is loaded several times. A block needs 18x18 pixels: load "
-             "each of them into shared memory once, and take all else from there.",
+             "each of them into shared memory once, and take every value from there.",
              lambda counts: counts.loads_of("x") <= 3 * 2 * 18 * 18),
-        Goal("neighbours apart", "the lanes of a warp reach for numbers far apart in global memory."
-             " Neighbouring threads should bring neighbouring pixels of a row.",
+        Goal("neighbours apart", "the lanes of a warp access numbers far apart in global memory. "
+             "Neighbouring threads should bring neighbouring pixels of a row.",
              lambda counts: counts.sectors_a_request <= 6),
     ),
     hints=(
         "Two phases, with a barrier between. In the first, forget the outputs: number the 256 "
-        "threads through, and let them fill the 324 places of the tile, 256 at a time.",
+        "threads in one row, and let them fill the 324 places of the tile, 256 at a time.",
         "t = threadIdx.y * TILE + threadIdx.x, then t + 256, ...: place (t / WIDE, t % WIDE) holds "
         "pixel (blockIdx.y * TILE - 1 + t / WIDE, blockIdx.x * TILE - 1 + t % WIDE) of x.",
         "for (int t = ...; t < WIDE * WIDE; t += TILE * TILE) tile[t / WIDE][t % WIDE] = inside ? "
@@ -97,10 +97,10 @@ TASK = Task(
              "beyond a tile's edge belongs to the next tile, and is not 0.", without_halo),
         Slip("border repeated", "Outside of x the border pixels are repeated. Outside is 0.",
              lambda x, w, **given: convolved(np.pad(x, 1, mode="edge"), w)),
-        Slip("one place off", "All is moved by a row and a column: the tile begins one before the "
-             "block's first pixel, at blockIdx * TILE - 1.",
+        Slip("one place off", "Everything is shifted by a row and a column: the tile begins one "
+             "before the block's first pixel, at blockIdx * TILE - 1.",
              lambda x, w, **given: convolved(np.pad(x, ((0, 2), (0, 2))), w)),
-        Slip("the corners are missing", "Pixels that lie diagonally are left out.",
+        Slip("the corners are missing", "The diagonal neighbours are left out.",
              lambda x, w, **given: right(x, w * [[0, 1, 0], [1, 1, 1], [0, 1, 0]], **given)),
     ),
     mutants=(

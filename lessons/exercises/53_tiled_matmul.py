@@ -2,14 +2,14 @@
 
     c = a b:    c[row][col] = sum over k of  a[row][k] * b[k][col]
 
-where a is M x K and b is K x N. A thread computes one number of c. Written plainly it loads 2 K
-numbers for it, and the 16 threads of a row of the block load the *same* row of a. Shared memory
-saves that: the block of 16x16 threads walks along k in steps of 16. At each step every thread
-brings one number of a's tile and one of b's; then each reads what it needs from the tiles, 32
-numbers, of which it has brought two.
+where a is M x K and b is K x N. A thread computes one number of c. In the plain version it loads
+2 K numbers for that, and the 16 threads of a row of the block load the *same* row of a. Shared
+memory saves that: the block of 16x16 threads walks along k in steps of 16. At each step every
+thread brings one number of a's tile and one of b's; then each reads from the tiles the 32 numbers
+that it needs, two of which it has brought itself.
 
-Two barriers a step: none may read before the tiles are full, and none may fill them again before
-all have read. Sizes need not be multiples of 16: what lies outside counts as 0.
+Two barriers per step: no thread may read before the tiles are full, and none may fill them again
+before all have read. Sizes need not be multiples of 16: what lies outside counts as 0.
 """
 
 import numpy as np
@@ -79,12 +79,13 @@ TASK = Task(
              "number should come from global memory once, into a tile, for all 16 threads that "
              "use it.", lambda counts: counts.loads_of("a") + counts.loads_of("b")
              <= 2 * 3 * counts.threads),
-        Goal("neighbours apart", "the lanes of a warp reach for numbers far apart in global memory."
-             " threadIdx.x should run along the rows of a, of b and of c.",
+        Goal("neighbours apart", "the lanes of a warp access numbers far apart in global memory. "
+             "threadIdx.x should run along the rows of a, of b and of c.",
              lambda counts: counts.sectors_a_request <= 4),
         Goal("bank conflicts", "lanes of a warp want different words of the same memory bank: let "
              "threadIdx.x be the second index of the tiles, and their rows 16 long. (A warp fills "
-             "two rows at once; 17 lets them meet. In a transpose, which reads columns, it helps.)",
+             "two rows at once; with 17, some of their words share a bank. In a transpose, which "
+             "reads columns, 17 helps.)",
              lambda counts: counts.conflicts == 0),
     ),
     hints=(
@@ -99,11 +100,11 @@ TASK = Task(
     slips=(
         Slip("one step only", "Only the first 16 of the products are added: the block has to walk "
              "on along k.", lambda a, b, **given: right(a[:, :16], b[:16], **given)),
-        Slip("the last step only", "Only the last step's products are there: begin the sum before "
-             "the loop, not in it.",
+        Slip("the last step only", "Only the last step's products are there: set the sum to 0 "
+             "before the loop, not in it.",
              lambda a, b, K, **given: right(a[:, (K - 1) // 16 * 16 :], b[(K - 1) // 16 * 16 :],
                                             K=K, **given)),
-        Slip("the rest of k is missing", "Of K, only whole steps of 16 are added: the last, "
+        Slip("the rest of k is missing", "Only whole steps of 16 along k are added: the last, "
              "shorter one is left out.",
              lambda a, b, K, **given: right(a[:, : K // 16 * 16], b[: K // 16 * 16], K=K, **given)),
     ),

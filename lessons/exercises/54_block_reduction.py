@@ -10,8 +10,9 @@ did it, 255 would wait. As a tree it takes 8 steps:
 Between two steps all threads have to wait: one reads what another has just written. The last block
 may have fewer than 256 numbers; missing ones count as 0.
 
-Other trees add up as well: neighbours first, values[2 t] += values[2 t + 1]. But then a step's
-threads reach for every second, fourth, ... word of shared memory, which lie in the same banks.
+Other trees work as well, such as neighbours first, values[2 t] += values[2 t + 1]. But then the
+threads of a step access every second, fourth, ... word of shared memory, and these lie in the same
+banks.
 """
 
 import numpy as np
@@ -73,16 +74,16 @@ TASK = Task(
              lambda counts: counts.per_thread("atomic", True) + counts.per_thread("atomic", False)
              <= 1 / 32),
         Goal("few lanes at work",
-             "in most requests hardly a lane of the warp takes part: one "
-             "thread does it all, or the threads at work are far apart (`t % 2 == 0`, ...). With t "
-             "< half, whole warps work and whole warps rest.",
+             "in most requests hardly any lane of the warp takes part: one thread does it all, or "
+             "the threads at work are far apart (`t % 2 == 0`, ...). With t < half, whole warps "
+             "work and whole warps rest.",
              lambda counts: counts.divergence <= 0.75),
     ),
     hints=(
         "Every thread brings one number into shared memory. Then a loop: in each round half as "
         "many threads as before add one value to another, and *all* wait for each other.",
         "half = 128, 64, ..., 1: if t < half, values[t] += values[t + half]. The barrier stands "
-        "outside of the `if`, for those without work have to come to it as well.",
+        "outside of the `if`, because threads without work have to reach it, too.",
         "values[t] = i < n ? x[i] : 0; __syncthreads(); for (int half = THREADS / 2; half > 0; "
         "half /= 2) { if (t < half) values[t] += values[t + half]; __syncthreads(); } "
         "if (t == 0) y[blockIdx.x] = values[0];",
@@ -97,8 +98,8 @@ TASK = Task(
              lambda x, y, n: np.array([x[i : i + 256][::2].sum() for i in range(0, n, 256)])),
         Slip("the first step is missing", "Only the first 128 numbers of each block are added: "
              "begin with half = 128.", lambda x, y, n: sums(x, 128)),
-        Slip("one warp only", "Only the first 32 numbers of each block are added: a shuffle knows "
-             "its own warp alone.", lambda x, y, n: sums(x, 32)),
+        Slip("one warp only", "Only the first 32 numbers of each block are added: a shuffle "
+             "reaches only its own warp.", lambda x, y, n: sums(x, 32)),
         Slip("the same block each time", "Every block adds up the first 256 numbers: blockIdx.x "
              "tells the blocks apart.", lambda x, y, n: np.full(len(y), sums(x)[0])),
     ),

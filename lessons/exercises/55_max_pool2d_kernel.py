@@ -1,15 +1,16 @@
-"""Max-pooling, a thread a window: each number read once
+"""Max-pooling, one thread per window: each number read once
 
-y[plane][row][col] is the largest of a window of `size` x `size` numbers of x, whose first is at
-row `row * stride - padding`, column `col * stride - padding`; `indices` tells where it stood in
-its plane, as r * W + c. What a window holds outside of x never wins. Of equal values the first in
-reading order counts. (N images of C channels are N * C planes: pooling treats all alike.)
+y[plane][row][col] is the largest of a window of `size` x `size` numbers of x, whose first is at row
+`row * stride - padding`, column `col * stride - padding`; `indices` tells where it stood in its
+plane, as r * W + c. A place outside of x never wins. Of equal values the first in reading order
+counts. (N images of C channels are N * C planes: pooling treats all alike.)
 
-Here the threads are one long row, 256 a block. Thread p computes element p of y, and counts as
-arrays do: columns run fastest, then rows, then planes; division and remainder take p apart.
+Here the threads are one long row, 256 per block. Thread p computes element p of y, in the order of
+arrays: columns run fastest, then rows, then planes; division and remainder split p into the three.
 
-The profiler counts the loads: a window of 2x2 at stride 2 shares no number with another, so each
-number of x is loaded once. The network that this kernel then runs in pools just so.
+The profiler counts the loads: a 2x2 window at stride 2 shares no number with another, so each
+number of x has to be loaded only once. The network in which this kernel then runs pools in the same
+way.
 """
 
 import numpy as np
@@ -136,10 +137,10 @@ TASK = Task(
         case("four blocks", mixed(4, 32, 64), 2, 2),
     ),
     goals=(
-        Goal("read again and again", "numbers of x are loaded more than once: to be compared, and "
-             "once more to be kept? Load it into a variable, and go on with that.",
+        Goal("read again and again", "numbers of x are loaded more than once: once to compare, and "
+             "once more to keep? Load each into a variable, and use that.",
              lambda counts: counts.loads_of("x") <= 4 * 32 * 64),
-        Goal("neighbours apart", "the lanes of a warp reach for numbers far apart. Neighbouring "
+        Goal("neighbours apart", "the lanes of a warp access numbers far apart. Neighbouring "
              "threads should have neighbouring columns: col = p % W_out.",
              lambda counts: counts.sectors_a_request <= 8),
     ),
@@ -154,8 +155,8 @@ TASK = Task(
         "indices[p] = where; and all that only if p < planes * H_out * W_out.",
     ),
     slips=(
-        Slip("zero wins", "Where all numbers of a window are negative, y is 0: does the best begin "
-             "with 0? Begin with -INFINITY, and skip what lies outside.",
+        Slip("zero wins", "Where all numbers of a window are negative, y is 0: does `best` start "
+             "at 0? Start at -INFINITY, and skip what lies outside.",
              lambda x, **given: (np.maximum(right(x, **given)[0], 0), None)),
         Slip("padding wins", "A zero outside of x is larger than the negative numbers around it. "
              "Skip what lies outside.", lambda x, **given: of_padded(x, 0, **given)),
@@ -164,8 +165,7 @@ TASK = Task(
         Slip("index in the window", "The index counts within the window; it should count in the "
              "plane: r * W + c.", with_places(lambda i, j, size, **rest: i * size + j)),
         Slip("index in all of x",
-             "The index counts through all planes; it should begin anew in "
-             "each plane: r * W + c.",
+             "The index counts through all planes; it should start again in each plane: r * W + c.",
              with_places(lambda r, c, x, W, **rest:
                          np.arange(len(x))[:, None, None] * x[0].size + r * W + c)),
         Slip("row times height", "A row is W numbers long: r * W + c, not r * H + c.",

@@ -1,16 +1,16 @@
-"""Bilinear upsampling, a thread a pixel
+"""Bilinear upsampling, one thread per pixel
 
 Output (row, col) of a plane looks at a place of the input plane, down and across:
 
     down = max((row + 1/2) * H / H_out - 1/2, 0)           across: likewise, with col, W and W_out
 
-and mixes the four pixels around it. With top = floor(down) and f = down - top, row `top` weighs
-1 - f, and the next one f (the last row has no next one, and stands in for it); columns likewise.
+and mixes the four pixels around it. With top = floor(down) and f = down - top, row `top` has the
+weight 1 - f, and the next one f (the last row is its own next one); columns likewise.
 
     y = (1 - f) * ((1 - g) * x[top][left] + g * x[top][right])
           + f   * ((1 - g) * x[bottom][left] + g * x[bottom][right])
 
-Thread p computes element p of y: columns run fastest, then rows, then planes. Four loads a thread
+Thread p computes element p of y: columns run fastest, then rows, then planes. Four loads per thread
 are enough. Mind what C does with H / H_out, where both are integers.
 """
 
@@ -110,10 +110,10 @@ TASK = Task(
     ),
     goals=(
         Goal("read again and again",
-             "more than four numbers of x are loaded for a number of y. "
-             "Find out which four it takes, and load each once.",
+             "more than four numbers of x are loaded for one number of y. Find out which four are "
+             "needed, and load each once.",
              lambda counts: counts.loads_of("x") <= 4 * 2 * 16 * 32),
-        Goal("neighbours apart", "the lanes of a warp reach for numbers far apart. Neighbouring "
+        Goal("neighbours apart", "the lanes of a warp access numbers far apart. Neighbouring "
              "threads should have neighbouring columns: col = p % W_out.",
              lambda counts: counts.sectors_a_request <= 4),
     ),
@@ -127,20 +127,21 @@ TASK = Task(
         "likewise; y[p] = (1 - f) * upper + f * lower;",
     ),
     slips=(
-        Slip("integer division", "Every output is the plane's first pixel, its place is 0: where "
-             "both sides are integers, C's H / H_out drops what is behind the point.",
+        Slip("integer division", "Every output is the plane's first pixel, as if its place were 0: "
+             "where H and H_out are integers, C's H / H_out drops the fraction.",
              changed(lambda o, n, out: (o + 0.5) * (n // out) - 0.5)),
         Slip("half a pixel off",
              "The place is row * H / H_out. Pixels are squares: their centres "
              "are half a pixel in, on both sides: (row + 0.5f) * H / H_out - 0.5f.",
              changed(lambda o, n, out: o * n / out)),
-        Slip("half a pixel missing", "The place is (row + 0.5f) * H / H_out; half a pixel is to be "
-             "subtracted.", changed(lambda o, n, out: min((o + 0.5) * n / out, n - 1e-9))),
+        Slip("half a pixel missing", "The place is (row + 0.5f) * H / H_out; subtract half a pixel "
+             "from it.", changed(lambda o, n, out: min((o + 0.5) * n / out, n - 1e-9))),
         Slip("align_corners",
              "The place is row * (H - 1) / (H_out - 1): that is align_corners, "
              "where ends meet ends. Here corners meet corners.",
              lambda x, H_out, W_out, **given: resized(x, H_out, W_out, True)),
-        Slip("weights swapped", "The nearer pixel gets the smaller weight: row `top` weighs 1 - f.",
+        Slip("weights swapped", "The nearer pixel gets the smaller weight: row `top` has the "
+             "weight 1 - f.",
              changed(weight=lambda f: 1 - f)),
         Slip("nearest",
              "Each output is a copy of one pixel: is f rounded, or an int? In C, 1/2 is "
@@ -149,14 +150,14 @@ TASK = Task(
         Slip("the pixel before only", "Each output is a copy of x[top][left]: f and g are 0. Is "
              "`down` an int?", changed(weight=lambda f: 0 * f)),
         Slip("place below 0",
-             "At the upper and left border the place is below 0, and a weight "
-             "with it. Beyond the edge there is only the edge: fmaxf(..., 0).", changed(least=-1)),
+             "At the upper and left border the place is below 0, and so is a weight. Beyond the "
+             "edge there is only the edge: fmaxf(..., 0).", changed(least=-1)),
         Slip("sides swapped",
              "Rows and columns have changed places: H and H_out belong to the "
              "rows, W and W_out to the columns.", changed(swapped=True)),
         Slip("the first plane each time",
-             "Every plane of y is made of the first plane of x: plane "
-             "* H * W numbers come before a plane's own.",
+             "Every plane of y is computed from the first plane of x: plane * H * W numbers come "
+             "before a plane's own.",
              lambda x, **given: reference(np.broadcast_to(x[:1], x.shape), **given)),
     ),
     mutants=(

@@ -4,14 +4,14 @@
         w[o][c][i][j] * x[n][c][row * stride - padding + i][col * stride - padding + j]
 
 is a product y[o][p] = sum over k of w[o][k] * patch[k][p]: row k of `patch` is one weight of a
-kernel, (c, i, j), and column p one output, (n, row, col). Both are counted as arrays count, the
-last fastest.
+kernel, (c, i, j), and column p one output, (n, row, col). Both count as arrays do, the last index
+fastest.
 
 The matrix `patch` would be size * size times as large as x. So it is never written down: take your
-tiled product (exercise tiled_matmul), and where it brings a number of b, take k and p apart and
-bring *that pixel*; 0 outside of x, and 0 beyond the last k or p. w is a matrix O x K as it lies
-there. Take p apart once more to find where the sum goes: y is (N, O, H_out, W_out). Lesson 34
-takes it slowly.
+tiled product (exercise tiled_matmul), and where it loads a number of b, split k and p into their
+indices and load *that pixel*; 0 outside of x, and 0 beyond the last k or p. w in memory is an O x K
+matrix already. Split p once more to find where the sum goes: y is (N, O, H_out, W_out). Lesson 34
+goes through this slowly.
 """
 
 import numpy as np
@@ -116,7 +116,7 @@ TASK = Task(
         case("one channel, 2x2", 1, 1, 3, 4, 1, 2),
         case("two channels, 3x3, padding 1", 1, 2, 4, 5, 2, 3, padding=1),
         case("three images", 3, 2, 3, 4, 3, 2),
-        case("three steps of k, a bit of the last", 1, 5, 4, 6, 2, 3),
+        case("three steps of k, the last one partial", 1, 5, 4, 6, 2, 3),
         case("stride 2, padding 1, tiles that hang over", 2, 4, 9, 7, 18, 3, stride=2, padding=1),
         case("full tiles, three steps", 1, 3, 9, 19, 32, 4),
     ),
@@ -127,17 +127,18 @@ TASK = Task(
              "it.",
              lambda counts: counts.loads_of("x") + counts.loads_of("w") <= 2 * 3 * counts.threads),
         Goal("neighbours apart",
-             "the lanes of a warp reach for numbers far apart in global "
-             "memory. threadIdx.x should run along k for w, and along the outputs p for x and y.",
+             "the lanes of a warp access numbers far apart in global memory. threadIdx.x should "
+             "run along k for w, and along the outputs p for x and y.",
              lambda counts: counts.sectors_a_request <= 6),
         Goal("bank conflicts", "lanes of a warp want different words of the same memory bank: let "
              "threadIdx.x be the second index of the tiles, and their rows 16 long. (A warp fills "
-             "two rows at once; 17 lets them meet. In a transpose, which reads columns, it helps.)",
+             "two rows at once; with 17, some of their words share a bank. In a transpose, which "
+             "reads columns, 17 helps.)",
              lambda counts: counts.conflicts == 0),
     ),
     hints=(
         "Begin with your tiled_matmul: M, N, K become O, P = N * H_out * W_out, K = C * size * "
-        "size. a is w. Only two places change: where a number of b is brought, and where the sum "
+        "size. a is w. Only two places change: where a number of b is loaded, and where the sum "
         "goes.",
         "n = p / (H_out * W_out), row = p / W_out % H_out, col = p % W_out; c = k / (size * size), "
         "i = k / size % size, j = k % size; r = row * stride - padding + i, q likewise; the pixel "
@@ -156,8 +157,9 @@ TASK = Task(
              "Rows and columns of the kernel have changed places: j runs "
              "fastest, i = k / size % size, j = k % size.", counted_otherwise((0, 2, 1))),
         Slip("k counted otherwise",
-             "k is taken apart as (i, j, c). In w, j runs fastest, then i, "
-             "then c: c = k / (size * size).", counted_otherwise((1, 2, 0))),
+             "k is split as (i, j, c). In w, j runs fastest, then i, then c: c = k / "
+             "(size * size).",
+             counted_otherwise((1, 2, 0))),
         Slip("forgot the padding", "The kernel begins at row * stride: - padding is left out.",
              lambda x, padding, **given: right(padded(x, 0, 2 * padding), padding=0, **given)),
         Slip("forgot the stride", "Neighbouring outputs are `stride` pixels apart: row * stride.",
@@ -166,8 +168,8 @@ TASK = Task(
         Slip("the border is repeated", "Outside of x the border pixels are repeated. Outside is 0.",
              lambda x, padding, **given:
              right(padded(x, padding, padding, mode="edge"), padding=0, **given)),
-        Slip("the first image each time", "Every image of y is made of the first image of x: n = "
-             "p / (H_out * W_out) tells them apart.",
+        Slip("the first image each time", "Every image of y is computed from the first image of x: "
+             "n = p / (H_out * W_out) tells them apart.",
              lambda x, **given: right(np.broadcast_to(x[:1], x.shape), **given)),
         Slip("the first channel each time", "All products are with the first channel of x: c = k / "
              "(size * size) tells them apart.",
@@ -176,14 +178,15 @@ TASK = Task(
              "Only the first 16 of the products are added: the block has to walk "
              "on along k.", of_k(lambda k, K: k < 16)),
         Slip("the rest of k is missing",
-             "Of K, only whole steps of 16 are added: the last, "
-             "shorter one is left out.", of_k(lambda k, K: k < K // 16 * 16)),
+             "Only whole steps of 16 along k are added: the last, shorter one is left out.",
+             of_k(lambda k, K: k < K // 16 * 16)),
         Slip("the last step only",
-             "Only the last step's products are there: begin the sum before "
-             "the loop, not in it.", of_k(lambda k, K: k >= (K - 1) // 16 * 16)),
+             "Only the last step's products are there: set the sum to 0 before the loop, "
+             "not in it.",
+             of_k(lambda k, K: k >= (K - 1) // 16 * 16)),
         Slip("channels before images",
-             "y is filled as (O, N, H_out, W_out), as the product comes. "
-             "It has to be (N, O, H_out, W_out): take p apart for y, too.",
+             "y is filled as (O, N, H_out, W_out), as the product comes. It has to be (N, O, "
+             "H_out, W_out): split p for y, too.",
              lambda x, w, **given: right(x, w, **given).swapaxes(0, 1).reshape(
                  len(x), len(w), given["H_out"], given["W_out"])),
     ),

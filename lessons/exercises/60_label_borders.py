@@ -6,10 +6,10 @@ The kernel is complete, and has one bug. Its numbers are right in every test her
 nearly always. But now and then a few pixels of a picture flicker, never the same ones, and as soon
 as one adds a printf to look at them, they are right again.
 
-Such a bug is not to be seen in the numbers. Ask the sanitizer: save the file, and read the report
-of the check; or run `minseg sanitize label_borders.cu`, which launches the kernel on the arrays of
-its `sample:` line. It watches every access, and draws the two threads that met, line by line. Then
-repair the kernel, here in this file. What is good stays: a block loads each label once.
+Such a bug cannot be seen in the numbers. Ask the sanitizer: save the file, and read the report of
+the check; or run `minseg sanitize label_borders.cu`, which launches the kernel on the arrays of its
+`sample:` line. It watches every access, and draws the two threads that met, line by line. Then
+repair the kernel, here in this file. Keep what is good: a block loads each label once.
 """
 
 import numpy as np
@@ -75,9 +75,9 @@ TASK = Task(
     cases=(case("3x4", 3, 4), case("tiles that hang over", 18, 35), case("2x2 tiles", 32, 32)),
     bug=Mutant("missing barrier", BARRIER, ""),
     goals=(
-        Goal("read again and again", "the labels are loaded several times. The bug is to be "
-             "repaired, not avoided: a block brings each label into the tile once, and all else "
-             "comes from there.", lambda counts: counts.loads_of("labels") <= 4 * 17 * 17),
+        Goal("read again and again", "the labels are loaded several times. Repair the bug, do not "
+             "avoid it: a block loads each label into the tile once, and reads everything from "
+             "there.", lambda counts: counts.loads_of("labels") <= 4 * 17 * 17),
     ),
     hints=(
         "Two threads meet at a place of the tile: one writes it, the other reads it. Which one "
@@ -85,7 +85,7 @@ TASK = Task(
         "A thread reads what the thread above it has brought, which is in another warp (two rows "
         "of 16 make one). So *all* threads of the block have to wait between the two halves.",
         "__syncthreads(); between the two `if (inside)`, outside of both: threads without a pixel "
-        "have to come to it as well.",
+        "have to reach it, too.",
     ),
     slips=(
         Slip("the left one is missing", "Each label is compared with the one above only.",

@@ -5,10 +5,10 @@
 A thread computes the score of one class. All need the same x, so the 64 threads of a block bring 64
 features at a time into shared memory, and go on to the next 64 when all have used them.
 
-The kernel was written for 64 classes, and gives the right scores; for 128 too. With the 19 classes
-of a street they are wrong, and not the same ones at each run; of 150, the last 22 are. The formula
-is right, and no array is too short. Ask the sanitizer, by the check or by `minseg sanitize
-class_scores.cu`, and repair the kernel for any number of classes.
+The kernel was written for 64 classes, and gives the right scores for these; for 128, too. With the
+19 classes of a street scene they are wrong, and differ from run to run; with 150 classes, the last
+22 are wrong. The formula is right, and no array is too short. Ask the sanitizer, by the check or by
+`minseg sanitize class_scores.cu`, and repair the kernel for any number of classes.
 """
 
 import numpy as np
@@ -67,16 +67,16 @@ TASK = Task(
         Goal("read again and again", "x is loaded by every thread. A block should load a feature "
              "once, into shared memory, for its 64 classes.",
              lambda counts: counts.loads_of("x") <= 3 * 200),
-        Goal("few lanes at work", "in most requests hardly a lane of the warp takes part: each "
+        Goal("few lanes at work", "in most requests hardly any lane of the warp takes part: each "
              "thread has a class of its own to compute.", lambda counts: counts.divergence <= 0.5),
     ),
     hints=(
-        "Which threads come to the barrier if K is 19, and which do not? And which features would "
-        "those have brought that are gone?",
+        "Which threads come to the barrier if K is 19, and which do not? And which features should "
+        "the missing threads have loaded?",
         "A thread with k >= K has no score to write, but it has work: part[t], and both barriers. "
-        "So it must not return. What it must not do: read w, and write y.",
-        "Take the return out. The inner loop goes to `k < K ? min(THREADS, C - start) : 0`, and at "
-        "the end stands `if (k < K) y[k] = sum;`.",
+        "So it must not return. What it must not do is read w or write y.",
+        "Remove the return. The inner loop runs up to `k < K ? min(THREADS, C - start) : 0`, and "
+        "the last line is `if (k < K) y[k] = sum;`.",
     ),
     slips=(
         Slip("features left out", "Only those features are added that a thread with a class of its "
@@ -84,8 +84,8 @@ TASK = Task(
              lambda x, w, y, C, K: right(np.where(np.arange(C) % 64 < K, x, 0), w, y, C, K)),
         Slip("the first part only", "Only the first 64 features are added.",
              lambda x, w, y, C, K: right(x[:64], w[:64], y, C, K)),
-        Slip("the last part only", "Only the last part's products are there: begin the sum before "
-             "the loop, not in it.", lambda x, w, y, C, K:
+        Slip("the last part only", "Only the last part's products are there: set the sum to 0 "
+             "before the loop, not in it.", lambda x, w, y, C, K:
              right(x[(C - 1) // 64 * 64 :], w[(C - 1) // 64 * 64 :], y, C, K)),
     ),
     mutants=(

@@ -1,13 +1,13 @@
 """Find the bug: a line of numbers, stretched
 
-Of n numbers make m, in equal steps from the first to the last (`align_corners=True`):
+Turn n numbers into m, in equal steps from the first to the last (`align_corners=True`):
 
     p = i * (n - 1) / (m - 1)      the place in x, between the numbers x[left] and x[left + 1]
     y[i] = (1 - share) * x[left] + share * x[left + 1]        share = p - left
 
 n may be 1, m is at least 2. The kernel's numbers have been right for years, as they are here. Then
-a user sends a line whose last number is NaN, though there is none in what went in; another one
-reports "illegal memory access", now and then, for large pictures. Both in the last block, it seems.
+one user gets a line whose last number is NaN, though no NaN went in; another one reports "illegal
+memory access", now and then, for large pictures. Both happen in the last block, it seems.
 
 Ask the sanitizer, by the check or by `minseg sanitize stretch.cu`, and repair the kernel.
 """
@@ -65,23 +65,23 @@ TASK = Task(
     ),
     bug=Mutant("missing guard", "min(left + 1, n - 1)", "left + 1"),
     goals=(
-        Goal("few lanes at work", "in most requests hardly a lane of the warp takes part. Each "
+        Goal("few lanes at work", "in most requests hardly any lane of the warp takes part. Each "
              "thread has one number to write.", lambda counts: counts.divergence <= 0.5),
     ),
     hints=(
         "Work out the last thread that writes, i = m - 1, by hand: what is p, what are left and "
         "share, and which two numbers of x does it load?",
-        "There left = n - 1 and share = 0. So x[n] counts for nothing; but it is loaded, and it is "
-        "not there. (And 0 times NaN is NaN.)",
+        "There left = n - 1 and share = 0. So x[n] has no weight; but it is loaded, and it does "
+        "not exist. (And 0 times NaN is NaN.)",
         "int right = min(left + 1, n - 1);",
     ),
     slips=(
         Slip("the last number is another", "All is right but the last number, which is x[n - 2]. "
              "If `left` stops at n - 2, share has to become 1 there.",
              with_last(lambda x: x[max(len(x) - 2, 0)])),
-        Slip("the last number is 0", "All is right but the last number, which is 0. It is x[n - 1]:"
-             " only the number to its right is not there.", with_last(lambda x: 0)),
-        Slip("not blended", "y[i] is always x[left]: nothing of the right one is in it.",
+        Slip("the last number is 0", "All is right but the last number, which is 0. It is x[n - "
+             "1]: only the number to its right does not exist.", with_last(lambda x: 0)),
+        Slip("not blended", "y[i] is always x[left]: the number to the right is left out.",
              lambda x, y, n, m: x[np.arange(m) * (n - 1) // (m - 1)]),
     ),
     mutants=(

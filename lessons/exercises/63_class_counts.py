@@ -6,9 +6,9 @@ If every pixel of a large picture added to one of 150 numbers in global memory, 
 each other. So a block counts its 1024 pixels in shared memory, and then adds its own 150 numbers to
 `counts`, which the caller has set to 0 (or to the counts of the pictures before).
 
-The kernel passes its tests, and counts right all morning. In the afternoon, with another network on
-the same GPU, there are classes with more pixels than the picture has; and classes of which there
-are -3. Only whoever starts everything anew gets the right counts, for a while.
+The kernel passes its tests, and counts correctly all morning. In the afternoon, with another
+network on the same GPU, there are classes with more pixels than the picture has, and classes with
+-3. After a restart of everything the counts are right again, for a while.
 
 Ask the sanitizer, by the check or by `minseg sanitize class_counts.cu`, and repair the kernel.
 """
@@ -64,11 +64,11 @@ TASK = Task(
     ),
     bug=Mutant("not filled", START, ""),
     goals=(
-        Goal("one after the other", "the pixels are added to `counts` itself, one at a time. The "
-             "bug is to be repaired, not avoided: a block counts in shared memory, and adds at "
-             "most one number a class to global memory.",
+        Goal("one after the other", "the pixels are added to `counts` itself, one at a time. "
+             "Repair the bug, do not avoid it: a block counts in shared memory, and adds at most "
+             "one number per class to global memory.",
              lambda counts: counts.threads * counts.per_thread("atomic", shared=False) <= 3 * 150),
-        Goal("few lanes at work", "in most requests hardly a lane of the warp takes part: one "
+        Goal("few lanes at work", "in most requests hardly any lane of the warp takes part: one "
              "thread does what all should share.", lambda counts: counts.divergence <= 0.75),
     ),
     hints=(
@@ -79,7 +79,7 @@ TASK = Task(
         "for (int k = threadIdx.x; k < CLASSES; k += THREADS) ours[k] = 0; __syncthreads();",
     ),
     slips=(
-        Slip("counted anew", "What was in `counts` before is gone: the caller counts on.",
+        Slip("counted anew", "What was in `counts` before is lost: add to it.",
              lambda labels, counts, n: right(labels, counts * 0, n)),
         Slip("the first block only", "Only the first 1024 pixels are counted.",
              lambda labels, counts, n: right(labels[:1024], counts, n)),

@@ -1,6 +1,6 @@
 """Find the bug: the gradient of nearest-neighbour upsampling
 
-Upsampling copies each number into a square of s x s. So each gets back the sum of its square:
+Upsampling copies each number into a square of s x s. So its gradient is the sum over that square:
 
     grad_x[row / s][col / s] += grad[row][col]        H and W, the sizes of grad, are multiples of s
 
@@ -73,9 +73,9 @@ TASK = Task(
         "H / s && col < W / s, each with two loops over its own square.",
     ),
     slips=(
-        Slip("one of each square", "Only the first number of each square is there: all s * s of "
+        Slip("one of each square", "Only the first number of each square is taken: all s * s of "
              "them belong to the sum.", lambda grad, s, **given: grad[::s, ::s]),
-        Slip("all in one", "All is added to the first number: which one is a thread's own?",
+        Slip("all in one", "Everything is added to the first number: which one is a thread's own?",
              lambda grad, grad_x, **given:
              np.where(np.arange(grad_x.size).reshape(grad_x.shape) == 0, grad.sum(), 0)),
         Slip("a mean", "This is the mean of each square. The gradient is the sum.",

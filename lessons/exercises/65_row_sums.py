@@ -2,15 +2,16 @@
 
     y[row] = the sum of x[row]        rows of W numbers
 
-A block adds up a row: each of its 128 threads some of the numbers, then a tree adds up the 128 sums
-in shared memory. The last steps, from 64 sums on, are done by one warp. Its 32 lanes run in step,
-so they need no barrier: thus said the textbooks, and it was true, and fast, for ten years. In 2017
-came GPUs whose lanes have a program counter each, and sums that are now and then a little too small
-or too large. (Here in the emulator, where lanes are far out of step, they are wrong at once.)
-`volatile` keeps the compiler from holding the numbers in registers; it keeps no lane in step.
+A block adds up a row: each of its 128 threads adds some of the numbers, then a tree adds up the 128
+sums in shared memory. The last steps, from 64 sums on, are done by one warp. Its 32 lanes run in
+step, so they need no barrier: so said the textbooks, and it was true, and fast, for ten years. In
+2017 came GPUs whose lanes have a program counter each, and since then the sums are now and then a
+little too small or too large. (Here in the emulator, where lanes are far out of step, they are
+wrong at once.) `volatile` keeps the compiler from holding the numbers in registers; it keeps no
+lane in step.
 
 Ask the sanitizer, by the check or by `minseg sanitize row_sums.cu`, and repair the kernel. The last
-steps may stay with one warp, which then needs no barrier of the block: look up __syncwarp().
+steps may stay with one warp, which then needs no barrier of the whole block: look up __syncwarp().
 """
 
 import numpy as np
@@ -81,7 +82,7 @@ TASK = Task(
         Goal("bank conflicts", "lanes of a warp want different words of the same memory bank. Add "
              "the upper half to the lower: then neighbouring threads take neighbouring words.",
              lambda counts: counts.conflicts == 0),
-        Goal("few lanes at work", "in most requests hardly a lane of the warp takes part: one "
+        Goal("few lanes at work", "in most requests hardly any lane of the warp takes part: one "
              "thread does what a tree does in a few steps.",
              lambda counts: counts.divergence <= 0.75),
     ),
