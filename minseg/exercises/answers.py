@@ -32,8 +32,8 @@ class Answers:
         if all(r.get("raised") == "NotImplementedError" for r in self.replies.values()):
             raise Failed(
                 stage,
-                "nothing is written yet, or it stands before `raise NotImplementedError`. Replace "
-                f"that line in {self._file()}.",
+                "nothing is written yet, or `raise NotImplementedError` still stands after it. "
+                f"Replace that line in {self._file()}.",
                 "not written",
             )
         if "raised" in reply:
@@ -70,7 +70,7 @@ class Answers:
         for i, (name, got, want) in enumerate(pairs):
             if got.dtype.kind not in "biufc":
                 raise Failed(stage, f"{case.name}: {name} has the dtype {got.dtype}, needs "
-                             f"{want.dtype}: what stands in it is no number (None?)")  # fmt: skip
+                             f"{want.dtype}: what it holds is not a number (None?)")  # fmt: skip
             if got.shape != want.shape:
                 pattern, advice = recognise(self.task, case.arguments, answers, i, want)
                 given = ", ".join(brief(n, v) for n, v in self._given(case).items())

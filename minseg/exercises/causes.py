@@ -15,15 +15,16 @@ CAUSES: dict[str, Cause] = {
                  "the edge: is there an `if` for rows *and* columns? Or the index is wrong: does "
                  "it go one too far, or is a row longer than this array's rows?"),
     "synccheck": ("barrier in a branch", "Some threads of the block never reach this barrier. Put "
-                  "no __syncthreads() inside of an `if`, nor after a `return` for some."),
-    "racecheck": ("missing barrier", "Threads meet at one element with no __syncthreads() between: "
-                  "is there one after the shared memory was filled, before others read it? In a "
-                  "loop there is one more: after all have read, before it is filled again. (Lanes "
-                  "of one warp do not run in step either; those a __syncwarp() orders.)"),
-    "initcheck": ("read before written", "Something is read that nothing wrote. An output holds "
-                  "nothing to begin with: add up in a variable, and write once."),
+                  "no __syncthreads() inside of an `if`, nor after a `return` that some threads "
+                  "take."),
+    "racecheck": ("missing barrier", "Threads access one element with no __syncthreads() between "
+                  "them: is there one after the shared memory was filled, before others read it? A "
+                  "loop needs one more: after all have read, before it is filled again. (The lanes "
+                  "of a warp do not run in step either; a __syncwarp() orders them.)"),
+    "initcheck": ("read before written", "Something is read that nothing wrote. An output has no "
+                  "values at the beginning: add up in a variable, and write once."),
     "order": ("order of threads", "The result depends on which thread runs first. Has a variable "
-              "no value at the beginning (`float sum;`), or does one thread wait for no other?"),
+              "no value at the beginning (`float sum;`), or does a thread not wait for another?"),
 }  # fmt: skip
 SHARED: Cause = (
     "outside of shared memory",
@@ -32,8 +33,8 @@ SHARED: Cause = (
 )
 NOT_FILLED: Cause = (
     "not filled",
-    "A place of shared memory is read that no thread has filled. Each needs a thread that brings "
-    "its value, also where the value is but a 0 (beyond the edge).",
+    "A place of shared memory is read that no thread has filled. Each place needs a thread that "
+    "writes its value, even where that is just a 0 (beyond the edge).",
 )
 NOTHING: Cause = (
     "nothing written",
@@ -47,24 +48,24 @@ GAPS: Cause = (
 LANES: Cause = (
     "missing lanes",
     "A shuffle or a __syncwarp() waits for the lanes that its mask names (all 32, if you name "
-    "none): each has to come to it, none may stand outside of the `if`. And a shuffle gets nothing "
-    "from a lane that has returned: one without work can stay, and bring a 0.",
+    "none): each has to reach it, and none may be left out by an `if`. And a shuffle gets nothing "
+    "from a lane that has returned: a lane without work can stay, and contribute a 0.",
 )
 BETWEEN_BLOCKS: Cause = (
     "race between blocks",
-    "Two blocks meet at one element, and nothing orders blocks. Does each find its own place, by "
-    "blockIdx? What they add up together takes atomicAdd; what one reads, no other may overwrite.",
+    "Two blocks access one element, and nothing orders blocks. Does each find its own place, by "
+    "blockIdx? For a sum over blocks use atomicAdd; what one block reads, no other may overwrite.",
 )
 NOT_ATOMIC: Cause = (
     "update not atomic",
-    "To add is to read, to add and to write. Two threads that read the same old value write the "
-    "same new one, and one of them is lost: atomicAdd does all three in one go.",
+    "An addition in memory reads, adds and writes. If two threads read the same old value, the one "
+    "that writes last overwrites the other's sum: atomicAdd does all three in one go.",
 )
 IN_GLOBAL: Cause = (
     "race in global memory",
     "One thread reads what another writes. If both add to it, both read the same old value, and "
     "one sum is lost: atomicAdd reads, adds and writes in one go. If one needs what the other has "
-    "made, a __syncthreads() stands between (in a block; nothing orders blocks).",
+    "written, put a __syncthreads() between them (in a block; nothing orders blocks).",
 )
 BOTH_WRITE: Cause = (
     "several write one element",

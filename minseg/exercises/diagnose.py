@@ -83,7 +83,7 @@ def _patterns(got: np.ndarray, want: np.ndarray) -> Iterator[tuple[str, str, np.
         yield "not a number", "There is a NaN: 0 / 0, inf - inf, or the log of 0?", got
     yield (
         "zeros",
-        "All is zero: is the result ever written, or taken from itself?",
+        "Everything is zero: is the result ever written, or is a value subtracted from itself?",
         np.zeros_like(want),
     )
     yield "sign", "Every number has the wrong sign.", -want
@@ -137,8 +137,8 @@ def _where(wrong: np.ndarray) -> tuple[str, str]:
     if wrong.ndim >= 2 and min(wrong.shape[-2:]) > 2 and not wrong[..., 1:-1, 1:-1].any():
         return (
             "border",
-            "All is right but the border: is an index off by one there, "
-            "or what lies outside taken for something else?",
+            "Everything is right except the border: is an index off by one there, or are the "
+            "places outside given a wrong value?",
         )
     for axis, what in enumerate(("image", "channel")[: max(0, wrong.ndim - 2)]):
         first, others = np.split(wrong, [1], axis)

@@ -40,8 +40,8 @@ def check_own_work(exercise: Exercise, tree: ast.Module) -> None:
             if name.split(".")[0] in worker.READY_MADE and not (is_part and name in OPEN):
                 raise Failed(
                     "own work",
-                    f"line {node.lineno} imports {name}: to call a ready {what} is declined here; "  # type: ignore[attr-defined]
-                    f"the exercise is to write it. {takes} all that it takes.",
+                    f"line {node.lineno} imports {name}: calling a ready-made {what} is declined; "  # type: ignore[attr-defined]
+                    f"the exercise is to write it. {takes} all you need.",
                 )
 
 

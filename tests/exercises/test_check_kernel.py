@@ -90,7 +90,7 @@ def test_what_is_said(tmp_path: Path) -> None:
         "200 numbers: y[0]: yours is ",
         "racecheck: block_reduction.cu:",
         "time thread (",
-        "Threads meet at one element",
+        "Threads access one element",
         "The smallest case",
     ):
         assert part in got.message

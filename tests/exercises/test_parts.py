@@ -30,7 +30,7 @@ def verdict(tmp_path: Path, text: str, name: str = "join") -> Verdict:
 def test_a_ready_part_is_declined(tmp_path: Path, line: str) -> None:
     got = verdict(tmp_path, JOIN + f"    {line}\n    return ready(upsampled, skip)\n")
     assert got.stage == "own work"
-    assert "to call a ready part is declined" in got.message
+    assert "calling a ready-made part is declined" in got.message
 
 
 def test_a_hidden_one_is_not_found(tmp_path: Path) -> None:
