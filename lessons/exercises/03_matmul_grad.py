@@ -84,8 +84,8 @@ TASK = Task(
              of_b(lambda grad, a, b: (grad @ a.swapaxes(1, 2)).sum(axis=0))),
         Slip("not summed over the images", "grad_b has an axis of images. All images use the same "
              "b, so their gradients add up.", of_b(lambda grad, a, b: a.swapaxes(1, 2) @ grad)),
-        Slip("averaged over the images", "grad_b is the mean over the images; it is a sum. "
-             "Whatever mean the loss takes is in grad already.",
+        Slip("averaged over the images", "grad_b is the mean over the images; it should be the "
+             "sum. Whatever mean the loss takes is in grad already.",
              of_b(lambda grad, a, b: right(grad, a, b)[1] / len(a))),
         Slip("only the first image", "grad_b is the first image's share alone; the shares of all "
              "images add up.",

@@ -1,7 +1,8 @@
 """The tape, backwards: an autograd engine on a list of edges
 
 A forward pass leaves a graph: number `users[e]` was computed from number `inputs[e]`, and slopes[e]
-is how fast it changes with it. From the loss (whose own gradient is 1) go back along all edges:
+is how fast the first changes with the second. From the loss (whose own gradient is 1) go back along
+all edges:
 
     grad[a] = sum over all edges e with inputs[e] = a of  slopes[e] * grad[users[e]]
 

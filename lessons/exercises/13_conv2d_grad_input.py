@@ -139,7 +139,7 @@ TASK = Task(
                  grad, w, size, stride, padding)[:, :, : size[0], : size[1]]),
         Slip("forgot the stride", "The outputs lie side by side: output r belongs at row r * "
              "stride + i, so step by stride.", side_by_side),
-        Slip("size without what is left over", "The size is computed from grad; the rows and "
+        Slip("size without what is left over", "The size was computed from grad, so the rows and "
              "columns that a stride leaves over are missing. `size` says how large x was.",
              lambda grad, w, size, stride=1, padding=0: right(grad, w, size, stride, padding)[
                  :, :, : (grad.shape[2] - 1) * stride + w.shape[2] - 2 * padding,

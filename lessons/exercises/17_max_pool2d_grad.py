@@ -131,7 +131,7 @@ TASK = Task(
              "np.add.at.",
              placed(put_last)),
         Slip("the first window wins", "Where a pixel won several windows, only the first one "
-             "counts; all add up.", placed(put_first)),
+             "counts; the gradients of all of them add up.", placed(put_first)),
         Slip("averaged over the windows", "Where a pixel won several windows, the mean of their "
              "gradients is taken; take the sum.", placed(put_mean)),
         Slip("all in one plane", "An index counts within its own image and channel; here it counts "

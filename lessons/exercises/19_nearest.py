@@ -105,9 +105,9 @@ TASK = Task(
         "rows[:, None], cols), grad), since a[i] += v adds once only where i repeats.",
     ),
     slips=(
-        Slip("rounded, not floored", "o * size / out is rounded to the nearest whole number. It is "
-             "rounded down.", other_places(lambda o, n, out: np.round(o * n / out))),
-        Slip("rounded up", "o * size / out is rounded up. It is rounded down.",
+        Slip("rounded, not floored", "o * size / out is rounded to the nearest whole number. Round "
+             "it down.", other_places(lambda o, n, out: np.round(o * n / out))),
+        Slip("rounded up", "o * size / out is rounded up. Round it down.",
              other_places(lambda o, n, out: np.ceil(o * n / out))),
         Slip("pixel centres", "This looks at the centres, (o + 1/2) * size / out. That is sound, "
              "and PyTorch calls it nearest-exact; here the place is o * size / out.",
@@ -118,7 +118,7 @@ TASK = Task(
         Slip("repeated and cut off", "Every pixel is repeated equally often, and the excess is cut "
              "off. The copies spread evenly: floor(o * size / out).",
              other_places(lambda o, n, out: o // -(-out // n))),
-        Slip("the other way round", "The place is o * out / size; it is o * size / out.",
+        Slip("the other way round", "Your place is o * out / size; it should be o * size / out.",
              other_places(lambda o, n, out: o * out // n)),
         Slip("the last copy wins", "A pixel gets the gradient of its last copy alone. Did you "
              "write `=`, or grad_x[i] += grad, which adds only once where i repeats? Use "

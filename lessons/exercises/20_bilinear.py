@@ -116,7 +116,7 @@ TASK = Task(
     slips=(
         Slip("align_corners inverted", "This is right for the other value of align_corners.",
              lambda x, size, align_corners=False: reference(x, size, not align_corners)),
-        Slip("half a pixel off", "The place is o * size / out. Pixels are squares: their centres "
+        Slip("half a pixel off", "Your place is o * size / out. Pixels are squares: their centres "
              "are half a pixel in, on both sides: (o + 1/2) * size / out - 1/2.",
              lambda x, size, align_corners=False: mixed(x, size, lambda o, n, out: o * n / out)),
         Slip("weights swapped", "The nearer pixel gets the smaller weight: floor(p) has the weight "

@@ -152,7 +152,8 @@ TASK = Task(
              * (size[0] * size[1]) / (grad.shape[2] * grad.shape[3])),
         Slip("align_corners inverted", "This is right for the other value of align_corners.",
              lambda grad, size, align_corners=False: right(grad, size, not align_corners)),
-        Slip("half a pixel off", "The place is o * size / out; it is (o + 1/2) * size / out - 1/2.",
+        Slip("half a pixel off", "Your place is o * size / out; it should be (o + 1/2) * size / "
+             "out - 1/2.",
              other(place=lambda o, n, out: o * n / out)),
         Slip("weights swapped", "The nearer pixel gets the smaller part: `before` has the weight 1 "
              "- f.",

@@ -122,7 +122,7 @@ TASK = Task(
         Slip("mean taken for a constant", "The second term is missing: a change of x changes the "
              "mean, which is subtracted from all numbers of the channel.",
              of_x(lambda g, n, s, mean: (g - n * mean(g * n)) / s)),
-        Slip("sums, not means", "The two terms are sums over the channel; they are means.",
+        Slip("sums, not means", "The two terms are sums over the channel; they should be means.",
              of_x(lambda g, n, s, mean: (
                  g - (mean(g) + n * mean(g * n)) * g[:, 0].size) / s)),
         Slip("x in place of n", "The last term has x - mean where n belongs: divide by s.",
@@ -136,7 +136,7 @@ TASK = Task(
         Slip("weight meets x", "grad_weight multiplies grad by x; the weight was multiplied by the "
              "normalised n.", of_parameters(lambda grad, n, x, m: ((grad * x).sum(AXES), None))),
         Slip("parameters averaged", "grad_weight and grad_bias are means over the channel; they "
-             "are sums.", of_parameters(lambda grad, n, x, m: (
+             "should be sums.", of_parameters(lambda grad, n, x, m: (
                  (grad * n).mean(AXES), grad.mean(AXES)))),
     ),
     mutants=(

@@ -133,7 +133,8 @@ TASK = Task(
         Slip("scaled in evaluation", "In evaluation y is multiplied by 1 - p. That was the "
              "original form of dropout; here training has done it already, by 1 / (1 - p).",
              in_evaluation(lambda draws, p: 1 - p)),
-        Slip("one draw for all", "One draw decides for all numbers; each has its own.", one_draw),
+        Slip("one draw for all", "One draw decides for all numbers; each number has its own.",
+             one_draw),
     ),
     mutants=(
         Mutant("not scaled", "1 / (1 - p) if p < 1 else 0, 0)", "1, 0)"),

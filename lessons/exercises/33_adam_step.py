@@ -151,11 +151,11 @@ TASK = Task(
              "1.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: fraction(
                  *corrected(m, v, t + 1, b1, b2), lr, eps))),
-        Slip("eps under the root", "eps is under the root; it is added to the root.",
+        Slip("eps under the root", "eps is under the root; add it to the root.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: lr * corrected(m, v, t, b1, b2)[0]
                         / np.sqrt(corrected(m, v, t, b1, b2)[1] + eps))),
-        Slip("eps before the correction", "eps is added to sqrt(v), and the sum is corrected; it "
-             "is added to sqrt(v').",
+        Slip("eps before the correction", "eps is added to sqrt(v), and the sum is corrected; add "
+             "it to sqrt(v') instead.",
              other_move(lambda m, v, t, lr, b1, b2, eps, g: lr * corrected(m, v, t, b1, b2)[0]
                         / ((np.sqrt(v) + eps) / np.sqrt(1 - b2**t)))),
         Slip("forgot the root", "m' is divided by v', the mean of the *squares*: take the root.",

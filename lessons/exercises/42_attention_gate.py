@@ -143,7 +143,7 @@ TASK = Task(
              other(join=lambda a, b: F.relu(0 * a + b))),
         Slip("only x asked", "phi(g) is missing: the gate looks at the skip alone.",
              other(join=lambda a, b: F.relu(a + 0 * b))),
-        Slip("forgot the sigmoid", "q itself weighs the skip: sigmoid brings it to 0..1.",
+        Slip("forgot the sigmoid", "q itself weights the skip: a sigmoid brings it to 0..1 first.",
              other(squash=lambda q: q)),
         Slip("softmax over the channels", "The coefficients are all 1, and the gate is open "
              "everywhere: this is a softmax over the only channel. Each place has a sigmoid of its "
@@ -161,7 +161,7 @@ TASK = Task(
              other(resize=lambda q, x, squash: F.interpolate(squash(q), size=x.shape[2:]))),
         Slip("coefficients alone", "These are the coefficients; y is the skip times them.",
              other(apply=lambda alpha, x: alpha)),
-        Slip("added", "The coefficients are added to the skip; they multiply it.",
+        Slip("added", "The coefficients are added to the skip; they should multiply it.",
              other(apply=lambda alpha, x: alpha + x)),
         Slip("open where closed", "What should pass is held back: 1 - alpha in place of alpha.",
              other(apply=lambda alpha, x: (1 - alpha) * x)),

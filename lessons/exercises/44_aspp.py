@@ -149,8 +149,9 @@ TASK = Task(
              other(order=lambda branches: [branches[-1], *branches[:-1]])),
         Slip("wrong order", "The 3x3 convolutions come before the 1x1; it should come first.",
              other(order=lambda branches: [*branches[1:-1], branches[0], branches[-1]])),
-        Slip("forgot the image pooling", "The last branch contributes nothing. It is the mean over "
-             "all pixels, w_image, ReLU, repeated.", lambda **given: right(**{**given, "w_image":
+        Slip("forgot the image pooling", "The last branch contributes nothing. It should be the "
+             "mean over all pixels, w_image, ReLU, repeated.",
+             lambda **given: right(**{**given, "w_image":
                                                                   0 * given["w_image"]})),
         Slip("image pooling not pooled", "The last branch is a 1x1 convolution of every pixel: the "
              "mean over the image is missing.", other(image=lambda x, w: F.conv2d(x, w))),

@@ -137,8 +137,8 @@ TASK = Task(
     slips=(
         Slip("height and width swapped", "The map has w rows and h columns: size is (h, w), rows "
              "first.", sides_swapped),
-        Slip("column by column", "The tokens are laid out down the columns; they come row by row: "
-             "token t is the pixel (t // w, t % w).",
+        Slip("column by column", "The tokens are laid out down the columns; they should go row by "
+             "row: token t is the pixel (t // w, t % w).",
              other(as_map=map_by_columns, as_tokens=lambda x: as_tokens(x.transpose(2, 3)))),
         Slip("columns on the way back", "The map is read column by column: flatten(2) reads it row "
              "by row.", other(as_tokens=lambda x: as_tokens(x.transpose(2, 3)))),

@@ -131,14 +131,14 @@ TASK = Task(
              "where H and H_out are integers, C's H / H_out drops the fraction.",
              changed(lambda o, n, out: (o + 0.5) * (n // out) - 0.5)),
         Slip("half a pixel off",
-             "The place is row * H / H_out. Pixels are squares: their centres "
-             "are half a pixel in, on both sides: (row + 0.5f) * H / H_out - 0.5f.",
+             "Your place is row * H / H_out. Pixels are squares: their centres are half a pixel "
+             "in, on both sides: (row + 0.5f) * H / H_out - 0.5f.",
              changed(lambda o, n, out: o * n / out)),
-        Slip("half a pixel missing", "The place is (row + 0.5f) * H / H_out; subtract half a pixel "
-             "from it.", changed(lambda o, n, out: min((o + 0.5) * n / out, n - 1e-9))),
+        Slip("half a pixel missing", "Your place is (row + 0.5f) * H / H_out; subtract half a "
+             "pixel from it.", changed(lambda o, n, out: min((o + 0.5) * n / out, n - 1e-9))),
         Slip("align_corners",
-             "The place is row * (H - 1) / (H_out - 1): that is align_corners, "
-             "where ends meet ends. Here corners meet corners.",
+             "Your place is row * (H - 1) / (H_out - 1): that is align_corners, where ends meet "
+             "ends. Here corners meet corners.",
              lambda x, H_out, W_out, **given: resized(x, H_out, W_out, True)),
         Slip("weights swapped", "The nearer pixel gets the smaller weight: row `top` has the "
              "weight 1 - f.",

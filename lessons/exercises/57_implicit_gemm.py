@@ -4,8 +4,8 @@
         w[o][c][i][j] * x[n][c][row * stride - padding + i][col * stride - padding + j]
 
 is a product y[o][p] = sum over k of w[o][k] * patch[k][p]: row k of `patch` is one weight of a
-kernel, (c, i, j), and column p one output, (n, row, col). Both count as arrays do, the last index
-fastest.
+kernel, (c, i, j), and column p one output, (n, row, col). Both k and p count as arrays do, the last
+index fastest.
 
 The matrix `patch` would be size * size times as large as x. So it is never written down: take your
 tiled product (exercise tiled_matmul), and where it loads a number of b, split k and p into their

@@ -79,8 +79,8 @@ TASK = Task(
         Slip("the last number is another", "All is right but the last number, which is x[n - 2]. "
              "If `left` stops at n - 2, share has to become 1 there.",
              with_last(lambda x: x[max(len(x) - 2, 0)])),
-        Slip("the last number is 0", "All is right but the last number, which is 0. It is x[n - "
-             "1]: only the number to its right does not exist.", with_last(lambda x: 0)),
+        Slip("the last number is 0", "All is right but the last number, which is 0. It should be "
+             "x[n - 1]: only the number to its right does not exist.", with_last(lambda x: 0)),
         Slip("not blended", "y[i] is always x[left]: the number to the right is left out.",
              lambda x, y, n, m: x[np.arange(m) * (n - 1) // (m - 1)]),
     ),
