@@ -1,9 +1,9 @@
-"""Sums under a Gaussian, over all pairs of pixels, as they stand.
+"""Gaussian sums over all pairs of pixels, computed term by term.
 
     y_i = sum over j of exp(-|f_i - f_j|^2 / 2) v_j,      f_i the features of pixel i
 
-N pixels have N^2 pairs: a second for 64x64 pixels, half an hour for 500x375. Where the features are
-the place alone, the Gaussian falls apart into one along rows and one along columns, which is cheap
+N pixels have N^2 pairs: a second for 64x64 pixels, half an hour for 500x375. If the features are
+the place alone, the Gaussian is separable, a product of one along rows and one along columns: cheap
 for any image.
 
 Shapes: values (K, N), features (N, d) -> (K, N)
@@ -30,7 +30,7 @@ def filter_definition(features: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 class ExactFilter:
-    """All pairs, a block of rows of the matrix of kernel values after the other."""
+    """All pairs; the matrix of kernel values is computed block by block of rows."""
 
     def __init__(self, features: np.ndarray) -> None:
         # -|f_i - f_j|^2 / 2 = f_i . f_j - |f_i|^2 / 2 - |f_j|^2 / 2 is one product of matrices. In
@@ -54,9 +54,9 @@ class ExactFilter:
 
 
 def blur(planes: np.ndarray, sigma: float) -> np.ndarray:
-    """The same with the place of a pixel as its features, in units of `sigma` pixels: (K, H, W).
+    """The same where a pixel's features are its place in units of `sigma` pixels: (K, H, W).
 
-    Taps end where they no longer count in the planes' precision.
+    Taps that are too small to matter in the planes' precision are left out.
     """
     reach = sigma * math.sqrt(-2 * math.log(np.finfo(planes.dtype).eps / 16))
     result = np.empty_like(planes)

@@ -1,20 +1,20 @@
 """The fully connected CRF and its inference by mean field.
 
-A network labels pixel by pixel, smoothly: its borders do not know those of the image. The CRF says
-how probable a whole labelling is: each pixel costs what the network thinks of its label (unary),
-and each *pair* of pixels with different labels costs the more, the nearer they are in place, and in
-place and colour (pairwise). Every pixel is tied to every other, so that thin parts survive that a
-grid of neighbours would smooth away.
+A network's scores are smooth, and its borders miss those of the image. The CRF says how probable a
+whole labelling is. Each pixel costs the more, the less the network believes in its label (unary).
+Each *pair* of pixels with different labels costs the more, the nearer they are in place, and in
+place and colour (pairwise). Every pixel is tied to every other: so thin parts survive, which ties
+to the nearest neighbours alone would smooth away.
 
     E(x)      = sum_i U(x_i) + sum_{i<j} [x_i != x_j] k(f_i, f_j)      Potts; section 2, eq. 1 to 3
     k         = w1 exp(-|p_i - p_j|^2 / 2 alpha^2 - |I_i - I_j|^2 / 2 beta^2)         "bilateral"
               + w2 exp(-|p_i - p_j|^2 / 2 gamma^2)                                    "position"
     Q_i(l)    ~ exp(-U_i(l) + sum_j k(f_i, f_j) Q_j(l))                algorithm 1, repeated
 
-The best labelling cannot be found; mean field finds the independent Q_i that come nearest. Two
-things differ from the paper and are those of pydensecrf, which everybody uses: each Gaussian is
-normalised on both sides, k_ij / sqrt(n_i n_j) with n_i = sum_j k_ij, so that weights mean the same
-at the border, in flat regions and in busy ones; and a pixel is among its own neighbours.
+The best labelling cannot be computed; mean field finds the independent Q_i that come nearest. Two
+things differ from the paper, as in pydensecrf, which everybody uses. Each Gaussian is normalised on
+both sides, k_ij / sqrt(n_i n_j) with n_i = sum_j k_ij, so that weights mean the same at the border,
+in flat regions and in busy ones. And a pixel is among its own neighbours.
 
 Source: Kraehenbuehl, Koltun 2011, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
         Potentials", arXiv:1210.5644. Default weights and deviations: DeepLab v2's.
@@ -28,11 +28,11 @@ from minseg.array import FLOATS
 from minseg.crf.exact import ExactFilter, blur
 from minseg.crf.permutohedral import Permutohedral
 
-EXACT_PIXELS = 2**12  # up to so many, the exact sums of ten iterations take about a second
+EXACT_PIXELS = 2**12  # with so many, the exact sums of ten iterations take about a second
 ITERATIONS = 10
-LEAST = 1e-5  # the probability that a class keeps, so that its energy is finite
-NOISE = 1.0  # how far beyond 0..1 it may take a colour
-FURTHEST = 1e5  # deviations from pixel to pixel: of larger squares, rounding would not be small
+LEAST = 1e-5  # the least probability of a class, so that its energy is finite
+NOISE = 1.0  # how far beyond 0..1 noise may take a colour
+FURTHEST = 1e5  # deviations between two pixels: the rounding error of larger squares would matter
 
 METHODS: dict[str, Callable[[np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
     "exact": ExactFilter,

@@ -1,26 +1,27 @@
-"""The permutohedral lattice: sums under a Gaussian in d dimensions, almost for free.
+"""The permutohedral lattice: Gaussian sums in d dimensions, almost for free.
 
 The plain sum has N^2 terms. Here N values are spread onto the points of a lattice (splat), these
 are mixed with their neighbours (blur), and N results are read off (slice). A grid of cubes would
 do, but its cells have 2^d corners; the cells of this lattice are simplices, with d + 1 corners.
 
-The lattice lies in the hyperplane H of R^(d+1) where coordinates sum to 0. Its points have integer
-coordinates that all leave one remainder modulo d + 1: their "colour", 0 to d. A simplex has one
-corner of each colour. Which simplex a place x is in follows from rounding and sorting:
+The lattice lies in the hyperplane H of R^(d+1) where coordinates sum to 0. The integer coordinates
+of a point all have the same remainder modulo d + 1: its "colour", 0 to d. A simplex has one corner
+of each colour. Which simplex a place x is in follows from rounding and sorting:
 
-    the corner of colour 0:  round x's coordinates to multiples of d + 1; where they then sum to s
-                             times d + 1 and not to 0, those |s| coordinates that were rounded
-                             furthest are moved on by d + 1
+    the corner of colour 0:  round x's coordinates to multiples of d + 1; if they then sum to
+                             s (d + 1) instead of 0, move the |s| coordinates that were rounded
+                             furthest back by d + 1
     the rank of coordinate i: how many others have a larger difference x - corner
     the corner of colour k:  adds k to coordinates of rank 0 .. d - k, k - (d + 1) to the others
     the weights of corners:  the steps from one of the sorted differences to the next, over d + 1
 
 Blurring along each of the d + 1 directions (1, .., 1, -d, 1, .., 1) with taps 1/4, 1/2, 1/4 gives,
-splat and slice included, the variance 2 (d + 1)^2 / 3: so features are scaled to have that one.
+splat and slice included, the variance 2 (d + 1)^2 / 3: so the features are scaled to match it.
 
-Only few points of the lattice exist: the corners of simplices with pixels in them, and those that
-lie between two such points. The paper keeps the former alone; what a blur sends by way of a missing
-point is lost. With the latter, labels of busy photos err by a third to a half less.
+Only few points of the lattice are stored: the corners of simplices with pixels in them, and the
+points between two such corners. The paper stores the corners alone, and values that a blur would
+pass through a missing point are lost. With both, labels of busy photos err by a third to a half
+less.
 
 Shapes: values (K, N), features (N, d) -> (K, N)
 Source: Adams, Baek, Davis 2010, "Fast High-Dimensional Filtering Using the Permutohedral Lattice",
@@ -35,9 +36,9 @@ from minseg.parallel import parallel_for
 class Permutohedral:
     """The lattice of given features, and the filter on it.
 
-    Built once (sorting N (d + 1) corners), used for every plane of values. It takes 12 bytes a
-    corner, and 16 (d + 1) bytes a point, of which there are at most a few for each corner.
-    Raises ValueError where features lie too far apart for 63-bit keys of the points.
+    Built once (sorting N (d + 1) corners), used for every plane of values. It takes 12 bytes per
+    corner and 16 (d + 1) bytes per point; there are at most a few points for each corner. Raises
+    ValueError where features lie too far apart for 63-bit keys of the points.
     """
 
     def __init__(self, features: np.ndarray) -> None:
@@ -47,8 +48,8 @@ class Permutohedral:
         self.index = np.searchsorted(points, corners)  # (d + 1, N): the point at each corner
         self.weights = weights.astype(np.float32)  # (d + 1, N)
         self.neighbours = [_neighbours(points, step) for step in steps]
-        # Splat, blur and slice keep the sum of what they are given, times the volume of a point's
-        # cell, sqrt(3/2)^d / sqrt(d + 1); the Gaussian's integral is sqrt(2 pi)^d.
+        # Splat, blur and slice keep the sum of the values: they are a kernel whose integral is the
+        # volume of a point's cell, sqrt(3/2)^d / sqrt(d + 1). The Gaussian's is sqrt(2 pi)^d.
         d = features.shape[1]
         self.scale = (4 * np.pi / 3) ** (d / 2) * (d + 1) ** 0.5
 
@@ -63,7 +64,7 @@ class Permutohedral:
         return sums
 
     def _splat(self, plane: np.ndarray) -> np.ndarray:
-        """(N,) -> (M + 1,): each pixel's value to its d + 1 corners; the last is always 0."""
+        """(N,) -> (M + 1,): each pixel's value goes to its d + 1 corners; the last is always 0."""
         spread = (self.weights * plane).ravel()
         sums = np.bincount(self.index.ravel(), spread, self.neighbours[0].shape[1] + 1)
         return sums.astype(plane.dtype)
@@ -79,7 +80,7 @@ class Permutohedral:
         return points
 
     def _slice(self, points: np.ndarray) -> np.ndarray:
-        """(M + 1,) -> (N,): each pixel from its corners, with the weights of the splat."""
+        """(M + 1,) -> (N,): each pixel is read from its corners, with the weights of the splat."""
         plane = np.zeros(self.index.shape[1], points.dtype)
         for index, weight in zip(self.index, self.weights, strict=True):
             plane += weight * points.take(index)
@@ -124,7 +125,7 @@ def simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def elevate(features: np.ndarray) -> np.ndarray:
-    """(N, d) -> (d + 1, N): into the hyperplane, variance 1 becoming 2 (d + 1)^2 / 3."""
+    """(N, d) -> (d + 1, N): into the hyperplane, scaled from variance 1 to 2 (d + 1)^2 / 3."""
     d = features.shape[1]
     basis = np.zeros((d + 1, d))  # orthonormal, and orthogonal to (1, .., 1)
     for k in range(d):
@@ -157,14 +158,14 @@ def _steps(strides: np.ndarray) -> list[int]:
 
 
 def _with_those_between(points: np.ndarray, steps: list[int]) -> np.ndarray:
-    """The points, and all others that have two of them as neighbours; sorted."""
+    """The points and those between two of them along a step, sorted."""
     around = np.concatenate([points + sign * step for step in steps for sign in (-1, 1)])
     others, count = np.unique(around, return_counts=True)
     return np.union1d(points, others[count >= 2])
 
 
 def _neighbours(points: np.ndarray, step: int) -> np.ndarray:
-    """For each point the one before and the one after, (2, M); M where there is none."""
+    """For each point, the number of the one before and the one after, (2, M); M without one."""
     place = np.searchsorted(points, points + step)
     found = points.take(place, mode="clip") == points + step
     pair = np.full((2, len(points)), len(points))

@@ -1,10 +1,10 @@
-"""The U-Net's border weights: the gaps between cells that touch are small, and must be learnt.
+"""U-Net's border weights: the gaps between cells are small, but have to be learnt.
 
     w(x) = w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2)),   d1, d2: the distances to the nearest cells
 
 for each pixel x of the background; 0 in a cell. A gap of one pixel has d1 = d2 = 1. The weights are
 added to those of the classes: `--loss "cross_entropy + border"`. Where masks touch there is no gap
-to weigh; the paper's leave one.
+to weight; those of the paper leave one.
 
 Source: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597, section 3, equation 2 and figure 3
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from minseg.ops.distance import distance_transform
 
-REACH = 8  # in sigma: two distances of this sum weigh exp(-32), nothing beside 1
+REACH = 8  # in sigma: a d1 + d2 of this gives exp(-32), negligible beside 1
 
 
 def border_definition(instances: np.ndarray, w0: float, sigma: float) -> np.ndarray:

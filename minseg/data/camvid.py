@@ -43,10 +43,10 @@ class CamVid(Dataset):
     """CamVid with 11 classes; label 11 of the files (Unlabelled) becomes 255.
 
     split: "train", "val" or "test".
-    size: (H, W) to shrink the images to, both sides by the same whole number: a pixel becomes the
-        mean of its block, a label the one in the block's middle. None keeps the files' size.
-    full_labels: keep the labels at the largest size at hand, to score up-sampled output on. The
-        mask is then larger than its image, a whole number of times, which transforms refuse.
+    size: (H, W) to shrink the images to, both sides by the same whole factor: each block of pixels
+        becomes their mean, and the label in its middle. None keeps the files' size.
+    full_labels: keep the labels at the largest size there is, to score upsampled output on. The
+        mask is then larger than its image, by a whole factor, and transforms refuse it.
 
     Raises FileNotFoundError (says what to do) and ValueError (a label or size that does not fit).
     """
@@ -95,11 +95,11 @@ class CamVid(Dataset):
 
 
 def _pairs(root: Path, split: str) -> list[tuple[Path, Path]]:
-    """Image and mask of a split: what its list says, or else every file of the folder."""
+    """The images and masks of a split: those in its list, or, without one, all in its folder."""
     listing = root / f"{split}.txt"
     if listing.is_file():
         # "/SegNet/CamVid/train/NAME.png /SegNet/CamVid/trainannot/NAME.png": the last two parts
-        # hold wherever the folder was moved.
+        # are right wherever the folder is.
         pairs = []
         for line in filter(str.strip, listing.read_text(encoding="utf-8").splitlines()):
             files = [root.joinpath(*Path(word).parts[-2:]) for word in line.split()]

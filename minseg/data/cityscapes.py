@@ -3,7 +3,7 @@
     leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png
     gtFine/SPLIT/CITY/NAME_gtFine_labelIds.png  NAME_gtFine_instanceIds.png
 
-The files know 34 labels, of which 19 are scored; the others become void. An instance is stored as
+The files have 34 labels, of which 19 are scored; the others become void. An instance is stored as
 1000 * label + number; a smaller value is a region whose objects were not told apart.
 Source: Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", CVPR 2016;
 labels: https://github.com/mcordts/cityscapesScripts, helpers/labels.py.

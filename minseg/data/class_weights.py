@@ -1,9 +1,9 @@
-"""Weights that let rare classes count: from how often each class occurs in the training masks.
+"""Class weights, by which rare classes count more: from their frequency in the training masks.
 
     median frequency  w_c = median(f) / f_c,  f_c = pixels of c / pixels of the images that show c
     inverse log       w_c = 1 / log(1.02 + p_c),  p_c = pixels of c / all pixels
 
-Ignored pixels count nowhere.
+Ignored pixels are not counted.
 
 Source: Eigen & Fergus, "Predicting depth, surface normals and semantic labels", 2015, section 6.3;
         Paszke et al., "ENet", 2016, section 5.2

@@ -52,11 +52,11 @@ unpacked into one folder."""
 class COCOInstances(Dataset):
     """COCO's objects: background and the categories, in order of their id (80 in COCO itself).
 
-    split: "train" or "val". Or another set in this format: annotations, the JSON file, and
+    split: "train" or "val". For another set in this format: annotations, its JSON file, and
     images, the folder of its images.
 
-    Objects overlap in COCO: here the smaller one lies on top. A crowd (iscrowd=1) is an area that
-    contains objects nobody told apart; the evaluation leaves it out, so it is void, below all.
+    Objects overlap in COCO: here the smaller one lies on top. A crowd (iscrowd=1) is a region of
+    objects that nobody told apart. COCO's evaluation leaves it out, so it is void, below the rest.
     Raises FileNotFoundError (says what to do), ValueError (names the file and what is wrong).
     """
 
@@ -229,7 +229,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _naming(where: str) -> Iterator[None]:
-    """What goes wrong inside, since the file holds something else, says where it does."""
+    """An error inside, from a file with unexpected contents, is raised with the place it is at."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -1,21 +1,22 @@
 """Augmentation of colours: the image changes, its mask and instances stay.
 
-As in `transforms`, what a transform is given stays as it was.
+As in `transforms`, the sample that a transform is given stays unchanged.
 """
 
 import numpy as np
 
 from minseg.data.dataset import Sample
 
-_FAINT = 1e-3  # a quarter of a grey level of 8 bits: less of a spread is no picture
+_FAINT = 1e-3  # a quarter of an 8-bit grey level: an image of less spread shows nothing
 
 
 class ColorJitter:
     """Change brightness, contrast, saturation and hue of an image in 0..1, in this order.
 
-    The first three are factors uniform in 1 - value..1 + value: of the colour, of its distance
-    from the image's mean grey, of its distance from its own grey. hue turns the colour about the
-    grey axis (in YIQ) by up to that share of a full circle. A grey image keeps to the first two.
+    The first three are factors, uniform in 1 - value..1 + value, by which these are multiplied: the
+    colour, its distance from the image's mean grey, its distance from its own grey. hue turns the
+    colour about the grey axis (in YIQ) by up to that share of a full circle. A grey image gets the
+    first two only.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class ColorJitter:
 class RandomGamma:
     """Raise an image in 0..1 to a power, uniform in low..high in its logarithm.
 
-    Below 1 lifts the dark parts, above 1 sinks them: what no change of brightness or contrast can,
-    and what a normalisation by mean and deviation cannot take back.
+    A power below 1 brightens the dark parts, one above 1 darkens them. No change of brightness or
+    contrast does that, and no normalisation by mean and deviation can undo it.
     """
 
     def __init__(self, low: float = 0.7, high: float = 1.4) -> None:
@@ -95,9 +96,9 @@ class Standardize:
     For images whose exposures or stains differ, as those of several microscopes. A channel of a
     single value becomes zero.
 
-    upright: negate an image in which dark things lie on a bright ground, so that things are always
-        the bright ones. It is one whose grey values are skewed to the left (their third moment is
-        negative): things are fewer than ground.
+    upright: negate an image of dark things on a bright ground, so that things are always bright. As
+        things cover less than the ground, it is recognised by grey values that are skewed to the
+        left (their third moment is negative).
     """
 
     def __init__(self, upright: bool = False) -> None:
@@ -113,7 +114,7 @@ class Standardize:
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
-    """Luma, (H, W, 1), as ITU-R BT.601 weighs it."""
+    """Luma, (H, W, 1), by the weights of ITU-R BT.601."""
     if image.shape[2] == 1:
         return image
     return image @ np.array([[0.299], [0.587], [0.114]], np.float32)

@@ -49,9 +49,9 @@ class Dataset(Protocol):
 
 
 class Cached(Dataset):
-    """A data set that keeps each sample once it was asked for: scenes are rendered once only.
+    """A data set that keeps each sample in memory: scenes are rendered only once.
 
-    All of it stays in memory, and the samples are shared: change none in place.
+    The samples are shared: change none in place.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -73,7 +73,7 @@ class Cached(Dataset):
 
 
 def check_sample(sample: Sample, classes: int) -> None:
-    """Raise, with the sample's name, if it is not what `Sample` says.
+    """Raise an error with the sample's name if it is not as `Sample` says.
 
     TypeError for integer images and for labels that are not integers; ValueError for a wrong
     rank, instances of another size than the mask, pixels that are not finite and labels without a
@@ -120,7 +120,7 @@ def check_split(dataset: str, split: str, known: tuple[str, ...]) -> None:
 
 
 def random_stream(*key: int) -> np.random.Generator:
-    """A generator seeded by the key alone, so that no order of drawing matters.
+    """A generator seeded by the key alone, so that the order of drawing does not matter.
 
     NumPy seeds (1, 2) and (1, 2, 0) alike; the key's length, put first, keeps them apart.
     """
@@ -130,8 +130,8 @@ def random_stream(*key: int) -> np.random.Generator:
 def hold_out(names: list[str], split: str, share: float = 0.2) -> list[str]:
     """The names of one split ("train", "val", else all) of a set that comes without splits.
 
-    The `share` of the names with the smallest hash is "val", so neither the order of the files
-    nor the machine matters, and a new image moves few of the old ones. At least one is held out.
+    The `share` of the names with the smallest hashes is "val". So neither the order of the files
+    nor the machine matters, and a new image moves few of the others. At least one is held out.
     """
     ranked = sorted(names, key=lambda name: (zlib.crc32(name.encode()), name))
     count = max(1, round(share * len(names)))

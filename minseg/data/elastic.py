@@ -1,7 +1,7 @@
 """Elastic deformation: bend the image along a smooth random field, as if it were rubber.
 
 A stained tissue, a cell or a written digit stays one under such a change, so a few labelled
-images stand for many. Sources: Simard, Steinkraus, Platt, "Best practices for convolutional
+images can serve as many. Sources: Simard, Steinkraus, Platt, "Best practices for convolutional
 neural networks applied to visual document analysis", ICDAR 2003, section 2; Ronneberger, Fischer,
 Brox, "U-Net", MICCAI 2015, section 3.1.
 """
@@ -61,7 +61,7 @@ def simard_field(
     weights /= weights.sum()
     height, width = size
     noise = generator.uniform(-1, 1, (2, height + 2 * reach, width + 2 * reach))
-    # A Gaussian of two dimensions is one along the rows, then one along the columns.
+    # A Gaussian in two dimensions is one along the rows, then one along the columns.
     rows = sum(w * noise[:, i : i + height] for i, w in enumerate(weights))
     return alpha * sum(w * rows[:, :, i : i + width] for i, w in enumerate(weights))
 

@@ -23,9 +23,9 @@ _CODE = np.array([1 << 16, 1 << 8, 1])  # a colour as one number
 def read_image(path: PathLike, channels: int = 3, page: int = 0) -> np.ndarray:
     """The image as (H, W, channels) float32 in 0..1; channels is 3 (RGB) or 1 (grey).
 
-    Grey and palette images become RGB where that is asked for, colours become luma the other
-    way round, an alpha channel is dropped, 16-bit grey keeps its precision. A photo that says which
-    side is up (EXIF) is turned accordingly. `page` is the slice of a multi-page TIFF.
+    For RGB, grey and palette images are converted; for grey, colours become luma. An alpha channel
+    is dropped, 16-bit grey keeps its precision. A photo that says which side is up (EXIF) is turned
+    accordingly. `page` is the slice of a multi-page TIFF.
 
     Raises OSError for a file that is broken or no image, ValueError for floating-point pixels.
     """
@@ -48,10 +48,10 @@ def read_labels(
 ) -> np.ndarray:
     """The stored indices of a label map, (H, W) int64: palette, grey, 1-bit or 16-bit.
 
-    A grey map that was saved as RGB or with an alpha channel is read as grey; but with `colours`
-    (label of each (red, green, blue)), an RGB file stores those.
-    Raises OSError for a broken file, ValueError for a colour that has no label, for values that are
-    no whole numbers, for 16 bits a colour and for a format that smears labels.
+    A grey map that was saved as RGB or with an alpha channel is read as grey. With `colours`, (red,
+    green, blue) -> label, the colours of an RGB file are looked up there instead.
+    Raises OSError for a broken file; ValueError for a colour without a label, values that are not
+    whole numbers, 16 bits per colour, and a format whose compression changes labels.
     """
     image = _open(path, page)
     if image.format in _LOSSY:
@@ -106,7 +106,7 @@ def page_count(path: PathLike) -> int:
 
 def _open(path: PathLike, page: int = 0) -> Image.Image:
     try:
-        # Given a name, pillow maps the file into memory, and mixes up the pixels of a turned TIFF.
+        # Given a name, pillow maps the file into memory and mixes up the pixels of a rotated TIFF.
         with open(path, "rb") as file, Image.open(file) as image:
             image.seek(page)
             image.load()  # Image.open reads the header only
@@ -134,7 +134,7 @@ def _broken(path: PathLike, error: Exception) -> OSError:
     if isinstance(error, Image.DecompressionBombError):
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
         return OSError(f"{path}: has more than {most:,} pixels; cut it into several pictures")
-    unknown = isinstance(error, UnidentifiedImageError)  # whose words name a reader, not the file
+    unknown = isinstance(error, UnidentifiedImageError)  # names a Python object, not the file
     return OSError(f"{path}: broken, or not an image{'' if unknown else f': {error}'}")
 
 
@@ -155,7 +155,7 @@ def checked_sample(
     mask_path: PathLike,
     instances_path: PathLike | None = None,
 ) -> Sample:
-    """The sample, named after its image file, once its parts are known to fit each other.
+    """The sample, named after its image file, after a check that its parts fit together.
 
     Raises ValueError, naming the files, for sizes that differ and for a label without a class.
     """
@@ -170,15 +170,15 @@ def checked_sample(
             )
     check_labels(mask, classes, str(mask_path))
     if instances is not None:
-        # Nobody knows what a void pixel shows, so it belongs to no object.
+        # It is unknown what a void pixel shows, so it belongs to no object.
         instances = np.where(mask == IGNORE_INDEX, 0, instances).astype(np.int32)
     return Sample(image, mask.astype(np.int64), instances, Path(image_path).stem)
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """The image files directly in a folder, by name without suffix, in order of name.
+    """The image files directly in a folder: name without suffix -> path, in order of name.
 
-    Raises ValueError for two that differ in their suffix only.
+    Raises ValueError for two whose names differ in the suffix only.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -202,9 +202,9 @@ def find_root(
     """The folder of a data set: the first of BASE, BASE/folder, ... that has one of `markers`.
 
     BASE is `root`, or else the environment's MINSEG_DATA: the data set's own folder, or one that
-    holds several data sets. `get` says what is missing, and where it comes from.
+    holds several data sets. `get` says what is missing, and where to get it.
 
-    Raises FileNotFoundError that tells what was looked for, how to get it and where to put it.
+    Raises FileNotFoundError, which says what was looked for, how to get it and where to put it.
     """
     base = root if root is not None else os.environ.get("MINSEG_DATA")
     if not base:

@@ -1,13 +1,13 @@
-"""A folder of images and label maps: the layout to bring one's own data in.
+"""A folder of images and label maps: the layout for data of your own.
 
     PATH/images/NAME.png|jpg|...  PATH/masks/NAME.png  [PATH/classes.txt]
     PATH/train/images/ ...        PATH/val/images/ ...     where the splits are given
 
 The folders may also be called image, and mask, labels or label. A line of classes.txt is
-"index name red green blue" (the colour may be left out), a `#` starts a comment; a class called
-void, unlabelled or ignore is not scored. Masks hold indices, or the colours as RGB, or greys where
-every class's colour is a grey. Masks of 0 and 255 alone show two classes, by the names in
-classes.txt, else background and foreground; in others 255 is void.
+"index name red green blue" (the colour may be left out), and `#` starts a comment. A class called
+void, unlabelled or ignore is not scored. Masks hold indices, or the colours as RGB, or greys if
+every class's colour is a grey. Masks of only 0 and 255 show two classes, named by classes.txt, or
+else background and foreground; in other masks 255 is void.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,8 +32,8 @@ class Folder(Dataset):
     split: "train", "val" or "all". Without folders train/ and val/, a fifth of the images, chosen
         by a hash of their names, is "val".
     channels: 3 (RGB) or 1 (grey) for the images.
-    on_progress: called after each mask, with the share that it is of all, where all have to be read
-        to know the classes: without classes.txt, and with one where greys may stand for classes.
+    on_progress: called with the share of all masks, 1 / their number, after each that is read to
+        find the classes: without classes.txt, or with one where greys may stand for classes.
 
     Raises FileNotFoundError for a missing folder or mask, ValueError for a mask of another size
     than its image, or with a label or colour that is no class.
@@ -57,7 +57,7 @@ class Folder(Dataset):
         self._choose(split)
 
         self._colours: dict[tuple[int, ...], int] = {}
-        self._stored = {IGNORE_INDEX: IGNORE_INDEX}  # what the file stores: the label it stands for
+        self._stored = {IGNORE_INDEX: IGNORE_INDEX}  # value in the file -> label
         masks = [mask for _, mask in self._every.values()]
         found = _values(masks, self._colours, on_progress)
         if (self.root / "classes.txt").is_file():
@@ -66,7 +66,7 @@ class Folder(Dataset):
             self._find_classes(masks[0].parent, found)
 
     def part(self, split: str) -> "Folder":
-        """Another split of the same folder, without reading any mask for its classes again."""
+        """Another split of the same folder; the masks are not read again to find the classes."""
         check_split("Folder", split, ("train", "val", "all"))
         other = copy(self)
         other._choose(split)
@@ -142,7 +142,7 @@ class Folder(Dataset):
         self._find_levels(found, {*names, *void_indices})
 
     def _find_levels(self, found: Iterable[set[int]], indices: set[int]) -> None:
-        """Whether grey masks store, in place of indices, the classes' greys, or black and white."""
+        """Find out if grey masks store the classes' greys, or 0 and 255, instead of indices."""
         if len(self._colours) == len(indices) and all(len(set(c)) == 1 for c in self._colours):
             levels = {colour[0]: self._stored.get(i, i) for colour, i in self._colours.items()}
         elif indices == {0, 1} and len(self.classes) == 2:
@@ -182,7 +182,7 @@ class Folder(Dataset):
 def _values(
     masks: list[Path], colours: Mapping[tuple[int, ...], int], on_progress: Callable[[float], None]
 ) -> Iterator[set[int]]:
-    """What each mask stores."""
+    """The values that each mask stores."""
     for path in masks:
         labels = read_labels(path, colours=colours)
         on_progress(1 / len(masks))
@@ -221,7 +221,7 @@ def _existing(folder: Path, names: tuple[str, ...]) -> Path:
 
 
 def _holds(folder: Path, count: int = 4) -> str:
-    """What is there instead, so that a name that is only like the needed one is seen."""
+    """The names that are there instead, so that a misspelt one is seen."""
     names = sorted(path.name for path in folder.iterdir())
     more = ", ..." if len(names) > count else ""
     return f" (but {', '.join(names[:count])}{more})" if names else ""

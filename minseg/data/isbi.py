@@ -3,8 +3,8 @@
     train-volume.tif  train-labels.tif      30 slices each, as the challenge gives them
     image/NN.png      label/NN.png          or one file a slice
 
-Neighbouring slices look alike, so the split is by depth: 00-15 train, 16-19 validate, 20-29 are
-kept out of both (they are in "all").
+Neighbouring slices look alike, so the split is by depth: 00-15 to train, 16-19 to validate; 20-29
+are in neither (they are in "all").
 Source: Arganda-Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for
 connectomics", Frontiers in Neuroanatomy 2015; data: Cardona et al., PLoS Biology 2010.
 """

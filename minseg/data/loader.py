@@ -1,8 +1,8 @@
-"""Batches of samples, made ahead of time by threads, the same ones whatever the threads do.
+"""Batches of samples, prepared ahead by threads, which have no influence on their contents.
 
-Every random draw has its own generator, seeded by (seed, epoch, index of the sample). So the
-number of workers, the order in which they finish and a run that resumes in the middle of an
-epoch change nothing.
+Every random draw has its own generator, seeded by (seed, epoch, index of the sample). So neither
+the number of workers, nor the order in which they finish, nor resuming in the middle of an epoch
+changes anything.
 """
 
 from collections import deque
@@ -57,8 +57,8 @@ def collate(samples: list[Sample]) -> Batch:
 class DataLoader:
     """The batches of a data set, epoch by epoch.
 
-    batch_size: samples in a batch; the last one of an epoch has what is left (drop_last: is left
-        out).
+    batch_size: samples in a batch; the last batch of an epoch may have fewer.
+    drop_last: leave that last batch out.
     shuffle: another order in each epoch; else the data set's.
     transform: called as transform(sample, generator) on each sample.
     workers: threads that make batches ahead; 0 makes them when they are asked for.
@@ -121,7 +121,7 @@ class DataLoader:
         pending: deque[Future[Batch]] = deque()
         todo = iter(chunks)
         try:
-            # One batch a thread, and one ready: more would only fill memory.
+            # One batch for each thread, and one ready: more would only fill memory.
             for _, chunk in zip(range(self.workers + 1), todo, strict=False):
                 pending.append(pool.submit(self._load, chunk, epoch))
             while pending:

@@ -22,13 +22,13 @@ from minseg.data.files import (
     read_labels,
 )
 
-_SHORT = 12  # an id's first digits tell it from the others
+_SHORT = 12  # so many first digits tell an id from the others
 _GET = """The nuclei of the Data Science Bowl 2018 are missing. Get them: stage1_train.zip from
 https://bbbc.broadinstitute.org/BBBC038, unpacked into a folder stage1_train."""
 
 
 class Nuclei(Dataset):
-    """Nuclei before background, with instances; images as RGB, of many sizes.
+    """Nuclei on a background, with instances; RGB images of many sizes.
 
     split: "train", "val" (a fifth, chosen by a hash of the name, so the same in both layouts of
     the same images) or "all". Raises FileNotFoundError (says what to do), ValueError for a mask
@@ -85,7 +85,7 @@ class Nuclei(Dataset):
 
 
 def _gather(folder: Path, image_path: Path, size: tuple[int, ...]) -> np.ndarray:
-    """One map of 1..n from one file a nucleus, in order of the files' names."""
+    """One map of 1..n from a file for each nucleus, in order of their names."""
     instances = np.zeros(size, np.int64)
     for number, path in enumerate(image_files(folder).values(), start=1):
         nucleus = read_labels(path)

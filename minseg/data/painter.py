@@ -1,11 +1,11 @@
 """The painter of street scenes: a pinhole camera, light and haze, and the things along a street.
 
 World coordinates are metres: x to the right of the road's middle, y up from the ground, z away
-from the camera. Whoever paints goes from far to near, and what comes later hides what was there.
+from the camera. Scenes are painted from far to near, so nearer things hide those behind.
 
-Everything is painted twice at `SCALE` times the image's size: colours on one canvas, codes (which
-object is it?) on the other. Averaging blocks of the first gives a smooth image, taking the middle
-of each block of the second gives a label for each pixel's centre.
+Everything is painted twice, at `SCALE` times the image's size: colours on one canvas, codes (which
+object is it?) on the other. The mean of each block of colours gives a smooth image; the middle of
+each block of codes gives the label of each pixel's centre.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SCALE = 3  # odd, so that a block has a middle
-NEAR = 0.7  # what is nearer to the camera than this is cut off
+NEAR = 0.7  # anything nearer to the camera than this is cut off
 CAMERA_HEIGHT = 1.5
 
 SKY, BUILDING, ROAD, PAVEMENT, TREE = range(5)  # codes of the stuff; things count on from 5

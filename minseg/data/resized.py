@@ -9,7 +9,7 @@ Size = tuple[int, int]  # (H, W)
 
 
 def resize_image(image: np.ndarray, size: Size) -> np.ndarray:
-    """The image (H, W, C) in another size; what shrinks is averaged, so that nothing flickers."""
+    """The image (H, W, C) in another size; averaged where it shrinks, against aliasing."""
     if image.shape[:2] == tuple(size):
         return image
     channels = [

@@ -1,4 +1,4 @@
-"""COCO's masks: polygons and run lengths, and what they are as arrays.
+"""COCO's masks: polygons and run lengths, converted to and from arrays.
 
 A mask is read column by column, top to bottom. Its run lengths count zeros, ones, zeros, ... in
 turn, starting with zeros (the first count may be 0):
@@ -7,9 +7,9 @@ turn, starting with zeros (the first count may be 0):
     compressed:   the counts as text, {"size": [H, W], "counts": "32..."}
 
 In the text each count from the fourth on is replaced by its difference to the count two before
-it (runs of neighbouring columns are alike); then each number is cut into groups of 5 bits, the
-lowest first, with a sixth bit that says that more follow, and 48 is added to get a printable
-character. Negative numbers are in two's complement, the last group's highest bit is the sign.
+it (runs of neighbouring columns are alike). Then each number is cut into groups of 5 bits, the
+lowest first, with a sixth bit that says if more follow, and 48 is added to get a printable
+character. Negative numbers are in two's complement: the last group's highest bit is the sign.
 
 Source: https://cocodataset.org/#format-data and the comments of cocoapi's maskApi.h.
 """
@@ -61,7 +61,7 @@ def counts_to_text(counts: Sequence[int]) -> str:
         value = count - counts[i - 2] if i > 2 else count
         while True:
             group, value = value & 31, value >> 5  # the shift keeps the sign
-            # Done once the rest is the sign alone, and this group's highest bit tells it.
+            # The last group: the rest is only the sign, and this group's highest bit gives it.
             more = value != (-1 if group & 16 else 0)
             characters.append(chr(48 + (group | 32 * more)))
             if not more:
@@ -70,7 +70,7 @@ def counts_to_text(counts: Sequence[int]) -> str:
 
 
 def text_to_counts(text: str) -> list[int]:
-    """COCO's compressed text to run lengths. Raises ValueError if it is cut off or no such text."""
+    """COCO's compressed text to run lengths. Raises ValueError if that is cut off or invalid."""
     counts: list[int] = []
     value = shift = 0
     for character in text:
@@ -93,9 +93,9 @@ def text_to_counts(text: str) -> list[int]:
 def polygon_mask(polygon: Sequence[float], size: tuple[int, int]) -> np.ndarray:
     """The pixels (H, W) whose centres lie inside the polygon [x0, y0, x1, y1, ...].
 
-    As COCO defines it: the corners are rounded to a grid of fifths of a pixel, the outline is
-    drawn on it as a digital line, and where it passes the middle of a pixel's column, inside and
-    outside change places from the next centre below on (the even-odd rule).
+    As COCO defines it: the corners are rounded to a grid of fifths of a pixel, and the outline is
+    drawn on it as a digital line. Where it passes the middle of a pixel's column, inside becomes
+    outside, and the reverse, from the next centre below on (the even-odd rule).
     """
     height, width = size
     if len(polygon) < 6 or len(polygon) % 2:
@@ -120,8 +120,8 @@ def polygon_mask(polygon: Sequence[float], size: tuple[int, int]) -> np.ndarray:
 def _line(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """The grid points (n, 2) from start to end: one step along the longer side at a time.
 
-    The shorter side is rounded as seen from the line's left (or upper) end, so that a line is the
-    same whichever way it is drawn.
+    The other side is rounded as seen from the line's left (or upper) end, so that a line is the
+    same in both directions.
     """
     longer = 0 if abs(end[0] - start[0]) >= abs(end[1] - start[1]) else 1
     first, last = (start, end) if start[longer] <= end[longer] else (end, start)

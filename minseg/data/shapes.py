@@ -1,7 +1,7 @@
-"""Shapes: circles, rectangles and triangles before a noisy, patterned background.
+"""Shapes: circles, rectangles and triangles on a noisy, patterned background.
 
-The simplest data that a segmentation network can learn something from: classes differ in outline
-only, since colours and patterns are drawn alike for all of them.
+The simplest data that a segmentation network can learn something from: classes differ only in
+outline, as all of them draw their colours and patterns from the same distributions.
 """
 
 from collections.abc import Callable
@@ -67,8 +67,8 @@ class Shapes(Dataset):
             surface = _pattern(colours[-1], x, y, generator)
             inside = distance < 0
             if _hides_much(inside, instances):
-                continue  # drawn already, so that the numbers that follow stay the same
-            cover = np.clip(0.5 - distance, 0, 1)[:, :, None]  # share of the pixel, about
+                continue  # only now, so that the random numbers that follow stay the same
+            cover = np.clip(0.5 - distance, 0, 1)[:, :, None]  # about the share that is covered
             image = cover * surface + (1 - cover) * image
             count += 1
             mask[inside] = label
@@ -111,9 +111,9 @@ def _convex_distance(
 
 
 def _distinct(others: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
-    """A colour that is told from the others, under the patterns and noise of both.
+    """A colour that differs from the others even under patterns and noise.
 
-    The first of 64 that lies 0.35 from all of them in some channel, else the farthest one.
+    The first of 64 that is 0.35 away from each of them in some channel, else the farthest one.
     """
     colours = generator.uniform(0.05, 0.95, (64, 3))
     gaps = np.abs(colours[:, None] - np.array(others)).max(axis=2).min(axis=1)  # (64,)
@@ -143,7 +143,7 @@ def _pattern(
 
 
 def _hides_much(inside: np.ndarray, instances: np.ndarray) -> bool:
-    """Whether the new object would take more than a third of one that is there."""
+    """Would the new object hide more than a third of another one?"""
     before = np.bincount(instances.ravel())
     taken = np.bincount(instances[inside], minlength=len(before))
     return bool((taken[1:] > before[1:] / 3).any())

@@ -1,7 +1,7 @@
 """Street: rendered street scenes, by day and at dusk, with semantic and instance labels.
 
 Stuff (sky, building, road, pavement, tree) and things (cars, pedestrians) that hide each other:
-all that semantic, instance and panoptic segmentation differ in, without a download.
+enough for semantic, instance and panoptic segmentation to differ, without a download.
 """
 
 from itertools import pairwise
@@ -16,7 +16,7 @@ from minseg.data.painter import Painter, ground, upright
 Generator = np.random.Generator
 
 _FAR = 130.0  # the street's far end, in metres
-_STRETCHES = np.geomspace(paint.NEAR, _FAR, 16)  # of the road, for haze that grows with distance
+_STRETCHES = np.geomspace(paint.NEAR, _FAR, 16)  # the road in parts: haze grows with distance
 # Standard deviation of the grain on each class: asphalt and leaves are rough, the sky is not.
 _GRAIN = np.array([0.004, 0.015, 0.022, 0.02, 0.045, 0.008, 0.012])
 
@@ -141,7 +141,7 @@ def _paint_street(painter: Painter, generator: Generator) -> np.ndarray:
 
 
 def _paint_far_end(painter: Painter, front: float, generator: Generator) -> None:
-    """What closes the view: a wooded hill, and often a row of houses across the street."""
+    """The end of the view: a wooded hill, and often a row of houses across the street."""
     green = np.array([0.30, 0.40, 0.28])
     for _ in range(24):
         x = generator.uniform(-100, 100)

@@ -1,8 +1,8 @@
 """Augmentation: what happens to an image happens to its mask and instances.
 
-A transform is called as transform(sample, generator) and returns a new sample; what it is given
-stays as it was. Images are interpolated bilinearly, labels by nearest neighbour. What comes from
-outside is black in the image, 255 (void) in the mask and 0 in the instances.
+A transform is called as transform(sample, generator) and returns a new sample; the given one stays
+unchanged. Images are interpolated bilinearly, labels by nearest neighbour. Places outside the image
+are black in the image, 255 (void) in the mask and 0 in the instances.
 """
 
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Flip:
 
 
 class RandomRotate90:
-    """Turn by 0, 90, 180 or 270 degrees, each as often; no pixel is interpolated."""
+    """Turn by 0, 90, 180 or 270 degrees, with equal probability; no pixel is interpolated."""
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         turns = int(generator.integers(4))
@@ -99,7 +99,7 @@ class Resize:
 
 
 class RandomScale:
-    """Scale both sides by one factor, uniform in low..high in its logarithm: 1/2 as often as 2."""
+    """Scale both sides by a factor in low..high, whose logarithm is uniform: 1/2 as often as 2."""
 
     def __init__(self, low: float = 0.5, high: float = 2.0) -> None:
         _need(0 < low <= high, f"RandomScale: got {low}..{high}, needs 0 < low <= high")
@@ -163,7 +163,7 @@ def warp(sample: Sample, from_y: np.ndarray, from_x: np.ndarray) -> Sample:
     inside = inside & (from_x >= -0.5) & (from_x <= width - 0.5)
     from_y, from_x = np.clip(from_y, 0, height - 1), np.clip(from_x, 0, width - 1)
 
-    # One plane at a time, by places in the flattened plane: NumPy's fastest way to gather.
+    # One plane at a time, by indices into the flattened plane: NumPy's fastest way to gather.
     y0, x0 = from_y.astype(int), from_x.astype(int)
     right = np.where(x0 < width - 1, 1, 0)
     down = np.where(y0 < height - 1, width, 0)

@@ -3,8 +3,8 @@
     JPEGImages/NAME.jpg  SegmentationClass/NAME.png  SegmentationObject/NAME.png
     ImageSets/Segmentation/train.txt|val.txt|trainval.txt
 
-Label maps are palette PNGs: the palette is for the eye, the indices are the labels, and 255 marks
-the border around objects and what was too difficult: void.
+Label maps are palette PNGs: the palette is for viewing, the indices are the labels. 255 is void:
+the border around objects, and whatever was too difficult to label.
 Source: Everingham et al., "The PASCAL visual object classes challenge", IJCV 2010.
 """
 
@@ -44,7 +44,7 @@ class VOC(Dataset):
         listing = self.root / "ImageSets" / "Segmentation" / f"{split}.txt"
         self.names = not_empty(listing.read_text(encoding="utf-8").split(), str(listing))
         images = self.root / "JPEGImages"
-        copies = self.root / "PNGImages"  # lossless, where there is no JPEGImages
+        copies = self.root / "PNGImages"  # lossless copies, if there is no JPEGImages
         self.images = image_files(copies if copies.is_dir() and not images.is_dir() else images)
 
     def __len__(self) -> int:

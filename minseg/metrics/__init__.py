@@ -1,4 +1,4 @@
-"""How good a segmentation is: scores that take one batch after the other."""
+"""Scores of a segmentation, counted batch by batch."""
 
 from minseg.metrics.boundary import BoundaryF, BoundaryIoU
 from minseg.metrics.confusion import ConfusionMatrix, PerClass

@@ -1,13 +1,13 @@
-"""Scores of the outline: an IoU hardly notices a ragged border, since its pixels are few.
+"""Scores of the outline: IoU hardly notices a ragged border, as few pixels lie there.
 
 Boundary IoU: the IoU of only those pixels of each mask that lie within d of its own contour, with
 d = 2 % of the image's diagonal. Cheng, Girshick, Dollar, Berg, Kirillov, "Boundary IoU", CVPR 2021.
 
-Boundary F (BF score): the contours themselves; a contour pixel is right if the other map has one
-closer than 0.75 % of the diagonal. Csurka, Larlus, Perronnin, "What is a good evaluation measure
-for semantic segmentation?", BMVC 2013.
+Boundary F (BF score) compares the contours themselves: a contour pixel is right if the other map
+has one closer than 0.75 % of the diagonal. Csurka, Larlus, Perronnin, "What is a good evaluation
+measure for semantic segmentation?", BMVC 2013.
 
-Both take label maps (N, H, W) or (H, W). Where the target is ignored, the prediction is as well.
+Both take label maps (N, H, W) or (H, W). Where the target is ignored, so is the prediction.
 """
 
 import math
@@ -27,8 +27,9 @@ class BoundaryIoU:
     """Boundary IoU of each class, its intersections and unions summed over all images.
 
     dilation_ratio: the distance d as a share of the image's diagonal, rounded to whole pixels, at
-    least one. Within d means in the reach of d erosions by a 3x3 square; beyond the image's edge
-    lies no class, so an edge that a mask touches is part of its contour, as in the authors' code.
+    least one. "Within d" means: removed by d erosions with a 3x3 square. Beyond the image's edge
+    there is no class, so an edge that a mask touches is part of its contour, as in the authors'
+    code.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class BoundaryIoU:
 class BoundaryF:
     """The BF score of each class, averaged over the images where either map has its contour.
 
-    In an image, precision is the share of the predicted contour's pixels with a true one closer
-    than theta, recall the share of the true contour's with a predicted one, F = 2 P R / (P + R).
+    Precision P is the share of an image's predicted contour pixels that have a true one closer than
+    theta; recall R is the share of the true ones with a predicted one; F = 2 P R / (P + R).
     A pixel belongs to its class's contour if one of its four neighbours has another class (the
-    image's edge and ignored pixels are no neighbours). theta: a share of the image's diagonal.
+    image's edge and ignored pixels do not count). theta: a share of the image's diagonal.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ def _check_share(metric: str, name: str, share: float) -> None:
 
 
 def _images(metric: str, prediction: Any, target: Any, count: int, ignore_index: int) -> Any:
-    """The pairs of label maps (H, W) of a batch, on the CPU, ignored pixels void in both."""
+    """The pairs of label maps (H, W) of a batch, on the CPU; ignored pixels are void in both."""
     prediction, target = (to_device(label_array(labels), "cpu") for labels in (prediction, target))
     prediction, target = checked_labels(metric, prediction, target, count, ignore_index)
     if target.ndim not in (2, 3):
@@ -125,7 +126,7 @@ def _images(metric: str, prediction: Any, target: Any, count: int, ignore_index:
 def _near_contour(labels: np.ndarray, distance: int) -> np.ndarray:
     """Where the square of 2 * distance + 1 pixels around a pixel holds another label: (H, W) bool.
 
-    That is what d erosions by a 3x3 square take away from the mask of each class, of all at once.
+    These are the pixels that d erosions with a 3x3 square would remove from their class's mask.
     """
     lowest = highest = np.pad(labels, distance, constant_values=_OUTSIDE)
     for axis in (0, 1):
@@ -137,7 +138,7 @@ def _near_contour(labels: np.ndarray, distance: int) -> np.ndarray:
 def _windows(array: np.ndarray, length: int, axis: int, take: np.ufunc) -> np.ndarray:
     """The minimum or maximum of every window of `length` along an axis, in log(length) steps."""
     array = array.swapaxes(0, axis)
-    reach = 1  # array[i] is that of the `reach` elements from i on
+    reach = 1  # array[i] is the minimum or maximum of the `reach` elements from i on
     while reach < length:
         step = min(reach, length - reach)
         array = take(array[:-step], array[step:])
@@ -156,7 +157,7 @@ def _contour(labels: np.ndarray) -> np.ndarray:
 
 
 def _within(points: np.ndarray, radius: float) -> np.ndarray:
-    """Where a point lies closer than `radius` (Euclidean): (H, W) bool.
+    """Where a point is closer than `radius` (Euclidean): (H, W) bool.
 
     A disc is a stack of rows: each is a horizontal window of its own width, shifted by dy.
     """

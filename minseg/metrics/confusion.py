@@ -24,14 +24,14 @@ from minseg.array import Array, array_module, device_of, raise_where, to_device
 from minseg.ops.op import Op, launch
 from minseg.tensor import Tensor
 
-SHARED_BINS = 48 * 1024 // 4  # counters that a block has shared memory for, on every GPU
+SHARED_BINS = 48 * 1024 // 4  # counters that fit into a block's shared memory on every GPU
 
 
 @dataclass(frozen=True)
 class PerClass:
     """One score for each class, NaN for a class that occurs nowhere, and their mean.
 
-    `str()` of it says over how many classes the mean goes and which ones are absent.
+    `str()` says over how many classes the mean is taken, and which ones are absent.
     """
 
     metric: str
@@ -109,7 +109,7 @@ op = Op(
 
 
 class ConfusionMatrix:
-    """Counts which class was taken for which, over as many batches as come.
+    """Counts which class was predicted as which, over any number of batches.
 
     classes: their number, or their names. ignore_index: pixels whose target is this are not
     counted, whatever was predicted there.
@@ -152,7 +152,7 @@ class ConfusionMatrix:
         return float(_quotient(self._right().sum(), self.matrix.sum()))
 
     def class_accuracy(self) -> PerClass:
-        """Of each class's pixels, the share that was found (recall); its mean is mean accuracy."""
+        """The share of each class's pixels that was found (recall); its mean is mean accuracy."""
         return self._per_class("accuracy", _quotient(self._right(), self._true()))
 
     def mean_pixel_accuracy(self) -> float:
@@ -194,7 +194,7 @@ class ConfusionMatrix:
 
 
 def class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
-    """The names of the classes; of a number of them, "class 0", "class 1", ..."""
+    """The names of the classes; for a number, "class 0", "class 1", ..."""
     if isinstance(classes, str) or not isinstance(classes, int | np.integer | Sequence):
         raise TypeError(f"classes: got a {type(classes).__name__}, needs their number or names")
     if isinstance(classes, int | np.integer):
@@ -238,7 +238,7 @@ def _no_class(what: str, labels: Array, wrong: Array, needs: str) -> NoReturn:
 
 
 def label_array(labels: Any) -> Array:
-    """Labels where they are: on a GPU, or, of whatever NumPy can read, on the CPU."""
+    """Labels on their own device; anything else that NumPy can read becomes an array on the CPU."""
     data = labels.data if isinstance(labels, Tensor) else labels
     return data if hasattr(data, "__cuda_array_interface__") else np.asarray(data)
 

@@ -1,14 +1,15 @@
 """Instances: how many objects were found, where an object is found if IoU > threshold.
 
-    AP = TP / (TP + FP + FN)      of one image; the mean over the images
+    AP = TP / (TP + FP + FN)      for each image; then the mean over the images
 
-Of objects that do not overlap, one can have an IoU above 1/2 with one other only: |A & B| is then
-more than half of both. So nothing has to be chosen: TP counts the pairs above the threshold, FP the
-predicted objects without a partner, FN the true ones. "Average precision" is what the field calls
-it; it is no area under a curve, since a segmentation ranks nothing. F1 = 2 TP / (2 TP + FP + FN).
+If the objects of a map do not overlap, an object can have an IoU above 1/2 with only one of the
+other map: |A & B| is then more than half of both. So the match is unique: TP counts the pairs above
+the threshold, FP the predicted objects without a partner, FN the true ones. The field calls this
+"average precision", though it is no area under a curve, as a segmentation does not rank its
+objects. F1 = 2 TP / (2 TP + FP + FN).
 
-A semantic segmentation has no objects; its connected components stand for them. Two that touch
-count as one, which AP, other than the foreground's IoU, makes visible.
+A semantic segmentation has no objects; its connected components take their place. Two objects that
+touch count as one, which AP shows and the foreground's IoU does not.
 
 Source: Caicedo et al., "Nucleus segmentation across imaging experiments: the 2018 Data Science
         Bowl", Nature Methods 2019; Schmidt et al., "Cell detection with star-convex polygons",
@@ -25,11 +26,11 @@ from minseg.tensor import Tensor
 def connected_components(mask: np.ndarray | Tensor) -> np.ndarray:
     """Number the parts of a mask (H, W) bool: (H, W) int32, 0 outside, 1..n in reading order.
 
-    Pixels are connected along rows and columns (4-neighbours). Each row's runs are joined with the
-    runs above that they touch (Rosenfeld, Pfaltz 1966).
+    Pixels are connected along rows and columns (4-neighbours). Each run of pixels in a row is
+    joined with the runs above that it touches (Rosenfeld, Pfaltz 1966).
     Raises ValueError for another shape, TypeError for another dtype.
     """
-    mask = np.asarray(mask)  # of a Tensor, its values
+    mask = np.asarray(mask)  # a Tensor's values
     if mask.ndim != 2:
         raise ValueError(f"connected_components: mask has shape {mask.shape}, needs (H, W)")
     if mask.dtype != bool:
@@ -37,7 +38,7 @@ def connected_components(mask: np.ndarray | Tensor) -> np.ndarray:
     edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(edges == 1)  # in reading order
     ends = np.nonzero(edges == -1)[1]
-    parent = np.arange(len(rows))  # of each run: the first run that it is known to be joined with
+    parent = np.arange(len(rows))  # for each run, an earlier run that it is joined with, or itself
 
     def root(run: int) -> int:
         while parent[run] != run:
@@ -66,7 +67,7 @@ def connected_components(mask: np.ndarray | Tensor) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Matches:
-    """Of one image: objects found, objects made up, objects missed."""
+    """For one image: the objects found (TP), invented (FP) and missed (FN)."""
 
     tp: int
     fp: int
@@ -107,7 +108,7 @@ def match_instances(prediction: np.ndarray, target: np.ndarray, threshold: float
     np.add.at(shared, (p.reshape(-1), t.reshape(-1)), 1)
     union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
     objects = np.ix_(p_ids != 0, t_ids != 0)
-    # The quotient, not threshold * union, whose rounding would let an IoU of 0.7 be above 0.7.
+    # The quotient: by the rounding of threshold * union, an IoU of 0.7 might count as above 0.7.
     tp = int((shared[objects] / union[objects] > threshold).sum())
     return Matches(tp, int((p_ids != 0).sum()) - tp, int((t_ids != 0).sum()) - tp)
 
@@ -136,6 +137,6 @@ class InstanceAP:
 
 
 def _mean(values: list[float]) -> float:
-    """Of those that are numbers; NaN if none is."""
+    """The mean without the NaNs; NaN if all are."""
     numbers = [value for value in values if not np.isnan(value)]
     return float(np.mean(numbers)) if numbers else float("nan")

@@ -6,7 +6,7 @@
 
 Both means start at 0; the divisions by 1 - beta^t in step t correct for that. Weight decay: Adam
 adds weight_decay p to g; AdamW leaves g alone and shrinks p by lr weight_decay p. With `amsgrad`,
-v' comes of the largest v so far, so that a large gradient, which may be rare, is never forgotten.
+v' is computed from the largest v so far, so that a rare large gradient is never forgotten.
 
 Source: Kingma & Ba, "Adam", 2015, algorithm 1; Loshchilov & Hutter, "Decoupled weight decay
         regularization", 2019, algorithm 2; Reddi et al., "On the convergence of Adam and beyond",
@@ -71,7 +71,7 @@ def _update_cuda(
     beta2: float,
     *how: float,
 ) -> None:
-    """kernels/optim.cu: the same, in one go through memory."""
+    """kernels/optim.cu: the same, in one pass through memory."""
     grad = array_module(grad).ascontiguousarray(grad)
     weights = (1 - beta1, beta2, 1 - beta2)
     launch("adam_update", p, grad, m, v, largest_v, *weights, *how, p.size)

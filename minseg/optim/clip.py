@@ -22,8 +22,8 @@ def clip_grad_norm_(
 ) -> float | Tensor:
     """Scale all gradients, in place, so that their norm as one vector is at most `max_norm`.
 
-    Returns the norm before: a float, or of gradients on a GPU a Tensor there, for which nobody has
-    waited yet. Raises ValueError for a `norm_type` that is not positive, and, if
+    Returns the norm before clipping: a float, or, for gradients on a GPU, a Tensor there, without
+    waiting for it. Raises ValueError for a `norm_type` that is not positive, and, if
     `error_if_nonfinite`, RuntimeError for a norm that is infinite or NaN.
     """
     norm_type = float(norm_type)  # "inf" may come from a file or a command line
@@ -62,7 +62,7 @@ def _gradients(op: str, parameters: Tensor | Iterable[Tensor]) -> list[Array]:
 
 
 def _sum_of_powers(grad: Array, power: float) -> Array:
-    """The sum of |g|^power in float64, where the squares of no float32 overflow, in blocks."""
+    """The sum of |g|^power, in blocks, in float64: no square of a float32 overflows there."""
     flat = grad.reshape(-1)
     block = BLOCK if isinstance(flat, np.ndarray) else max(flat.size, 1)
     pieces = (flat[i : i + block].astype(np.float64) for i in range(0, flat.size, block))

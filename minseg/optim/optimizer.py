@@ -14,20 +14,20 @@ Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
 class Optimizer:
-    """Changes parameters, in place, by their gradients.
+    """Updates parameters, in place, by their gradients.
 
     Args:
         params: parameters, which share no memory, or groups of them, as dicts:
             {"params": parameters, option: value, ..}.
-        defaults: the options of a group that does not give its own.
+        defaults: the options, where a group does not give its own.
 
     Attributes: `param_groups`, a list of such dicts with all options; `state`, parameter -> dict of
     arrays and numbers.
 
-    A subclass has an `op`, whose part "update" changes a parameter in place.
+    A subclass has an `op`, whose function "update" changes a parameter in place.
 
-    Raises ValueError where there is no parameter, one is given twice, or one is no leaf; TypeError
-    for what is not a Tensor.
+    Raises ValueError without a parameter, or for one that is given twice or is not a leaf;
+    TypeError for a parameter that is not a Tensor.
     """
 
     op: Op
@@ -45,7 +45,7 @@ class Optimizer:
             self.add_param_group(group)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
-        """Let these parameters be updated too, with options of their own."""
+        """Add parameters to be updated, with options of their own."""
         name = type(self).__name__
         if not isinstance(group, dict) or "params" not in group:
             raise TypeError(f"{name}: a group is {type(group).__name__}, needs a dict with params")
@@ -79,9 +79,9 @@ class Optimizer:
         raise NotImplementedError
 
     def step(self) -> None:
-        """Update each parameter that has a gradient: against it, or along it with `maximize`.
+        """Update each parameter that has a gradient: against it, or, with `maximize`, along it.
 
-        Raises ValueError, changing nothing, for a gradient of another shape.
+        Raises ValueError, and changes nothing, if a gradient has another shape.
         """
         for p in self._parameters():
             if p.grad is not None and p.grad.shape != p.shape:
@@ -99,7 +99,7 @@ class Optimizer:
             run_all(self.op, updates)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients; or set them to 0, by which `step` updates all the same."""
+        """Remove the gradients; or set them to 0: then `step` still updates these parameters."""
         for p in self._parameters():
             if set_to_none:
                 p.grad = None
@@ -109,7 +109,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """{"state": number of the parameter -> its state, "param_groups": options and numbers}.
 
-        All arrays are copies, in NumPy. It is all that a later run needs to go on exactly.
+        All arrays are copies, in NumPy. A later run needs no more to go on exactly.
         """
         numbers = {id(p): i for i, p in enumerate(self._parameters())}
         return {
@@ -126,7 +126,7 @@ class Optimizer:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict()` of an optimizer of the same parameters, in the same order.
 
-        Raises ValueError, changing nothing, where groups, options or shapes differ.
+        Raises ValueError, and changes nothing, where groups, options or shapes differ.
         """
         name, parameters = type(self).__name__, self._parameters()
         absent = [key for key in ("state", "param_groups") if key not in state_dict]

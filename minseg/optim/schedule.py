@@ -1,8 +1,8 @@
 """Learning-rate schedules: the learning rate as a function of the number of steps.
 
-Each is a formula, lr_at(step); nothing is accumulated. So a schedule resumes from the number of its
-steps alone, and SequentialLR can ask each for any step. Create it with the optimizer and call
-`step()` after each step (or epoch) of training.
+Each is a formula, lr_at(step), without any other state. So a schedule resumes from the number of
+its steps alone, and SequentialLR can ask each schedule for any step. Create it with the optimizer,
+and call `step()` after each step (or epoch) of training.
 """
 
 import math
@@ -70,7 +70,7 @@ class LambdaLR(Schedule):
 
 
 class StepLR(Schedule):
-    """Times gamma every `step_size` steps."""
+    """lr is multiplied by gamma every `step_size` steps."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
         _check_positive("StepLR", "step_size", step_size)
@@ -82,7 +82,7 @@ class StepLR(Schedule):
 
 
 class MultiStepLR(Schedule):
-    """Times gamma at each of the milestones."""
+    """lr is multiplied by gamma at each of the milestones."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
         self.milestones, self.gamma = sorted(milestones), gamma
@@ -93,7 +93,7 @@ class MultiStepLR(Schedule):
 
 
 class LinearLR(Schedule):
-    """A straight line from start_factor to end_factor in `total_iters` steps: a warm-up."""
+    """lr times a factor that rises linearly from start_factor to end_factor: a warm-up."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class LinearLR(Schedule):
 
 
 class PolyLR(Schedule):
-    """(1 - step / total_iters)^power: DeepLab's schedule, with power 0.9."""
+    """lr times (1 - step / total_iters)^power: DeepLab's schedule, with power 0.9."""
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0) -> None:
         _check_positive("PolyLR", "total_iters", total_iters)
@@ -151,11 +151,11 @@ class CosineAnnealingLR(Schedule):
 
 
 class OneCycleLR(Schedule):
-    """Up from max_lr / div_factor to max_lr, then down to that start over final_div_factor.
+    """Up from start = max_lr / div_factor to max_lr, then down to start / final_div_factor.
 
-    The rise takes `pct_start` of the steps. With `three_phase` the fall goes back to the start in
-    as many steps, and on to the end in the rest. With `cycle_momentum`, momentum (or Adam's beta1)
-    falls from max_momentum to base_momentum while the learning rate rises, and comes back.
+    The rise takes `pct_start` of the steps. With `three_phase`, the fall takes as many back to the
+    start, and the rest to the end. With `cycle_momentum`, momentum (or Adam's beta1) falls from
+    max_momentum to base_momentum while the learning rate rises, and comes back.
 
     Source: Smith & Topin, "Super-convergence", 2018
     """
@@ -221,7 +221,7 @@ class OneCycleLR(Schedule):
                 group["momentum"] = momentum
 
     def _between(self, values: list[float], step: int) -> float:
-        """Go through `values`, arriving at each but the first in the step that `ends` says."""
+        """The value at `step` on the way through `values`, each reached at the step in `ends`."""
         if step > self.total_steps:
             raise ValueError(f"OneCycleLR: step {step} of {self.total_steps}")
         phase = next((i for i, end in enumerate(self.ends) if step <= end), len(self.ends) - 1)

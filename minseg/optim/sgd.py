@@ -36,7 +36,7 @@ def _update_numpy(
 
 
 def _update_cuda(p: Array, grad: Array, velocity: Array | None, *options: float) -> None:
-    """kernels/optim.cu: the same, in one go through memory."""
+    """kernels/optim.cu: the same, in one pass through memory."""
     grad = array_module(grad).ascontiguousarray(grad)
     launch("sgd_update", p, grad, velocity, *options, p.size)
 

@@ -1,11 +1,11 @@
-"""The updates of all parameters at once: small ones joined, large ones cut.
+"""The updates of all parameters at once: small ones are joined, large ones are cut.
 
 More than half of a network's parameters are biases and norms of some hundred numbers. For these,
-each of the dozen NumPy calls of an update takes longer to begin than to end. But an update is a
-formula of elements: what becomes of one does not depend on which others lie beside it. So small
-parameters with the same numbers (learning rate, step, ...) are copied end to end, updated as one
-array, and copied back; large ones are updated where they lie, block by block. The cores share all
-of it. A U-Net's 64 parameters take 3.1 ms together, and 5.0 ms one after the other.
+each of the dozen NumPy calls of an update takes longer to start than to compute. But an update is
+elementwise: an element does not depend on its neighbours. So small parameters with the same options
+(learning rate, step, ...) are copied end to end, updated as one array, and copied back. Large ones
+are updated in place, block by block. The cores share all of it. A U-Net's 64 parameters take 3.1 ms
+together, and 5.0 ms one after the other.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,20 @@ import numpy as np
 from minseg.ops.op import Op
 from minseg.parallel import BLOCK, parallel_for
 
-Arrays = tuple[Any, ...]  # some may be None: what an optimizer does not keep with these options
+Arrays = tuple[Any, ...]  # some may be None: state that the optimizer's options do not need
 
-SMALL = 1 << 12  # elements of a parameter: of more, copying takes as long as it spares
+SMALL = 1 << 12  # elements of a parameter: for more, copying takes as long as it saves
 
 
 class Update(NamedTuple):
-    """What the part `update` of an optimizer's op is called with, for one parameter."""
+    """The arguments with which an optimizer's op.update is called for one parameter."""
 
     arrays: Arrays  # p, its gradient, its state; all but the gradient change
     numbers: tuple[Any, ...]
 
 
 def run_all(op: Op, updates: Sequence[Update]) -> None:
-    """Call op.update for each: one by one, unless it would be the library's own, in NumPy."""
+    """Call op.update for each; joined and cut as above if it is the library's own, in NumPy."""
     blocks: list[list[Update]] = []  # of one update, or of several to join
     small: dict[Any, list[Update]] = {}
     for arrays, numbers in updates:
