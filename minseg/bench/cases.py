@@ -17,8 +17,8 @@ Shape = tuple[int, ...]
 class OpCase:
     """An op, the shapes of its tensors (drawn from N(0, 1)) and how it is called.
 
-    call(F, *tensors) -> output. The time is that of the output and of all gradients, but for the
-    `constants` last tensors, which need none.
+    call(F, *tensors) -> output. The time is that of the output and of all gradients, except those
+    of the last `constants` tensors.
     """
 
     name: str
@@ -128,7 +128,7 @@ MODELS: tuple[ModelCase, ...] = tuple(
     )
 )
 
-# At a constant number of pixels in a step: does the time of one depend on the size of the image?
+# At a constant number of pixels in a step: does the step's time depend on the images' size?
 GROWTH_PIXELS = 512 * 512  # one image of the largest side
 GROWTH_SIDES = (64, 128, 256, 512)
 GROWTH_WIDTHS = (8, 16, 32, 64)

@@ -1,11 +1,11 @@
 """What runs in an engine's own process: python engine.py minseg|torch.
 
-A line of JSON comes in, a line of JSON goes out:
-    {"op": 3}                                    make op number 3 of `cases.OPS` ready
+It answers each line of JSON with a line of JSON:
+    {"op": 3}                                    prepare op number 3 of `cases.OPS`
     {"model": "unet", "options": {...}, "shape": [8, 64, 64], "task": "train"}
     {"run": true}                                -> {"seconds": ...}, of a run after warming up
     {"memory": true}                             -> {"bytes": the peak, above that of the import}
-What goes wrong comes back as {"error": "..."}.
+An error is answered as {"error": "..."}.
 
 The file runs as a script, not as a part of minseg, so that PyTorch's process never imports minseg,
 which changes how the C library hands out memory.
@@ -97,7 +97,7 @@ def model_action(
 
 
 def seconds_of(action: Callable[[], None]) -> float:
-    """The time of one run, when others have kept the engine busy for WARM_UP seconds."""
+    """The time of one run, after untimed runs have kept the engine busy for WARM_UP seconds."""
     begin = start = time.perf_counter()
     while start - begin < WARM_UP:
         action()

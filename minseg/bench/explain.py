@@ -1,4 +1,4 @@
-"""`minseg bench --explain`: each convolution of a network, how it is computed and how fast."""
+"""`minseg bench --explain`: how each convolution of a network is computed, and how fast."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Call:
 
 
 def convolutions(case: ModelCase) -> list[Call]:
-    """Those of one prediction of a network as `minseg train` builds it by default."""
+    """The convolutions of one prediction, by a network as `minseg train` builds it by default."""
     calls: list[Call] = []
     plain = get_op("conv2d").numpy
 
@@ -52,7 +52,7 @@ def convolutions(case: ModelCase) -> list[Call]:
     images = Tensor(np.zeros((case.batch, 3, case.height, case.width), np.float32))
     with no_grad(), override("conv2d", **{**plain, "forward": recorded}):
         model(images)
-        calls.clear()  # that was to warm up
+        calls.clear()  # those were to warm up
         model(images)
     return calls
 

@@ -35,7 +35,7 @@ class Line:
     torch: float | None
     rate: float  # of `unit`
     unit: str  # GB/s, GFLOP/s
-    floor: float  # the least time there is, as a fraction of `seconds`
+    floor: float  # the least possible time, as a fraction of `seconds`
 
 
 class TorchOnGpu(Torch):
@@ -102,7 +102,7 @@ def as_markdown(measured: Sequence[Line]) -> str:
 
 
 def ladder_as_markdown(stair: str) -> str:
-    """The table of a stair: each rung's time, and its share of the vendor's speed."""
+    """The table of a ladder: each rung's time, and its share of the vendor's speed."""
     sizes = " x ".join(map(str, LARGE[stair]))
     vendor = {"matmul": "cuBLAS", "conv2d": "cuDNN"}[stair]
     rows = [f"| {stair}, {sizes} | ms | of {vendor}'s float32 |", "|---|--:|--:|"]

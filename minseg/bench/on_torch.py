@@ -1,7 +1,7 @@
-"""The networks of minseg/models on PyTorch: the same files, with torch.nn where minseg.nn was.
+"""The networks of minseg/models on PyTorch: the same files, with torch.nn in place of minseg.nn.
 
-It works because the names and arguments agree, and it is the fairest comparison: the same network
-to the last layer, on another engine. Nothing of minseg's own engine is imported for it.
+It works because the names and arguments agree, and it is the fairest comparison: the same network,
+layer by layer, on another engine. Nothing of minseg's own engine is imported.
 """
 
 from __future__ import annotations

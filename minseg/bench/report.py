@@ -13,11 +13,11 @@ from rich.text import Text
 
 from minseg.bench.run import Timing
 
-ALLOWED = {"op": 1.5, "train": 1.2, "predict": 1.2}  # times PyTorch's time that we aim at
+ALLOWED = {"op": 1.5, "train": 1.2, "predict": 1.2}  # our aim: at most so many times PyTorch's time
 
 
 def table(title: str, timings: Sequence[Timing]) -> Table:
-    """A row a case: the engines' medians in milliseconds, their ratio, the peaks of memory."""
+    """One row per case: the engines' medians in milliseconds, their ratio, the peaks of memory."""
     with_torch = any(timing.ratio is not None for timing in timings)
     with_memory = any(timing.peak for timing in timings)
     result = Table(title=title, title_justify="left")
@@ -44,7 +44,7 @@ def table(title: str, timings: Sequence[Timing]) -> Table:
 
 
 def verdict(timings: Sequence[Timing]) -> str:
-    """How many of the cases keep within what is aimed at, and the worst."""
+    """How many of the cases are within ALLOWED, and the slowest one."""
     compared = [timing for timing in timings if timing.ratio is not None]
     if not compared:
         return "PyTorch is not installed: nothing to compare with (pip install 'minseg[oracle]')"
@@ -62,7 +62,7 @@ def as_json(machine: dict[str, str], imports: dict[str, float], timings: Sequenc
     return json.dumps({"machine": machine, "import": imports, "timings": runs}, indent=1)
 
 
-LEAST_RANGE = 8  # of the growth figure's axes, highest over lowest: what is flat is to look flat
+LEAST_RANGE = 8  # of the growth figure's axes, highest / lowest, so that flat curves look flat
 
 
 def growth_figure(curves: dict[str, list[tuple[int, Timing]]]) -> Any:

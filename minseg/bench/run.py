@@ -1,4 +1,4 @@
-"""The engines take turns: one run here, one run there, seven times and more, then the medians."""
+"""The engines take turns, one run each, seven times or more; the medians count."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from minseg.config import configure
 from minseg.parallel import get_num_threads
 
 ROUNDS = 7  # at least; short cases take more
-SECONDS = 0.5  # of an engine, for a short case
+SECONDS = 0.5  # at least so long for each engine, with more runs of a short case
 _ENGINE = Path(__file__).with_name("engine.py")
 
 Advance = Callable[[str], None]
@@ -59,7 +59,7 @@ class Timing:
 class Engine:
     """A process that runs cases on one engine; a context manager.
 
-    Raises RuntimeError with the process's own words where a case fails in it.
+    Raises RuntimeError with the process's error where a case fails in it.
     """
 
     def __init__(self, name: str) -> None:
@@ -73,7 +73,7 @@ class Engine:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self.process:  # closes its input, at which it ends, and waits
+        with self.process:  # closes its input, which makes it end, and waits
             pass
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def bench_models(names: Sequence[str] = (), advance: Advance = lambda what: None
 
 
 def bench_model(case: ModelCase, task: str, **options: Any) -> Timing:
-    """One network at one size. options: over those that `minseg train` takes by default."""
+    """One network at one size. options: replace those that `minseg train` takes by default."""
     options = {**configure(case.model, "camvid").options, **options}
     timing = Timing(case.name, task)
     with engines() as both:
@@ -187,7 +187,7 @@ def import_times() -> dict[str, float]:
 
 
 def machine() -> dict[str, str]:
-    """What a time depends on."""
+    """The machine and versions, which times depend on."""
     found = {
         "processor": _processor(),
         "threads": f"{get_num_threads()} of {os.cpu_count()} cores",

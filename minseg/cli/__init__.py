@@ -1,4 +1,4 @@
-"""The command `minseg`: what it takes. `minseg/commands/` has what it does, under the same names.
+"""The command line of `minseg`: its arguments. `minseg/commands/` runs the commands.
 
 Exit codes: 0 for success; 1 for an error, which is one message on stderr, or for a picture that
 could not be read; 2 for a wrong command line; 130 for a run that Ctrl-C stopped.
@@ -26,7 +26,7 @@ start with:
   minseg compare conv2d                        one op, by every way that minseg has to compute it
 """
 
-# Who takes a command's arguments. What it then does is in minseg.commands' module of that name.
+# The module with a command's arguments. minseg.commands has one of the same name that runs it.
 COMMANDS = {
     "demo": training, "train": training, "eval": scoring, "predict": scoring, "models": scoring,
     "compare": kernels, "sanitize": kernels, "profile": kernels, "ladder": kernels,
@@ -75,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _open_closed_streams() -> None:
-    """A service, or `>&-`, starts us without some: what is printed goes nowhere, then.
+    """Open standard streams that are closed (by a service, or `>&-`) on the null device.
 
-    And not into a checkpoint, which would be opened under the number of the stream that is missing:
-    the system gives the lowest that is free, so this goes from the lowest up.
+    Otherwise a checkpoint might be opened under the missing stream's number, and get what is
+    printed. The system gives the lowest free number, so this goes from the lowest up.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -86,14 +86,14 @@ def _open_closed_streams() -> None:
 
 
 def _replace_what_a_terminal_lacks() -> None:
-    """In ASCII, a file's name or the sign of a column that is cut becomes "?", and no error."""
+    """Print "?" for a character that the terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
 
 
 def _words(error: Exception) -> str:
-    """What is wrong, of a system's error without its number, and what to do."""
+    """What is wrong, and what to do; a system's error without its number."""
     if isinstance(error, FileExistsError) and error.filename:
         return f"{error.filename}: a file is there already, where a folder is needed"
     if isinstance(error, OSError) and error.strerror:

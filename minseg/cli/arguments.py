@@ -1,4 +1,4 @@
-"""What the commands share: options, and types of arguments with a message for what is wrong."""
+"""Shared by the commands: options, and types of arguments that say what is wrong with a value."""
 
 import argparse
 from collections.abc import Callable
@@ -10,7 +10,7 @@ Commands = argparse._SubParsersAction
 
 
 class Parser(argparse.ArgumentParser):
-    """Meets a command, an action or a choice that was mistyped with the one that was meant."""
+    """Suggests the command, action or choice that was meant for one that was mistyped."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         choices = [str(choice) for choice in action.choices or ()]

@@ -1,4 +1,4 @@
-"""To learn by: lesson, study, exercise."""
+"""For learning: lesson, study, exercise."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a trained network is worth, and what it sees: eval, predict; which there are: models."""
+"""Scores and predictions of trained networks, and the list of networks: eval, predict, models."""
 
 from minseg.cli.arguments import (
     Commands,

@@ -18,7 +18,7 @@ def compare(
     ops: list[str], device: str, sanitize: bool, model: str | None, html: str | None,
     json: str | None,
 ) -> int:  # fmt: skip
-    """Print how far every witness of the ops is off; 1 if one is further than it may be."""
+    """Print the error of every witness of the ops; 1 if one is above its tolerance."""
     from minseg.compare import compare as compare_ops
     from minseg.compare import model as models
     from minseg.compare import page, report
@@ -103,7 +103,7 @@ def profile(targets: list[str], figure: str | None) -> int:
 
 
 def ladder(stair: str) -> int:
-    """Print what each rung of a stair asks of the memory; on a GPU how fast it is, too."""
+    """Print each rung's memory accesses, counted by the profiler, and its speed on a GPU."""
     from minseg.array import has_gpu
     from minseg.ladder import LARGE, SMALL, climb, outputs
 

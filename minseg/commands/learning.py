@@ -1,4 +1,4 @@
-"""To learn by: lesson, study, exercise."""
+"""For learning: lesson, study, exercise."""
 
 import textwrap
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def _run_lesson(
     from minseg.lessons import get_lesson, run
 
     entry = get_lesson(lesson)
-    Path(out).mkdir(parents=True, exist_ok=True)  # here, not after a minute of work in vain
+    Path(out).mkdir(parents=True, exist_ok=True)  # fails now, not after a minute of work
     arguments = ["--out", out, "--seed", str(seed), "--device", device or "cpu"]
     arguments += ["--fast"] if fast else []
     if not stand_ins:

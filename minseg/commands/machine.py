@@ -68,9 +68,9 @@ def bench(
 
 @contextmanager
 def _beside_the_report() -> Iterator[Callable[[str], object]]:
-    """Shows on a terminal what is under way; call what it gives with that.
+    """Yields a function that shows on the terminal what is being measured.
 
-    The report itself is what is printed, and often goes to a file: then this goes to stderr.
+    The report itself is printed, and often goes to a file: then this goes to stderr.
     """
     shown = console if console.is_terminal else Console(stderr=True)
     if not shown.is_terminal:

@@ -1,4 +1,4 @@
-"""What the commands share: the console, and what several of them print."""
+"""Shared by the commands: the console, and texts that several of them print."""
 
 import os
 import sys

@@ -69,7 +69,7 @@ def _fit(trainer: Any) -> int:
     return 0
 
 
-# What `--resume` may change: how long to train, and what has no influence on the weights.
+# The options that `--resume` may change: how long to train, and those that do not affect weights.
 _CHANGEABLE = ("epochs", "steps", "minutes", "workers", "data_root", "device", "save_every")
 
 
@@ -98,7 +98,7 @@ def _changes(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _new_run(out: str | None, model: str, data: str) -> Path:
-    """The folder of a new run, which no earlier run lies in."""
+    """A folder for a new run, without an earlier run in it."""
     if out is not None:
         return _unused(out)
     base = f"{model}-{Path(data.partition(':')[2]).name or data}"
@@ -110,7 +110,7 @@ def _new_run(out: str | None, model: str, data: str) -> Path:
 
 
 def _unused(out: str) -> Path:
-    """The folder. Raises ValueError if a run lies there, whose weights would be overwritten."""
+    """The folder. Raises ValueError if it has a run already, whose weights would be overwritten."""
     if (Path(out) / "last.safetensors").exists():
         raise ValueError(f"--out {out}: has a run already; choose another name, or train --resume")
     return Path(out)

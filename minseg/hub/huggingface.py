@@ -1,6 +1,6 @@
 """Hugging Face's names of SegFormer's layers.
 
-There are two sets: that of the published files, which is the older one, and that of transformers 5.
+There are two sets: the older one of the published files, and that of transformers 5.
 """
 
 from minseg.backbones.mit import VARIANTS
@@ -25,7 +25,7 @@ HEAD = ("linear_fuse", "batch_norm", "classifier")
 
 
 def segformer_rules(variant: int) -> dict[str, str]:
-    """Layer -> layer here, from both sets.
+    """The layer's name, from either set -> its name here.
 
     A published file has the patch embeddings of all stages, then all blocks, then all layer norms.
     """

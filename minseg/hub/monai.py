@@ -18,7 +18,7 @@ UP = {
 
 
 def attention_unet_rules(keys: Iterable[str]) -> dict[str, str]:
-    """Layer -> layer here; the names tell how deep the network is."""
+    """MONAI's name of a layer -> its name here; `keys` show how deep the network is."""
     depth = 1 + max((key.count(".submodule.1") for key in keys), default=0)
     rules = {"model.2.conv": "head"}
     rules |= {f"model.0.{old}": f"contract.0.{new}" for old, new in CONV.items()}

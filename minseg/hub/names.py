@@ -1,4 +1,4 @@
-"""What layers are called elsewhere, and what here."""
+"""The names of layers in other libraries, and here."""
 
 import re
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ def adapt(name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
                                               names of transformers 5, and the published files'
     unet                                      milesial/Pytorch-UNet, for UNet(norm="batch")
 
-    A "module." in front of every name, which DataParallel leaves, goes. Values stay as they are.
-    Raises ValueError for another `name`, or for a name of a layer that the reference does not have.
+    A "module." in front of every name, which DataParallel adds, is removed. Values stay unchanged.
+    Raises ValueError for an unknown `name`, and for a key that the reference does not have.
     """
     state = dict(state_dict)
     if state and all(key.startswith("module.") for key in state):
@@ -77,7 +77,7 @@ def _rename(model: str, key: str, rules: Mapping[str, str]) -> str:
 
 
 def _vgg_rules(depth: int, norm: bool) -> dict[str, str]:
-    """torchvision counts the layers, ReLU and pooling included; Caffe counts within the stages."""
+    """torchvision numbers all layers, ReLU and pooling included; Caffe numbers those of a stage."""
     rules, place = {}, 0
     for stage, count in enumerate(STAGES[depth], start=1):
         for i in range(1, count + 1):

@@ -3,7 +3,7 @@
 A file is fetched once, into ~/.cache/minseg/weights ($XDG_CACHE_HOME moves it), and read from there
 afterwards, offline too. Its SHA-256 is compared with what its publisher says: torchvision's file
 names end with its first digits, and Hugging Face's Git LFS pointer, served under raw/ in place of
-resolve/, states it. A file that does not agree is not kept.
+resolve/, states it. A file with another hash is not kept.
 
 The weights have licences of their own; NVIDIA's SegFormer allows research, not commerce.
 """
@@ -32,7 +32,7 @@ HUGGING_FACE = "https://huggingface.co/nvidia"
 CHUNK = 1 << 18  # bytes
 
 
-# What the logits stand for, and the colours.
+# The classes that the logits stand for, and their colours.
 CLASSES = {
     "voc": (VOC.classes, VOC.palette),
     "cityscapes": (Cityscapes.classes, Cityscapes.palette),
@@ -47,7 +47,7 @@ class Published:
     url: str
     model: str
     data: str  # a key of CLASSES
-    size: tuple[int, int]  # (H, W) for a picture of 4:3, or of Cityscapes; others: as many pixels
+    size: tuple[int, int]  # (H, W) for a 4:3 picture, or Cityscapes'; others get as many pixels
     options: dict[str, Any] = field(default_factory=dict)
 
 

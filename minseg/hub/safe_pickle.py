@@ -2,10 +2,10 @@
 
 A pickle is a program for a small stack machine, and two of its instructions make it dangerous:
 GLOBAL names any function of any module, and REDUCE calls it. So Python's unpickler is not used.
-This machine knows only the instructions below; the names that GLOBAL may give are those in
-`GLOBALS`, each of which stands for a plain value or a harmless function of this file; anything else
-is refused by its name. The result consists of dicts, lists, tuples, numbers, strings and `Stored`
-tensors, and never takes more memory than a multiple of the file.
+This machine has only the instructions below, and GLOBAL may give only the names in `GLOBALS`, which
+stand for plain values or harmless functions of this file. Anything else is refused, and the error
+names it. The result consists of dicts, lists, tuples, numbers, strings and `Stored` tensors, and
+its memory is bounded by a multiple of the file's size.
 
 Source: Python's pickletools.py, which documents every instruction.
 """
@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # which NumPy lacks: it is read as its 16 bits
+BFLOAT16 = np.dtype([("bfloat16", "<u2")])  # NumPy lacks it: its 16 bits are read as an integer
 
-# What PyTorch's storages hold.
+# The dtypes of PyTorch's storages.
 STORAGES = {
     "DoubleStorage": np.dtype(np.float64),
     "FloatStorage": np.dtype(np.float32),
@@ -36,7 +36,7 @@ STORAGES = {
 
 
 class Storage(NamedTuple):
-    """A flat array that lies elsewhere in the file, under `key`."""
+    """A flat array that is stored elsewhere in the file, under `key`."""
 
     key: str
     dtype: np.dtype
@@ -54,7 +54,7 @@ class Stored(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """A name that GLOBAL may give and REDUCE may call."""
+    """A function that GLOBAL may name and REDUCE may call."""
 
     function: Callable[..., Any]
 

@@ -24,8 +24,8 @@ def load_weights(path: PathLike) -> dict[str, np.ndarray]:
     """Name -> array, from a `.safetensors` file or from what `torch.save` wrote of a state_dict.
 
     A `.pth` may hold the state_dict itself, or a dict that has it under "state_dict" or "model".
-    float16 and bfloat16, which no op here computes with, become float32, exactly, and a warning
-    says so. The arrays are read-only; tensors that shared memory still do.
+    float16 and bfloat16, with which no op here computes, are converted to float32, exactly and with
+    a warning. The arrays are read-only; tensors that shared memory still do.
 
     Raises FileNotFoundError, and ValueError that names the file if it is truncated or broken, has
     another format, or asks for anything but tensors.
@@ -45,8 +45,8 @@ def load_weights(path: PathLike) -> dict[str, np.ndarray]:
 def _without_16_bits(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """float16 and bfloat16 as float32, with a warning.
 
-    For a `.pth` these are its storages, each of which any number of tensors may show: converting
-    the tensors instead would let a small file ask for any amount of memory.
+    For a `.pth`, `arrays` are its storages. Any number of tensors may be views of one storage:
+    converting the tensors instead would let a small file ask for any amount of memory.
     """
     wide = dict(arrays)
     for name, array in arrays.items():

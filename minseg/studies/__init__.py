@@ -1,9 +1,9 @@
 """`minseg study`: what each idea of the papers buys, measured.
 
-A study trains the arms that isolate one claim on the same data, for as many steps, with several
-seeds, and says whether a difference shows. `claims/` has a file a study, `study` says what "shown"
-means, `run` trains (a process a run), `report` prints and draws, `recorded/` keeps the results that
-came with this version:
+A study puts one claim to the test. It trains the variants ("arms") that isolate it on the same
+data, for the same number of steps, with several seeds, and says whether a difference shows.
+`claims/` has a file for each study, `study` defines "shown", `run` trains (each run in a process),
+`report` prints and draws, `recorded/` has the results that came with this version:
 
     from minseg.studies import recorded
 

@@ -1,8 +1,8 @@
 """One network of `minseg study networks`, in a process of its own.
 
 python -m minseg.studies.network_worker NAME minutes M DIR trains it in DIR/NAME, or goes on there,
-and writes its scores to DIR/NAME.json. A minute is one of CPU time: however much else the machine
-does, the run gets as far.
+and writes its scores to DIR/NAME.json. Minutes are CPU time, so that other work on the machine does
+not shorten the training.
 """
 
 import json

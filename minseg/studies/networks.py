@@ -1,10 +1,10 @@
-"""`minseg study networks`: all networks on real images, a process each, one thread a process.
+"""`minseg study networks`: all networks on real images, each in a process with one thread.
 
-CamVid: trained at 160x120 for so many minutes of CPU time, as `minseg train` does by default; the
-best weights are scored on the validation images at 480x360, void ignored, one confusion matrix over
-all pixels. ISBI, for twice the time, and nuclei: a U-Net each. What is finished is kept in the
-output folder, a file a network, and a run that was stopped goes on. Speed is measured at the end, a
-network at a time, on all cores.
+CamVid: each is trained at 160x120 for the same CPU time, as `minseg train` does by default. The
+best weights are scored on the validation images at 480x360, void ignored, with one confusion matrix
+over all pixels. On ISBI (for twice the time) and nuclei, a U-Net each. Finished networks are kept
+in the output folder, a file for each, and a run that was stopped goes on. Speed is measured at the
+end, one network at a time, on all cores.
 """
 
 import json
@@ -37,14 +37,14 @@ NETWORKS = (
 OTHERS = ("isbi", "nuclei")  # other data, each with its U-Net
 SIZE, BATCH = (120, 160), 8
 MINUTES = 6.0  # of CPU time
-RUNS = 5  # of a training step and of a prediction, to be timed
+RUNS = 5  # timed runs of a training step and of a prediction
 
 Scores = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network on CamVid. parameters, multiply-adds of one image of 160x120, images a second."""
+    """One network on CamVid. multiply_adds: of one image of 160x120. Rates: images per second."""
 
     network: str
     miou: float
@@ -59,11 +59,11 @@ class Row:
 def train_all(
     budget: tuple[str, float], out: Path, done: Callable[[str, Scores], None]
 ) -> dict[str, Scores]:
-    """The scores of all NETWORKS and OTHERS, those in `out` included; as many at once as cores.
+    """The scores of all NETWORKS and OTHERS; those in `out` are not trained again.
 
-    budget: ("minutes", CPU minutes) or ("steps", number). done: called with each one's name and
-    scores, in the order in which they end. Raises RuntimeError with the last words of one that
-    fails; those that were finished are kept.
+    As many run at once as there are cores. budget: ("minutes", CPU minutes) or ("steps", number).
+    done: called with each one's name and scores, in the order in which they end. Raises
+    RuntimeError with the error of one that fails; those that were finished are kept.
     """
     scores = {}
     with ThreadPoolExecutor(get_num_threads()) as pool:
@@ -86,7 +86,7 @@ def _train(name: str, budget: tuple[str, float], out: Path) -> Scores:
 
 
 def row_of(name: str, scores: Scores, network: Network) -> Row:
-    """What a trained network reached, and what it costs, measured here. The weights change."""
+    """A trained network's scores, and its costs, which are measured here. Its weights change."""
     cost = summary(network.model, (network.channels, *SIZE))
     training, prediction = rates(network)
     return Row(
@@ -96,7 +96,7 @@ def row_of(name: str, scores: Scores, network: Network) -> Row:
 
 
 def rates(network: Network) -> tuple[float, float]:
-    """Images a second, in training and in prediction, in batches of 8 images of 160x120.
+    """Images per second, in training and in prediction, in batches of 8 images of 160x120.
 
     The weights change: take a network that has been scored.
     """
@@ -120,7 +120,7 @@ def rates(network: Network) -> tuple[float, float]:
 
 
 def _seconds(run: Callable[[], None]) -> float:
-    """The median of RUNS, after one that warms up."""
+    """The median of RUNS, after one to warm up."""
     times = []
     for _ in range(1 + RUNS):
         start = time.perf_counter()
@@ -130,7 +130,7 @@ def _seconds(run: Callable[[], None]) -> float:
 
 
 def recorded() -> dict[str, Any]:
-    """What came with this version: "camvid", a list of `Row`; "isbi", "nuclei", "made": dicts.
+    """The results of this version: "camvid", a list of `Row`; "isbi", "nuclei", "made": dicts.
 
     Raises FileNotFoundError where nothing was recorded.
     """
@@ -157,7 +157,7 @@ def markdown(rows: list[Row]) -> str:
 
 
 def figure(rows: list[Row]) -> Any:
-    """Accuracy against cost; the names stand in a column beside, a line leads to each."""
+    """Accuracy against cost; lines join the points to their names, in a column beside them."""
     from matplotlib.figure import Figure
 
     drawn = Figure(figsize=(10, 6), layout="constrained")

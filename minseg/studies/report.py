@@ -21,7 +21,7 @@ _BLUE = tuple(OKABE_ITO[5] / 255)
 
 
 def scores_table(result: Result) -> Table:
-    """A row an arm: mean, spread (standard deviation), each seed."""
+    """One row for each arm: mean, spread (standard deviation), each seed's score."""
     direction = ", lower is better" if result.lower_is_better else ""
     table = Table(f"{result.measure}{direction}", box=None, pad_edge=False)
     for column in ("mean", "spread", *(f"seed {seed}" for seed in result.seeds)):
@@ -41,9 +41,9 @@ def sentence(comparison: Comparison) -> str:
 
 
 def dots(axis: Axes, result: Result, arms: Sequence[str], letters: int) -> None:
-    """Draw a dot a seed, lines between the dots of one seed, a bar and a number for each mean.
+    """Draw a dot for each seed, lines that join a seed's dots, a bar and a number for each mean.
 
-    letters: of an arm's name, on a line.
+    letters: how many of an arm's name fit on a line.
     """
     scores = np.array([result.scores[arm] for arm in arms])  # (arms, seeds)
     where = np.arange(len(arms))
@@ -59,7 +59,7 @@ def dots(axis: Axes, result: Result, arms: Sequence[str], letters: int) -> None:
     names = [textwrap.fill(arm, letters, break_long_words=False) for arm in arms]
     axis.set_xticks(where, names, fontsize=12)
     axis.set_xlim(-0.5, len(arms) - 0.3)
-    # At least a twentieth of the scale: what differs less shall not look large.
+    # The axis spans at least a twentieth, so that a small difference does not look large.
     middle, half = (scores.max() + scores.min()) / 2, 0.6 * max(np.ptp(scores), 0.05)
     axis.set_ylim(middle - half, middle + half)
     axis.tick_params(axis="y", labelsize=11)
@@ -86,7 +86,7 @@ def figure(result: Result) -> Figure:
 
 
 def list_table(studies: Sequence[Study], results: Sequence[Result | None]) -> Table:
-    """A row a study: its name, its recorded verdict, its claim."""
+    """One row for each study: its name, its recorded verdict, its claim."""
     table = Table("study", "recorded", "claim", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     styles = {SHOWN: "green", OPPOSITE: "yellow", NOT_SHOWN: "yellow"}
     for study, result in zip(studies, results, strict=True):

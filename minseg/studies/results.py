@@ -1,4 +1,4 @@
-"""What came out of a study: the score of every arm and seed, and how it was made, as JSON."""
+"""A study's result: the score of every arm and seed, and how it was made, as JSON."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ RECORDED = Path(__file__).with_name("recorded")
 class Result:
     """A study's outcome; it stands for itself, whatever becomes of the study's code.
 
-    scores: of each arm, one a seed, in the order of `seeds`. seconds: of each training, likewise;
-    of CPU time, but for what was recorded on 2026-11-21, by the clock and beside other work: there
-    the least of the seeds says most. made: the command, the date, versions and machine.
+    scores: arm -> one score per seed, in the order of `seeds`. seconds: training -> CPU time,
+    likewise; but those recorded on 2026-11-21 are wall time, beside other work: there the least of
+    the seeds says most. made: the command, the date, versions and machine.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Result:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """Those that the claim is about."""
+        """The comparisons that the claim is about."""
         return [self.compare(*pair) for pair in self.expect]
 
     @property
     def verdict(self) -> str:
-        """Of all comparisons together: theirs where they agree, else how many show, either way."""
+        """That of all comparisons if they agree, else how many show it, in either direction."""
         verdicts = [comparison.verdict for comparison in self.comparisons]
         if len(set(verdicts)) == 1:
             return verdicts[0]
@@ -74,7 +74,7 @@ class Result:
 
     @classmethod
     def from_json(cls, text: str) -> Result:
-        """What `to_json` made. Raises ValueError for anything else."""
+        """The result that `to_json` wrote. Raises ValueError for other text."""
         try:
             tree = json.loads(text)
             tree["expect"] = tuple((better, worse) for better, worse in tree["expect"])

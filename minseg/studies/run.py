@@ -1,12 +1,12 @@
 """Running a study: each training and seed in a process of its own, as many at once as cores.
 
-One process with all cores takes 1.8 times as long, measured on two cores with `skips` and
-`fcn-strides`: what a step does between its matrix products mostly runs on one core.
+One process with all cores would take 1.8 times as long, measured on two cores with `skips` and
+`fcn-strides`, as most of a step besides its matrix products runs on one core.
 
 A finished run is a file in the output folder, so that a study that was interrupted goes on where it
-was. The file's name has all that the run depends on, and a digest of the study's own source, and of
-that of the function that trains: a study that was changed runs anew. (Of a change elsewhere in
-minseg it knows nothing: take another folder then.)
+stopped. The file's name has everything that the run depends on, and a digest of two sources, the
+study's and that of the function that trains: a study that was changed runs again. (Changes
+elsewhere in minseg go unnoticed: use another folder after them.)
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from minseg.studies.study import Study
 
 Run = dict[str, Any]  # "scores" by arm, "seconds"
 CLAIMS = Path(__file__).resolve().with_name("claims")
-# Of BLAS, whichever NumPy has; the worker sees to minseg's own.
+# For BLAS, whichever NumPy has; the worker sets minseg's own threads.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -42,10 +42,10 @@ def run_study(
     out: Path,
     done: Callable[[str, int, Run], None] = lambda training, seed, run: None,
 ) -> dict[tuple[str, int], Run]:
-    """All runs of a study, those in `out` included.
+    """All runs of a study; those in `out` are not run again.
 
     done: called with each run, in the order in which they end.
-    Raises RuntimeError with a run's last words where one fails; those that were finished are kept.
+    Raises RuntimeError with the error of a run that fails; those that were finished are kept.
     """
     out.mkdir(parents=True, exist_ok=True)
     runs: dict[tuple[str, int], Run] = {}
@@ -74,7 +74,7 @@ def run_study(
 
 
 def file_name(study: Study, training: str, seed: int, steps: int) -> str:
-    """Of the run's result: "fcn-8s-seed0-steps100-3f2a91c4.json"."""
+    """The name of a run's file: "fcn-8s-seed0-steps100-3f2a91c4.json"."""
     words = "".join(c if c.isalnum() else " " for c in training.lower()).split()
     function = study.trainings[training]
     source = getsourcefile(getattr(function, "func", function)) or __file__
@@ -95,7 +95,7 @@ def _run(study: Study, training: str, seed: int, steps: int, file: Path) -> Run:
 def run_module(what: str, module: str, *arguments: str) -> None:
     """Run a module in a process of its own, on one thread.
 
-    Raises RuntimeError, which begins with `what`, with its last words if it fails.
+    Raises RuntimeError if it fails: `what`, and its error.
     """
     command = [sys.executable, "-m", module, *arguments]
     ended = subprocess.run(

@@ -1,6 +1,6 @@
-"""Scenes that are drawn for a claim: what it is about decides, and nothing else does.
+"""Scenes drawn for a claim: only the cue that it is about tells the classes apart.
 
-Each is a data set like those of `minseg.data`: the sample depends on (seed, index) alone.
+Each is a data set like those of `minseg.data`: a sample depends on (seed, index) alone.
 """
 
 import numpy as np
@@ -54,7 +54,7 @@ class _Scenes(Dataset):
 
 
 class Wires(_Scenes):
-    """Bright wires, one or two pixels wide, before large dark spots."""
+    """Bright wires, one or two pixels wide, in front of large dark spots."""
 
     classes = ("ground", "spot", "wire")
     palette = np.array([[40, 44, 52], [42, 157, 143], [233, 196, 106]], np.uint8)
@@ -79,7 +79,7 @@ class Wires(_Scenes):
 
 
 class Specks(_Scenes):
-    """Faint bright specks, about 1 % of the pixels, among blurs as bright that are none."""
+    """Faint bright specks, about 1 % of the pixels, among equally bright blurs of background."""
 
     classes = ("ground", "speck")
     palette = np.array([[40, 44, 52], [233, 196, 106]], np.uint8)

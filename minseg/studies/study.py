@@ -24,10 +24,10 @@ class Study:
     claim, source: what a paper says, and where.
     setting: the data and the networks, in a sentence.
     measure: what the scores are.
-    trainings: by name; all of a seed see the same data in the same order, for as many steps.
+    trainings: by name; those of one seed see the same data, in the same order, for as many steps.
     expect: the pairs (better, worse) of arms that the claim is about.
     steps, seeds: how long each training is, and how often it is repeated.
-    lower_is_better: of an error; else a higher score is better.
+    lower_is_better: True if the score is an error; else a higher score is better.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two arms over the seeds. differences: better - worse, one a seed, positive as expected.
+    """Two arms over the seeds. differences: better - worse for each seed, positive as expected.
 
     This is where "shown" is defined. Arms are compared seed by seed, since a seed's draw of the
     data and of the order moves all arms alike. The difference counts where its mean is more than
