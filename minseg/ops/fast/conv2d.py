@@ -23,7 +23,7 @@ from minseg.ops.fast import im2col, patch_rows, shifted, winograd
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.ops.window import Window, within_reach
 
-FEW = 20_000  # elements of all columns: up to so many are copied and multiplied at once
+FEW = 16_000  # elements of all columns: up to so many are copied and multiplied at once
 
 
 def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, groups: int) -> bool:
