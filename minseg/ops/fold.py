@@ -5,7 +5,7 @@
 
 with 0 outside of the image; (c, i, j) and (r, q) are single axes, counted in row-major order. Each
 is the adjoint, and so the gradient, of the other. They are not inverses: fold adds where patches
-overlap. (conv2d does the same in blocks, "im2col", and keeps no columns.)
+overlap. (conv2d multiplies such columns, "im2col"; where they are many, block by block.)
 
 Shapes: image (N, C, H, W), columns (N, C kh kw, H' W'),
         H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1, W' likewise

@@ -101,6 +101,18 @@ def test_a_rate_as_large_as_the_image_leaves_a_kernel_of_one_pixel():
     assert within_reach(window, 9, 9) == ((everything, everything), window)
 
 
+@pytest.mark.usefixtures("way")
+def test_weights_that_meet_padding_only_have_no_effect():
+    """Even where they are NaN: the definition does not read them."""
+    x, w, b, *how = case_arguments(((2, 3, 5, 6), (4, 3, 3, 3), 1, 6, 6, 1))
+    all_but_the_centre = np.arange(9).reshape(3, 3) != 4
+    w[:, :, all_but_the_centre] = np.nan
+    expected = op.definition(x, w, b, *how)
+    assert np.isfinite(expected).all()
+    assert_agree(op.forward(x, w, b, *how), expected, np.float64, length=4)
+    assert np.isfinite(op.grad_input(expected, w, x.shape, *how)).all()
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c[1][1] > 1 or c[5] == 1])
 def test_weights_too_large_for_the_cache_are_multiplied_in_halves(case, monkeypatch):
     x, w, b, *how = case_arguments(case)

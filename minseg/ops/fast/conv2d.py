@@ -30,7 +30,7 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
     """Is one of these ways quicker? They also serve where some taps meet nothing but padding."""
     columns = math.prod(x_shape[:2] + window.kernel + window.output_size(*x_shape[2:]))
     return (
-        columns > min(FEW, workspace_of_a_thread() // 8)
+        columns > min(FEW, workspace_of_a_thread() // 8)  # float64 has 8 bytes
         or depthwise.fits(w_shape, groups)
         or within_reach(window, *x_shape[2:])[1] != window
     )

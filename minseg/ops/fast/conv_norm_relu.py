@@ -7,7 +7,8 @@ With given statistics a batch norm is a straight line for each channel. After a 
 with s = gamma / sqrt(var + eps). Each block of outputs gets its line and its ReLU while it is in
 the cache (epilogue.py): two walks through memory less, and two new arrays. Where there are fewer
 weights than outputs, the weights are multiplied by s; deep layers have more, and would have to be
-multiplied anew for each prediction. Only for predictions: training needs the batch's own mean, and
+multiplied anew for each prediction. (Small outputs get their line and ReLU when they are complete:
+they are in the cache anyway.) Only for predictions: training needs the batch's own mean, and
 what lies in between for the gradient.
 
 Error: s, the product by it and the bias are rounded once each, which adds (2 |s w| * |x| + |bias|)
