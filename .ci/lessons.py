@@ -61,7 +61,7 @@ def run(entry: Entry, fast: bool, out: str, core: int | None) -> bool:
 
 
 def is_cut_off(figure: Path) -> bool:
-    """Does something reach the figure's edge? A title too high is not seen to be one otherwise."""
+    """Does something reach the figure's edge, as a title that is cut off does?"""
     with Image.open(figure) as image:
         pixels = np.asarray(image.convert("L"))
     return any((edge < 255).any() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))

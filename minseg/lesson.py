@@ -47,7 +47,6 @@ _STYLE: dict[Any, Any] = {
     "image.interpolation": "nearest",
     "legend.frameon": False,
 }
-DPI = 110
 FOOT = 0.28  # inches, for a line below a figure
 
 FAST = "--fast: small sizes, short runs; what the lesson claims need not show here"
@@ -154,12 +153,12 @@ class Lesson:
     def save(self, figure: "Figure", name: str) -> None:
         """Write the figure as `out`/name.png and say so; in a notebook, show it as well.
 
-        Below it stands what it must not be mistaken for: a run with --fast, layers of a learner.
+        A line below the figure says so where the run is a --fast one, or has a learner's layers.
         """
         path = self.out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [FAST] * self.fast + [str(stand_in) for stand_in in stand_ins]
-        viz.save(_with_text_below(figure, lines) if lines else figure, path, DPI)
+        viz.save(_with_text_below(figure, lines) if lines else figure, path)
         print(f"figure: {path}")
         if _in_notebook():
             from IPython.display import Image, display
@@ -192,18 +191,18 @@ def start(arguments: Sequence[str] | None = None) -> Lesson:
 
 
 def _with_text_below(figure: "Figure", lines: Sequence[str]) -> "Figure":
-    """A picture of the figure, and below it these lines: nothing of theirs can meet."""
+    """A picture of the figure with these lines below it, so that the two cannot overlap."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure.dpi = DPI
+    figure.dpi = viz.DPI
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     picture = np.asarray(canvas.buffer_rgba())
     pixels_high, pixels_wide = picture.shape[:2]
-    foot = int(DPI * FOOT * (len(lines) + 0.5))
-    size = pixels_wide / DPI, (pixels_high + foot) / DPI
-    taller = Figure(size, DPI)
+    foot = int(viz.DPI * FOOT * (len(lines) + 0.5))
+    size = pixels_wide / viz.DPI, (pixels_high + foot) / viz.DPI
+    taller = Figure(size, viz.DPI)
     taller.figimage(picture, 0, foot)
     for number, line in enumerate(reversed(lines)):
         y = (number + 0.3) * FOOT / size[1]

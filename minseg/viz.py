@@ -25,6 +25,7 @@ OKABE_ITO = np.array(
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _VOID_COLOUR = (255, 255, 255)
 _WRONG = OKABE_ITO[6]
+DPI = 110  # pixels of a PNG per inch of its figure
 _MOST_SHOWN = 2**21  # pixels of a picture in a figure: of a photo, matplotlib makes many copies
 _TALLEST = 4.0  # height over width that a picture gets in a figure: strips would make it a tower
 
@@ -105,10 +106,10 @@ def _png(picture: Any) -> bytes:
     return stream.getvalue()
 
 
-def save(figure: "Figure", path: PathLike, dpi: int = 110) -> None:
+def save(figure: "Figure", path: PathLike) -> None:
     """Write a figure as PNG, whole or not at all."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi)
+    figure.savefig(stream, format="png", dpi=DPI)
     write_atomically(path, stream.getvalue())
 
 

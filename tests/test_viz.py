@@ -16,7 +16,7 @@ HISTORY = [
 
 
 def pixels(figure, tmp_path):
-    viz.save(figure, tmp_path / "figure.png", dpi=50)
+    viz.save(figure, tmp_path / "figure.png")
     with Image.open(tmp_path / "figure.png") as picture:
         return np.asarray(picture.convert("RGB"))
 
