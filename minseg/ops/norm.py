@@ -10,8 +10,9 @@ statistics run over B, K and L, and there is a weight for every (g, k):
     group norm      some channels of one image       (1, N groups, C / groups, H W)
     layer norm      the last dimensions              (1, rest, last, 1)
 
-normalization.py holds the computation and its gradient. fast/normalize.py does the same in fewer
-passes over memory, together with a ReLU that follows; fast/layer_norm.py does it for layer norm.
+normalization.py holds the computation and its gradient, as whole-array formulas and as launches of
+CUDA kernels. Of large NumPy arrays, fast/normalize.py computes the same in fewer passes over
+memory, together with a ReLU that follows, and fast/layer_norm.py does so for layer norm.
 
 Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
         2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
@@ -26,8 +27,8 @@ import numpy as np
 from minseg.array import Array, device_of
 from minseg.ops.activation import relu_op
 from minseg.ops.checks import check_tensor
+from minseg.ops.fast import normalize as fast
 from minseg.ops.fast.layer_norm import layer_norm as norm_of_rows
-from minseg.ops.fast.normalize import normalize, normalize_grad
 from minseg.ops.normalization import PARTS, normalization_definition
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
@@ -202,8 +203,7 @@ def _normalize(
 ) -> tuple[Tensor, tuple[Array, Array]]:
     """What the four layers share: y, and the moments (mean, variance) that it was normalised by.
 
-    view: (B, G, K, L). given: moments to use in place of the input's own. relu: y is max(y, 0);
-    only with the input's own moments, on NumPy arrays.
+    view: (B, G, K, L). given: moments to use in place of the input's own. relu: y is max(y, 0).
     """
     x = input.data.reshape(view)
     groups = view[1:3]
@@ -215,17 +215,22 @@ def _normalize(
         repeats = math.prod(groups) // max(values.numel(), 1)
         return values.data.reshape(1, -1).repeat(repeats, axis=0).reshape(groups)
 
+    def quick() -> bool:
+        return fast.fits(x) and (are_numpy(input) if relu else op.is_numpy(x))
+
     w, b = for_each_group(weight), for_each_group(bias)
-    if given is None and op.is_numpy(x):
-        y, moments = normalize(x, w, b, eps, relu)
+    if quick():
+        y, moments = fast.normalize(x, w, b, eps, given, relu)
     else:
         moments = op.moments(x) if given is None else given
         y = op.forward(x, *moments, w, b, eps)
+        y = relu_op.forward(y) if relu else y
 
     def backward(grad: Array) -> list[Array | None]:
         grad = grad.reshape(x.shape)
-        if given is None and (are_numpy(input) if relu else op.is_numpy(x)):
-            dx, *affine = normalize_grad(grad, x, y if relu else None, *moments, w, eps)
+        if quick():
+            how = (*moments, w, eps, given is not None)
+            dx, *affine = fast.normalize_grad(grad, x, y if relu else None, *how)
         else:
             grad = relu_op.grad_input(grad, y) if relu else grad
             dx, *affine = op.grad(grad, x, *moments, w, eps, given is not None)

@@ -26,13 +26,6 @@ import numpy as np
 
 from minseg.array import Array, array_module, contiguous
 from minseg.ops.op import launch
-from minseg.parallel import parallel_for
-
-# Two threads hardly gain anything from NumPy calls of less than 50 us: they hand the interpreter's
-# lock to and fro, and one that waits for it sleeps. So blocks are as large as the last cache
-# allows, and an array too small for two such blocks is left to one thread.
-BLOCK_BYTES = 2**22  # of the groups in a block
-ALONE = 2**19  # elements: up to so many, one thread
 
 # Elements that one block of the kernels takes: enough to pay for its start, few enough that a batch
 # gives every multiprocessor of a GPU a block.
@@ -56,49 +49,20 @@ def normalization_definition(
 
 
 def _moments_numpy(x: Array) -> tuple[Array, Array]:
-    """Mean and variance (divided by m) of each group, (G,), in float64.
-
-    mean(x^2) - mean(x)^2 loses every digit when the mean is large. So both are computed of
-    d = x - near, with the mean in the precision of x as `near`: d has a mean close to 0, and what
-    it is away from 0 corrects mean and variance, in float64.
-    """
-    B, G, K, L = x.shape
-    rows, m = x.reshape(B, G, K * L), x[:, :1].size
-    mean, var = np.empty(G), np.empty(G)
-
-    def one_block(groups: slice) -> None:
-        near = (sum_of_rows(rows[:, groups]) / m).astype(x.dtype)
-        d = rows[:, groups] - near[:, None]
-        rest = sum_of_rows(d) / m
-        mean[groups] = near + rest
-        var[groups] = np.vecdot(d, d).sum(axis=0, dtype=np.float64) / m - rest * rest
-
-    for_each_block(one_block, x)
-    return mean, var
-
-
-def sum_of_rows(rows: Array) -> Array:
-    """(B, G, M) -> (G,): each row is summed in its own precision, the rows' sums in float64."""
-    return np.einsum("bgm->bg", rows).sum(axis=0, dtype=np.float64)
+    """Mean and variance (divided by m) of each group, (G,), in float64."""
+    mean = _mean(x)
+    return mean, _mean(np.square(x - mean[None, :, None, None]))
 
 
 def _forward_numpy(
     x: Array, mean: Array, var: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> Array:
-    y = np.empty(x.shape, x.dtype)
-    r = inverse_deviation(var, eps)
-    near, rest = two_parts(mean, x.dtype)
-
-    def one_block(groups: slice) -> None:
-        scale = r[groups, None] if weight is None else r[groups, None] * weight[groups]
-        shift = (0 if bias is None else bias[groups]) - rest[groups, None] * scale
-        part = y[:, groups]
-        np.subtract(x[:, groups], over(near[groups, None]), out=part)
-        part *= over(scale.astype(x.dtype))
-        part += over(shift.astype(x.dtype))
-
-    for_each_block(one_block, x)
-    return y
+    y = _xhat(x, mean, inverse_deviation(var, eps))
+    if weight is not None:
+        y *= weight[None, :, :, None]
+    if bias is not None:
+        y += bias[None, :, :, None]
+    return y.astype(x.dtype)
 
 
 def _grad_numpy(
@@ -111,65 +75,31 @@ def _grad_numpy(
     constant: bool,
 ) -> tuple[Array, Array, Array]:
     """The gradients to x, weight and bias. `constant`: the statistics do not depend on x."""
-    dx = np.empty(x.shape, x.dtype)
-    dw, db = np.zeros((2, *x.shape[1:3]))
     r = inverse_deviation(var, eps)
-    near, rest = two_parts(mean, x.dtype)
-    m = x[:, :1].size
-
-    def one_block(groups: slice) -> None:
-        g, inverse, offset = grad[:, groups], r[groups, None], rest[groups, None]
-        d = x[:, groups] - over(near[groups, None])  # xhat = (d - offset) inverse
-        db[groups] = np.einsum("bgkl->bgk", g).sum(axis=0, dtype=np.float64)
-        dw[groups] = np.vecdot(g, d).sum(axis=0, dtype=np.float64) - offset * db[groups]
-        dw[groups] *= inverse
-        w = 1 if weight is None else weight[groups]
-        np.multiply(g, over((w * inverse * np.ones_like(dw[groups])).astype(x.dtype)),
-                    out=dx[:, groups])  # fmt: skip
-        if constant:
-            return
-        # mean(g) and mean(g xhat) with g = grad * weight: the sums over (B, L) are there already
-        slope = (w * dw[groups]).sum(axis=1, keepdims=True) / m * inverse * inverse
-        average = (w * db[groups]).sum(axis=1, keepdims=True) / m * inverse
-        d *= over((-slope).astype(x.dtype))
-        d += over((slope * offset - average).astype(x.dtype))
-        dx[:, groups] += d
-
-    for_each_block(one_block, x)
-    return dx, dw.astype(x.dtype), db.astype(x.dtype)
+    xhat = _xhat(x, mean, r)
+    dw, db = (grad * xhat).sum(axis=(0, 3)), grad.sum(axis=(0, 3), dtype=np.float64)
+    g = grad if weight is None else grad * weight[None, :, :, None]
+    if not constant:
+        through_var = xhat * _mean(g * xhat)[None, :, None, None]
+        g = g - _mean(g)[None, :, None, None] - through_var
+    dx = r[None, :, None, None] * g
+    return dx.astype(x.dtype), dw.astype(x.dtype), db.astype(x.dtype)
 
 
-def two_parts(mean: Array, dtype: Any) -> tuple[Array, Array]:
-    """A float64 mean as a number of `dtype` and the rest: x - near - rest loses no digits."""
-    near = mean.astype(dtype)
-    return near, mean - near
+def _mean(x: Array) -> Array:
+    """Of each group, (G,), in float64; 0 where a batch is empty."""
+    return x.sum(axis=(0, 2, 3), dtype=np.float64) / max(x[:, :1].size, 1)
+
+
+def _xhat(x: Array, mean: Array, r: Array) -> Array:
+    """In float64, as the statistics are: float32 would not hold all of a large mean."""
+    return (x - mean[None, :, None, None]) * r[None, :, None, None]
 
 
 def inverse_deviation(var: Array, eps: float) -> Array:
     """r = 1 / sqrt(var + eps)."""
     with np.errstate(invalid="ignore", divide="ignore"):  # eps = 0 on a constant, eps < 0
         return 1 / np.sqrt(var + eps)
-
-
-def over(values: Array) -> Array:
-    """Values for each (g, k) or (g, 1), to broadcast over (B, G, K, L)."""
-    return values[None, :, :, None]
-
-
-def blocks_of(x: Array) -> list[slice]:
-    """Slices of groups. They depend on the shape alone: the same bits on every machine."""
-    if not x.size:
-        return []
-    groups, pairs = x.shape[1], -(-x.nbytes // (2 * BLOCK_BYTES))
-    count = 2 * pairs if x.size > ALONE else 1  # an even number, so that two cores share alike
-    step = -(-groups // min(count, groups))
-    return [slice(i, i + step) for i in range(0, groups, step)]
-
-
-def for_each_block(body: Callable[[slice], None], x: Array) -> None:
-    """Call body(slice of groups) for all groups, on all cores."""
-    blocks = blocks_of(x)
-    parallel_for(lambda i: body(blocks[i]), len(blocks))
 
 
 def _moments_cuda(x: Array) -> tuple[Array, Array]:

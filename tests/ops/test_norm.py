@@ -6,6 +6,7 @@ import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
 from minseg.ops import normalization
+from minseg.ops.fast import normalize as fast
 from minseg.ops.normalization import normalization_definition
 from minseg.ops.op import get_op
 from tests.witness import assert_agree, assert_threads_change_no_bit
@@ -42,6 +43,12 @@ LAYERS = {
         lambda v: np.tile(v.ravel(), 12).reshape(12, 10),
     ),
 }
+
+
+@pytest.fixture(autouse=True, params=["plain formulas", "few passes"])
+def way(request, monkeypatch):
+    """Both that norm.py may go, whatever the size."""
+    monkeypatch.setattr(fast, "FEW", 2**40 if request.param == "plain formulas" else -1)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -280,9 +287,9 @@ def test_many_blocks_are_one(name, dtype, monkeypatch):
     function, affine, view, for_each_group = LAYERS[name]
     x, grad, w, b = (a.astype(dtype) for a in (X, np.cos(X), *affine))
     whole = gradients(function, x, (w, b), grad)
-    monkeypatch.setattr(normalization, "ALONE", 0)
-    monkeypatch.setattr(normalization, "BLOCK_BYTES", 64)
-    assert len(normalization.blocks_of(x.reshape(view))) > 2
+    monkeypatch.setattr(fast, "ALONE", 0)
+    monkeypatch.setattr(fast, "BLOCK_BYTES", 64)
+    assert len(fast.blocks_of(x.reshape(view))) > 2
     cut = gradients(function, x, (w, b), grad)
     exact = [a.astype(np.float64) for a in (x.reshape(view), for_each_group(w), for_each_group(b))]
     expected = normalization_definition(*exact, 1e-5).reshape(x.shape)
@@ -294,7 +301,7 @@ def test_many_blocks_are_one(name, dtype, monkeypatch):
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_number_of_threads_changes_no_bit(name, monkeypatch):
     """Sums long enough for BLAS to cut them between its threads, which it must not."""
-    monkeypatch.setattr(normalization, "ALONE", 0)
+    monkeypatch.setattr(fast, "ALONE", 0)
     function, *_ = LAYERS[name]
     rng = np.random.default_rng(0)
     shape = (4000, 4, 5, 2) if name == "layer_norm" else (2, 4, 150, 160)

@@ -26,8 +26,9 @@ from collections.abc import Callable
 import numpy as np
 
 from minseg.array import Array
+from minseg.ops.fast.normalize import blocks_of
 from minseg.ops.fast.outer import outer
-from minseg.ops.normalization import blocks_of, inverse_deviation
+from minseg.ops.normalization import inverse_deviation
 from minseg.parallel import parallel_for
 
 FEW_ROWS = 512  # of 32 elements, in SegFormer: 70 us by _of_few_rows, else 113; not so for 2048

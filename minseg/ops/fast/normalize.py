@@ -15,26 +15,46 @@ has. x is seen as rows (B, R, L), with R = G K:
   small mean, called offset.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from minseg.array import Array
 from minseg.ops.fast.activation import relu_grad
 from minseg.ops.fast.dots import dots
-from minseg.ops.normalization import for_each_block, inverse_deviation, two_parts
-from minseg.parallel import UFUNC_BUFFER
+from minseg.ops.normalization import inverse_deviation
+from minseg.parallel import UFUNC_BUFFER, parallel_for
 
+FEW = 4096  # elements: of so many, the plain formulas take half of the time of the calls here
 SHORT = UFUNC_BUFFER  # longer rows are computed where they lie, at full speed
+
+# Two threads hardly gain anything from NumPy calls of less than 50 us: they hand the interpreter's
+# lock to and fro, and one that waits for it sleeps. So blocks are as large as the last cache
+# allows, and an array too small for two such blocks is left to one thread.
+BLOCK_BYTES = 2**22  # of the groups in a block
+ALONE = 2**19  # elements: up to so many, one thread
+
+
+def fits(x: Array) -> bool:
+    """Is x large enough for these ways to be quicker than the plain formulas?"""
+    return x.size > FEW
 
 
 def normalize(
-    x: Array, weight: Array | None, bias: Array | None, eps: float, relu: bool = False
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    given: tuple[Array, Array] | None = None,
+    relu: bool = False,
 ) -> tuple[Array, tuple[Array, Array]]:
     """x (B, G, K, L), weight and bias (G, K) -> y, and the mean and the variance (G,), float64.
 
-    With `relu`, y is max(y, 0).
+    given: a mean and a variance to use in place of x's own. With `relu`, y is max(y, 0).
     """
     B, G, K, L = x.shape
-    y, mean, var, m = np.empty(x.shape, x.dtype), np.empty(G), np.empty(G), B * K * L
+    y, m = np.empty(x.shape, x.dtype), B * K * L
+    mean, var = given or (np.empty(G), np.empty(G))
     all_rows, results = (a.reshape(B, G * K, L) for a in (x, y))
 
     def moments(d: Array) -> tuple[Array, Array]:
@@ -44,14 +64,19 @@ def normalize(
     def one_block(groups: slice) -> None:
         block = slice(groups.start * K, groups.stop * K)
         rows, out = all_rows[:, block], results[:, block]
-        with np.errstate(over="ignore", invalid="ignore"):  # those of x - mean may be finite
-            offset, var[groups] = moments(rows)
-        mean[groups] = offset
+        if given is None:
+            with np.errstate(over="ignore", invalid="ignore"):  # those of x - mean may be finite
+                mean[groups], var[groups] = moments(rows)
+        offset = mean[groups]
         if not _is_small(offset, var[groups]):
             near = offset.astype(x.dtype)
             rows = np.subtract(rows, _along(near, out), out=out)
-            offset, var[groups] = moments(rows)
-            mean[groups] = near + offset
+            if given is None:
+                rest, var[groups] = moments(rows)
+                mean[groups] = near + rest
+            else:
+                rest = offset - near
+            offset = rest
         scale = inverse_deviation(var[groups], eps).repeat(K)
         if weight is not None:
             scale *= weight[groups].reshape(-1)
@@ -63,7 +88,7 @@ def normalize(
         if relu:
             np.clip(out, 0, np.inf, out=out)
 
-    for_each_block(one_block, x)
+    _for_each_block(one_block, x)
     return y, (mean, var)
 
 
@@ -75,13 +100,18 @@ def normalize_grad(
     var: Array,
     weight: Array | None,
     eps: float,
+    constant: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """The gradients to x, weight and bias. y: the ReLU's result; None where there was no ReLU."""
+    """The gradients to x, weight and bias. y: the ReLU's result; None where there was no ReLU.
+
+    constant: mean and variance were given, and do not depend on x.
+    """
     B, G, K, L = x.shape
     dx, m = np.empty(x.shape, x.dtype), B * K * L
     dw, db = np.zeros((2, G, K), x.dtype)  # an empty batch leaves them so
     r = inverse_deviation(var, eps)
-    near, rest = two_parts(mean, x.dtype)
+    near = mean.astype(x.dtype)
+    rest = mean - near
     all_rows, upstream, results = (a.reshape(B, G * K, L) for a in (x, grad, dx))
     after = None if y is None else y.reshape(B, G * K, L)
 
@@ -99,15 +129,33 @@ def normalize_grad(
         db[groups], dw[groups] = to_bias.reshape(-1, K), to_weight.reshape(-1, K)
         # dx = g' - mean(g') - xhat mean(g' xhat), with g' = g w r: its sums over (B, L) are there
         scale = inverse if weight is None else inverse * weight[groups].reshape(-1)
+        np.multiply(g, _along(scale, out), out=out)
+        if constant:
+            return
         slope = _of_groups(scale * to_weight, K) / m * r[groups]
         average = _of_groups(scale * to_bias, K) / m
-        np.multiply(g, _along(scale, out), out=out)
         through_moments = d * _along(-slope, out)
         through_moments += _along(slope * offset - average, out)
         out += through_moments
 
-    for_each_block(one_block, x)
+    _for_each_block(one_block, x)
     return dx, dw, db
+
+
+def blocks_of(x: Array) -> list[slice]:
+    """Slices of groups. They depend on the shape alone: the same bits on every machine."""
+    if not x.size:
+        return []
+    groups, pairs = x.shape[1], -(-x.nbytes // (2 * BLOCK_BYTES))
+    count = 2 * pairs if x.size > ALONE else 1  # an even number, so that two cores share alike
+    step = -(-groups // min(count, groups))
+    return [slice(i, i + step) for i in range(0, groups, step)]
+
+
+def _for_each_block(body: Callable[[slice], None], x: Array) -> None:
+    """Call body(slice of groups) for all groups, on all cores."""
+    blocks = blocks_of(x)
+    parallel_for(lambda i: body(blocks[i]), len(blocks))
 
 
 def _is_small(mean: Array, var: Array) -> bool:

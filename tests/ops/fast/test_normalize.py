@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minseg import parallel
-from minseg.ops import normalization
 from minseg.ops.activation import relu_op
+from minseg.ops.fast import normalize as fast
 from minseg.ops.fast.normalize import normalize, normalize_grad
 from minseg.ops.normalization import PARTS
 from tests.witness import assert_agree
@@ -53,12 +53,12 @@ def test_equals_the_plain_parts(shape, mean, dtype, affine):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "mean"), KINDS)
 def test_gradients_equal_the_plain_parts(dtype, mean, shape, affine, relu, monkeypatch):
-    monkeypatch.setattr(normalization, "ALONE", 0)  # two blocks
+    monkeypatch.setattr(fast, "ALONE", 0)  # two blocks
     x, weight, bias = numbers(shape, mean, dtype)
     if not affine:
         weight = bias = None
     grad = np.random.default_rng(1).standard_normal(shape).astype(dtype)
-    y, moments = normalize(x, weight, bias, EPS, relu)
+    y, moments = normalize(x, weight, bias, EPS, relu=relu)
     got = normalize_grad(grad, x, y if relu else None, *moments, weight, EPS)
 
     exact, upstream = x.astype(np.float64), grad.astype(np.float64)
@@ -68,6 +68,33 @@ def test_gradients_equal_the_plain_parts(dtype, mean, shape, affine, relu, monke
     expected = PLAIN["grad"](upstream, exact, *moments, weight, EPS, False)
     # dx, and what a weight gets of each element, are of about 1; sums run over B and L
     assert_agree(got[0], expected[0], dtype, length=x[:, 0].size)
+    for one, other in zip(got[1:], expected[1:], strict=True):
+        assert_agree(one, other, dtype, length=x[:, 0, 0].size)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("dtype", "mean"), KINDS)
+def test_given_moments_are_constants(dtype, mean, shape, affine, monkeypatch):
+    """The running statistics of batch norm, say, which are near those of x."""
+    monkeypatch.setattr(fast, "ALONE", 0)  # two blocks
+    x, weight, bias = numbers(shape, mean, dtype)
+    if not affine:
+        weight = bias = None
+    rng = np.random.default_rng(1)
+    given = rng.normal(mean, 0.1, shape[1]), rng.uniform(0.5, 2, shape[1])
+    kept = [a.copy() for a in given]
+    grad = rng.standard_normal(shape).astype(dtype)
+    y, moments = normalize(x, weight, bias, EPS, given)
+    got = normalize_grad(grad, x, None, *moments, weight, EPS, constant=True)
+    np.testing.assert_array_equal(moments, kept)
+    np.testing.assert_array_equal(given, kept)
+
+    exact, upstream = x.astype(np.float64), grad.astype(np.float64)
+    # x - mean and xhat are of about 4 at the most, with a rounding of the weights' sums
+    assert_agree(y, PLAIN["forward"](exact, *given, weight, bias, EPS), dtype, length=4)
+    expected = PLAIN["grad"](upstream, exact, *given, weight, EPS, True)
+    assert_agree(got[0], expected[0], dtype, length=1)
     for one, other in zip(got[1:], expected[1:], strict=True):
         assert_agree(one, other, dtype, length=x[:, 0, 0].size)
 
@@ -93,7 +120,7 @@ def test_a_relu_in_the_same_go_changes_no_bit(shape, dtype):
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
-    monkeypatch.setattr(normalization, "ALONE", 0)
+    monkeypatch.setattr(fast, "ALONE", 0)
     x, weight, bias = numbers((1, 64, 2, 1300), 0, np.float32)
     results = []
     for threads in (1, 2, 3):
