@@ -25,10 +25,7 @@ from minseg.ops.labels import check_labels, check_weight, sum_of_weights
 from minseg.ops.op import Op, launch
 from minseg.ops.reduction import check_reduction, reduce, spread
 from minseg.ops.softmax import log_softmax_of, softmax_of
-from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
-
-PIXELS_A_BLOCK = 2**14  # a block's temporaries then stay in a core's cache
 
 
 def cross_entropy_definition(
@@ -54,86 +51,43 @@ def cross_entropy_definition(
 
 
 def _forward_numpy(x: Array, target: Array, w: Array, ignore_index: int, smoothing: float) -> Array:
-    loss = np.empty((x.shape[0], x.shape[2]), x.dtype)
-    blocks = _blocks(*loss.shape)
+    """The losses (N, P) of class indices (N, P) or probabilities (N, C, P).
 
-    def one_block(index: int) -> None:
-        n, p = blocks[index]
-        z, t = x[n, :, p], target[n, ..., p]
-        log_p = log_softmax_of(z, 1)
-        if target.ndim == 3:
-            q = _smooth(t, smoothing) * w[:, None]
-            loss[n, p] = -(q * log_p).sum(axis=1)
-            return
-        valid = t != ignore_index
-        label = np.where(valid, t, 0)
-        on_label = np.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
-        value = (smoothing - 1) * w[label] * on_label
-        if smoothing:
-            value -= smoothing / len(w) * (w[:, None] * log_p).sum(axis=1)
-        loss[n, p] = np.where(valid, value, 0)
-
-    parallel_for(one_block, len(blocks))
-    return loss
+    Indices without smoothing, the usual case, go a quicker way: fast/cross_entropy.py.
+    """
+    log_p = log_softmax_of(x, 1)  # (N, C, P)
+    if target.ndim == 3:
+        return -(_weights(target, w, smoothing) * log_p).sum(axis=1)
+    valid = target != ignore_index
+    label = np.where(valid, target, 0)
+    loss = -(1 - smoothing) * w[label] * np.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
+    if smoothing:  # else a class that is ruled out, log p = -inf, would make it NaN
+        loss -= smoothing / len(w) * (w[:, None] * log_p).sum(axis=1)
+    return np.where(valid, loss, 0)
 
 
 def _grad_input_numpy(
     grad: Array, x: Array, target: Array, w: Array, ignore_index: int, smoothing: float
 ) -> Array:
     """grad (N, P) -> (N, C, P): p_i (sum_c q_c) - q_i, times the pixel's gradient."""
-    dx = np.empty(x.shape, x.dtype)
-    blocks = _blocks(*grad.shape)
-
-    def one_block(index: int) -> None:
-        n, p = blocks[index]
-        z, t, g = x[n, :, p], target[n, ..., p], grad[n, p]
-        probability = softmax_of(z, 1)
-        if target.ndim == 3:
-            q = _smooth(t, smoothing) * w[:, None]
-            dx[n, :, p] = (probability * q.sum(axis=1, keepdims=True) - q) * g[:, None]
-            return
-        valid = t != ignore_index
-        label = np.where(valid, t, 0)[:, None]
-        g = np.where(valid, g, 0)[:, None]
-        on_label = (1 - smoothing) * w[label]
-        part = (probability * (on_label + smoothing * w.mean())) * g
-        if smoothing:
-            part -= smoothing / len(w) * w[:, None] * g
-        at_label = np.take_along_axis(part, label, axis=1) - on_label * g
-        np.put_along_axis(part, label, at_label, axis=1)
-        dx[n, :, p] = part
-
-    parallel_for(one_block, len(blocks))
-    return dx
+    if target.ndim == 2:
+        grad = np.where(target != ignore_index, grad, 0)
+    p, q = softmax_of(x, 1), _weights(target, w, smoothing)
+    return (p * q.sum(axis=1, keepdims=True) - q) * grad[:, None]
 
 
 def _grad_target_numpy(grad: Array, x: Array, w: Array, smoothing: float) -> Array:
     """Of class probabilities: -w_c (1 - s) log p_c, times the pixel's gradient."""
-    dt = np.empty(x.shape, x.dtype)
-    blocks = _blocks(*grad.shape)
-
-    def one_block(index: int) -> None:
-        n, p = blocks[index]
-        log_p = log_softmax_of(x[n, :, p], 1)
-        dt[n, :, p] = (smoothing - 1) * w[:, None] * log_p * grad[n, p][:, None]
-
-    parallel_for(one_block, len(blocks))
-    return dt
+    return -(1 - smoothing) * w[:, None] * log_softmax_of(x, 1) * grad[:, None]
 
 
-def _smooth(t: Array, smoothing: float) -> Array:
-    """Label smoothing of class probabilities (N, C, P)."""
-    return (1 - smoothing) * t + smoothing / t.shape[1]
-
-
-def _blocks(images: int, pixels: int) -> list[tuple[slice, slice]]:
-    """Slices of images and of pixels: blocks of several whole images, or of a part of one."""
-    many = max(1, PIXELS_A_BLOCK // max(pixels, 1))
-    return [
-        (slice(n, n + many), slice(p, p + PIXELS_A_BLOCK))
-        for n in range(0, images, many)
-        for p in range(0, pixels, PIXELS_A_BLOCK)
-    ]
+def _weights(target: Array, w: Array, smoothing: float) -> Array:
+    """The q_c of the formulas above, (N, C, P)."""
+    C, w = len(w), w[:, None]
+    if target.ndim == 3:
+        return w * ((1 - smoothing) * target + smoothing / C)
+    is_label = target[:, None] == np.arange(C)[:, None]
+    return (1 - smoothing) * np.where(is_label, w, 0) + smoothing / C * w
 
 
 def _forward_cuda(x: Array, target: Array, w: Array, ignore_index: int, smoothing: float) -> Array:
@@ -213,11 +167,11 @@ def cross_entropy(
         labels = check_labels("cross_entropy", input, target, ignore_index)
         t = labels.reshape(len(labels) if labels.ndim else 1, math.prod(labels.shape[1:]))
     x = as_pixels(input.data)
-    if t.ndim == 2 and not label_smoothing and op.is_numpy(x):
+    if op.is_numpy(x) and fast.fits(t, label_smoothing):
         loss, weights, grad_input = fast.cross_entropy(x, t, w, ignore_index)
         denominator = weights.sum()
     else:
-        how = (x, t, w, ignore_index, label_smoothing)
+        how = (x, t, w, ignore_index, float(label_smoothing))  # NumPy's own would make x float64
         loss, grad_input = op.forward(*how), lambda grad: op.grad_input(grad, *how)
         denominator = loss.size if t.ndim == 3 else sum_of_weights(w, t, ignore_index)
     shape = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()

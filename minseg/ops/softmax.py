@@ -50,44 +50,38 @@ def log_softmax_definition(x: Array, axis: int) -> Array:
     return y
 
 
+def _softmax(x: Array, axis: int) -> Array:
+    powers = np.exp(_below_top(x, axis))
+    return powers / powers.sum(axis=axis, keepdims=True)
+
+
+def _softmax_grad(grad: Array, y: Array, axis: int) -> Array:
+    """dy_j / dx_i = y_j ([i = j] - y_i), times grad_j, summed over j."""
+    return y * (grad - (grad * y).sum(axis=axis, keepdims=True))
+
+
+def _log_softmax(x: Array, axis: int) -> Array:
+    z = _below_top(x, axis)
+    with np.errstate(divide="ignore"):  # the sum of an empty line is 0
+        return z - np.log(np.exp(z).sum(axis=axis, keepdims=True))
+
+
+def _log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
+    """dy_j / dx_i = [i = j] - softmax(x)_i, times grad_j, summed over j."""
+    return grad - np.exp(y) * grad.sum(axis=axis, keepdims=True)
+
+
 def _below_top(x: Array, axis: int) -> Array:
     """x - max(x) along `axis`; NaN in a line that is -inf throughout: it has no softmax."""
     if x.size == 0:
-        return x.copy()
+        return x
     with np.errstate(invalid="ignore"):
         return x - x.max(axis=axis, keepdims=True)
 
 
-def softmax_of(x: Array, axis: int) -> Array:
-    """softmax(x) along `axis`, on arrays."""
-    z = _below_top(x, axis)
-    powers = array_module(x).exp(z, out=z)  # new arrays cost more than what is computed
-    powers /= powers.sum(axis=axis, keepdims=True)
-    return powers
-
-
-def softmax_grad(grad: Array, y: Array, axis: int) -> Array:
-    """dy_j / dx_i = y_j ([i = j] - y_i), times grad_j, summed over j."""
-    dx = grad - (grad * y).sum(axis=axis, keepdims=True)
-    dx *= y
-    return dx
-
-
-def log_softmax_of(x: Array, axis: int) -> Array:
-    """log(softmax(x)) along `axis`, on arrays."""
-    xp = array_module(x)
-    z = _below_top(x, axis)
-    with np.errstate(divide="ignore"):  # the sum of an empty line is 0
-        z -= xp.log(xp.exp(z).sum(axis=axis, keepdims=True))
-    return z
-
-
-def log_softmax_grad(grad: Array, y: Array, axis: int) -> Array:
-    """dy_j / dx_i = [i = j] - softmax(x)_i, times grad_j, summed over j."""
-    dx = array_module(y).exp(y)
-    dx *= -grad.sum(axis=axis, keepdims=True)
-    dx += grad
-    return dx
+# The formulas above on NumPy arrays, of which large ones are computed block by block.
+softmax_of = fast.by_blocks(_softmax, fast.softmax)
+log_softmax_of = fast.by_blocks(_log_softmax, fast.log_softmax)
 
 
 def _cuda(logarithm: bool) -> dict[str, Callable[..., Array]]:
@@ -119,8 +113,8 @@ softmax_op = Op(
     "softmax",
     definition=softmax_definition,
     numpy={
-        "forward": fast.by_blocks(softmax_of, fast.softmax),
-        "grad_input": fast.by_blocks(softmax_grad, fast.softmax_grad),
+        "forward": softmax_of,
+        "grad_input": fast.by_blocks(_softmax_grad, fast.softmax_grad),
     },
     cuda=_cuda(logarithm=False),
 )
@@ -128,8 +122,8 @@ log_softmax_op = Op(
     "log_softmax",
     definition=log_softmax_definition,
     numpy={
-        "forward": fast.by_blocks(log_softmax_of, fast.log_softmax),
-        "grad_input": fast.by_blocks(log_softmax_grad, fast.log_softmax_grad),
+        "forward": log_softmax_of,
+        "grad_input": fast.by_blocks(_log_softmax_grad, fast.log_softmax_grad),
     },
     cuda=_cuda(logarithm=True),
 )

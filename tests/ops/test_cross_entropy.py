@@ -7,9 +7,9 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops import cross_entropy
 from minseg.ops.cross_entropy import op
-from tests.witness import assert_agree, on_threads
+from minseg.ops.fast import cross_entropy as fast
+from tests.witness import assert_agree, assert_threads_change_no_bit
 
 REDUCTIONS = ["none", "sum", "mean"]
 
@@ -26,6 +26,14 @@ def case(kind, shape=(2, 5, 3, 4), seed=0):
     return x, t, 255
 
 
+@pytest.fixture(params=["the plain formula", "the usual case on its own"])
+def way(request, monkeypatch):
+    """Both that class indices without smoothing may go."""
+    if request.param == "the plain formula":
+        monkeypatch.setattr(fast, "fits", lambda target, smoothing: False)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -47,6 +55,7 @@ def test_forward_equals_the_definition(kind, reduction, smoothing, dtype):
     )
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("kind", ["indices", "probabilities"])
@@ -67,6 +76,7 @@ def test_by_hand():
     np.testing.assert_allclose(x.grad.data, [[[[-0.125, 0.375]], [[0.125, -0.375]]]])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_large_scores(dtype):
     scores = [[1e4, 1e4, -1e4], [-1e4, 1e4, -1e4], [-2e4, -1e4, -1e4]]
@@ -77,6 +87,7 @@ def test_large_scores(dtype):
     np.testing.assert_array_equal(x.grad.data, [[-0.5, 0.5, 0], [0, 1, -1], [0, -0.5, 0.5]])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_class_that_a_score_rules_out(dtype):
     """It adds nothing to the loss of a pixel of another class: not 0 times infinity."""
@@ -88,6 +99,7 @@ def test_a_class_that_a_score_rules_out(dtype):
     np.testing.assert_allclose(x.grad.data, [[-other, 0, other]], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_all_pixels_ignored(smoothing):
     x = Tensor(np.ones((2, 3, 4, 5)), requires_grad=True)
@@ -99,6 +111,7 @@ def test_all_pixels_ignored(smoothing):
     assert F.cross_entropy(x, t, ignore_index=255, reduction="sum").item() == 0
 
 
+@pytest.mark.usefixtures("way")
 def test_an_ignored_pixel_has_no_influence_whatever_its_scores():
     x, t, ignored = case("indices")
     first = F.cross_entropy(Tensor(x), Tensor(t), ignore_index=ignored).item()
@@ -106,24 +119,31 @@ def test_an_ignored_pixel_has_no_influence_whatever_its_scores():
     assert F.cross_entropy(Tensor(x), Tensor(t), ignore_index=ignored).item() == first
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 50, 70), (300, 4), (1, 4, 100, 90)])
-def test_blocks_and_threads_change_nothing(monkeypatch, shape):
-    x, t, ignored = case("indices", shape)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("kind", ["indices", "probabilities"])
+def test_threads_change_no_bit(kind, smoothing):
+    x, t, ignored = case(kind, (3, 4, 110, 111))  # large enough for softmax in blocks
 
     def results():
         input = Tensor(x, requires_grad=True)
-        loss = F.cross_entropy(input, Tensor(t), ignore_index=ignored)
+        how = {"ignore_index": ignored, "label_smoothing": smoothing}
+        loss = F.cross_entropy(input, Tensor(t), **how)
         loss.backward()
-        return loss.item(), input.grad.data
+        return loss.data, input.grad.data
 
-    expected = results()
-    monkeypatch.setattr(cross_entropy, "PIXELS_A_BLOCK", 1000)
-    with on_threads(3):
-        got = results()
-    assert got[0] == expected[0]
-    np.testing.assert_array_equal(got[1], expected[1])
+    assert_threads_change_no_bit(results)
 
 
+def test_a_smoothing_of_numpys_leaves_the_dtype():
+    x, t, ignored = case("indices")
+    x = Tensor(x.astype(np.float32), requires_grad=True)
+    how = {"ignore_index": ignored, "label_smoothing": np.float64(0.1)}
+    loss = F.cross_entropy(x, Tensor(t), **how)
+    loss.backward()
+    assert loss.dtype == x.grad.dtype == np.float32
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32, np.uint64])
 def test_any_integer_labels_do(dtype):
     x, t, _ = case("indices")

@@ -17,6 +17,11 @@ from minseg.parallel import PASS, parallel_for
 ELEMENTS_A_BLOCK = 2**20  # few calls on much: they hand the interpreter's lock to and fro less
 
 
+def fits(target: Array, smoothing: float) -> bool:
+    """Is this the usual case: class indices (N, P), of which nothing goes to other classes?"""
+    return target.ndim == 2 and not smoothing
+
+
 def cross_entropy(
     x: Array, target: Array, w: Array, ignore_index: int
 ) -> tuple[Array, Array, Callable[[Array], Array]]:

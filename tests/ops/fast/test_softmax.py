@@ -10,8 +10,8 @@ from minseg.parallel import SMALL
 from tests.witness import assert_agree
 
 PLAIN = {
-    "softmax": (plain.softmax_of, plain.softmax_grad),
-    "log_softmax": (plain.log_softmax_of, plain.log_softmax_grad),
+    "softmax": (plain._softmax, plain._softmax_grad),
+    "log_softmax": (plain._log_softmax, plain._log_softmax_grad),
 }
 # Several images a block, several blocks an image, lines along the last and along the first axis.
 SHAPES = [((40, 5, 30, 31), 1), ((1, 7, 301, 303), 1), ((9001, 75), 1), ((3, 200_001), 0)]
