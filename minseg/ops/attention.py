@@ -1,15 +1,15 @@
 """Scaled dot-product attention: each query takes the mean of the values whose keys are like it.
 
-    y = softmax(scale Q K^T + mask) V,   scale = 1 / sqrt(E) unless given
+    s = scale Q K^T + mask,   p = softmax(s),   y = p V,   scale = 1 / sqrt(E) unless given
 
-A query that may look at no key at all gets 0. Gradient, with the weights p, the gradient g of y and
-that of the scores, ds_ij = p_ij (<g_i, v_j> - <g_i, y_i>):
+A query that may look at no key at all gets 0. Gradients, with g = dy, and <g, y> one number a query
+(it is the sum of its p_ij (g V^T)_ij, which the gradient of softmax takes off):
 
-    dV = p^T g,   dQ = scale ds K,   dK = scale ds^T Q,   dmask = ds
+    dV = p^T g,   ds = p (g V^T - <g, y>),   dQ = scale ds K,   dK = scale ds^T Q,   dmask = ds
 
-The weights, an array of L S elements, are not kept but computed again from the log-sum-exp of each
-query's scores. With dropout, every step is an op on the tape instead, which finds the gradient by
-itself.
+The weights p, L S elements, are not kept but computed again: p = e^(s - lse), where lse is the
+log-sum-exp of a query's scores. With dropout, every step is an op on the tape instead, which finds
+the gradient by itself.
 
 Shapes: Q (..., L, E), K (..., S, E), V (..., S, D) -> (..., L, D); leading dimensions broadcast
 Source: Vaswani et al., "Attention is all you need", 2017, equation 1; the gradient: Dao et al.,
@@ -24,19 +24,13 @@ import numpy as np
 from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import check_tensor
 from minseg.ops.dropout import dropout
-from minseg.ops.fast.exponential import exp
+from minseg.ops.fast import attention as fast
 from minseg.ops.op import Op, launch
 from minseg.ops.softmax import softmax
-from minseg.parallel import SMALL, parallel_for
+from minseg.parallel import blas_on_one_thread
 from minseg.tensor import Tensor, record
 
 NAME = "scaled_dot_product_attention"
-
-BLOCK = 2**18  # scores that one thread computes at once
-GROUPS = 4  # the least that N is cut into, if it can be: for several threads
-MOST_PARTS = 8  # of the queries: each part has its own gradients to all keys and values
-
-Block = tuple[slice, slice]  # of the N, and of their queries
 
 
 def attention_definition(
@@ -62,24 +56,19 @@ def _forward_numpy(
     """y (N, L, D), and the log-sum-exp of each query's scores (N, L).
 
     q (N, L, E), k (N, S, E), v (N, S, D); mask (N or 1, L, S) is added to the scores.
+    Where there are many scores, fast/attention.py computes the same block by block.
     """
-    y, lse = np.empty((*q.shape[:2], v.shape[2]), q.dtype), np.empty(q.shape[:2], q.dtype)
-    blocks = _blocks(q, k)
-
-    def one_block(index: int) -> None:
-        n, rows = block = blocks[index]
-        powers = _scores(q[block], k[n], _mask_of(mask, block), rows, scale, causal)
-        top = _finite(powers.max(axis=1, initial=-math.inf))  # (n, rows)
-        powers -= top[:, None]
-        exp(powers, out=powers)
-        total = powers.sum(axis=1)
-        with np.errstate(divide="ignore"):  # a query that sees no key
-            lse[block] = top + np.log(total)
+    if fast.fits(q, k):
+        return fast.forward(q, k, v, mask, scale, causal)
+    with blas_on_one_thread():
+        s = _scores(q, k, mask, scale, causal)
+        top = _finite(s.max(axis=-1, keepdims=True, initial=-math.inf))
+        powers = np.exp(s - top)  # at most 1: without top, which cancels, they might overflow
+        total = powers.sum(axis=-1, keepdims=True)
+        with np.errstate(divide="ignore"):  # log(0), for a query that sees no key
+            lse = top + np.log(total)
         total[total == 0] = 1
-        np.divide(powers.swapaxes(1, 2) @ v[n], total[..., None], out=y[block])
-
-    parallel_for(one_block, len(blocks))
-    return y, lse
+        return powers / total @ v, lse[..., 0]
 
 
 def _grad_numpy(
@@ -93,103 +82,50 @@ def _grad_numpy(
     scale: float,
     causal: bool,
 ) -> tuple[Array, Array, Array]:
-    """The gradients to q, k and v; formulas at the top of this file.
-
-    dK and dV are sums over all queries: each block of queries has its own, and these are added up.
-    """
-    blocks = _blocks(q, k)
-    starts = sorted({rows.start for _, rows in blocks})
-    dq = np.empty_like(q)
-    dk, dv = (np.empty((len(starts), *a.shape), a.dtype) for a in (k, v))
-
-    def one_block(index: int) -> None:
-        n, rows = block = blocks[index]
-        own = (grad[block], q[block], k[n], v[n], _mask_of(mask, block), y[block], lse[block])
-        p, ds = _weights_and_slopes(*own, rows, scale, causal)
-        part = starts.index(rows.start)
-        np.matmul(p, grad[block], out=dv[part, n])
-        ds *= q.dtype.type(scale)
-        np.matmul(ds, q[block], out=dk[part, n])
-        np.matmul(ds.swapaxes(1, 2), k[n], out=dq[block])
-
-    parallel_for(one_block, len(blocks))
-    if len(starts) == 1:
-        return dq, dk[0], dv[0]
-    return dq, dk.sum(axis=0), dv.sum(axis=0)
+    """dQ, dK and dV."""
+    if fast.fits(q, k):
+        return fast.grad(grad, q, k, v, mask, y, lse, scale, causal)
+    with blas_on_one_thread():
+        p = _weights(_scores(q, k, mask, scale, causal), lse)
+        ds = _grad_scores(grad, p, v, y)
+        return scale * (ds @ k), scale * (ds.mT @ q), p.mT @ grad
 
 
 def _grad_mask_numpy(
     grad: Array, q: Array, k: Array, v: Array, mask: Array, y: Array, lse: Array, scale: float
 ) -> Array:
-    """The gradient to the mask, in its shape (1 or N, L, S)."""
-    dmask = np.zeros_like(mask)
-    for i in range(len(q)):
-        n, rows = block = slice(i, i + 1), slice(0, q.shape[1])
-        own = (grad[block], q[block], k[n], v[n], _mask_of(mask, block), y[block], lse[block])
-        _, ds = _weights_and_slopes(*own, rows, scale, causal=False)
-        dmask[i if len(mask) > 1 else 0] += ds[0].T
-    return dmask
+    """dmask (N or 1, L, S); there is no causal mask beside it."""
+    if fast.fits(q, k):
+        return fast.grad_mask(grad, q, k, v, mask, y, lse, scale)
+    with blas_on_one_thread():
+        p = _weights(_scores(q, k, mask, scale, causal=False), lse)
+        ds = _grad_scores(grad, p, v, y)
+    return ds if len(mask) == len(q) else ds.sum(axis=0, keepdims=True)
 
 
-def _blocks(q: Array, k: Array) -> list[Block]:
-    """Blocks: all queries of some of the N, or some of one's. Not cut by the number of threads."""
-    N, queries, keys = q.shape[0], q.shape[1], max(k.shape[1], 1)
-    groups = GROUPS if N * queries * keys > SMALL else 1
-    group = max(1, min(BLOCK // (max(queries, 1) * keys), -(-N // groups)))
-    step = max(1, min(queries, max(BLOCK // keys, -(-queries // MOST_PARTS))))
-    return [
-        (slice(n, min(n + group, N)), slice(row, min(row + step, queries)))
-        for n in range(0, N, group)
-        for row in range(0, queries, step)
-    ]
-
-
-def _weights_and_slopes(
-    grad: Array,
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None,
-    y: Array,
-    lse: Array,
-    rows: slice,
-    scale: float,
-    causal: bool,
-) -> tuple[Array, Array]:
-    """p and ds of a block, transposed: (n, S, rows)."""
-    p = _scores(q, k, mask, rows, scale, causal)
-    p -= _finite(lse)[:, None]
-    exp(p, out=p)
-    ds = v @ grad.swapaxes(1, 2)
-    ds -= np.vecdot(grad, y)[:, None]
-    ds *= p
-    return p, ds
-
-
-def _scores(
-    q: Array, k: Array, mask: Array | None, rows: slice, scale: float, causal: bool
-) -> Array:
-    """scale K Q^T + mask^T of a block, (n, S, rows).
-
-    Transposed: a query's scores stand in a column. NumPy computes the maxima and sums of all
-    columns at once, row by row, but those along rows one by one.
-    """
-    scores = k @ (q * q.dtype.type(scale)).swapaxes(1, 2)
+def _scores(q: Array, k: Array, mask: Array | None, scale: float, causal: bool) -> Array:
+    """s (N, L, S), -inf where a query may not look."""
+    s = (scale * q) @ k.mT
     if mask is not None:
-        scores += mask.swapaxes(1, 2)
+        s += mask
     if causal:
-        queries = np.arange(rows.start, rows.stop)
-        scores[:, np.arange(k.shape[1])[:, None] > queries] = -math.inf
-    return scores
+        later = np.arange(k.shape[1]) > np.arange(q.shape[1])[:, None]  # (L, S)
+        s[:, later] = -math.inf
+    return s
 
 
-def _mask_of(mask: Array | None, block: Block) -> Array | None:
-    n, rows = block
-    return None if mask is None else mask[n if len(mask) > 1 else slice(None), rows]
+def _weights(s: Array, lse: Array) -> Array:
+    """p (N, L, S), with the log-sum-exp known."""
+    return np.exp(s - _finite(lse)[..., None])
+
+
+def _grad_scores(grad: Array, p: Array, v: Array, y: Array) -> Array:
+    """ds (N, L, S)."""
+    return p * (grad @ v.mT - (grad * y).sum(axis=-1, keepdims=True))
 
 
 def _finite(x: Array) -> Array:
-    """x, but 0 for -inf: for a query that sees no key, -inf - 0 stays -inf."""
+    """x, but 0 for -inf: for a query that sees no key, -inf - 0 stays -inf, and e^-inf is 0."""
     return np.where(x == -math.inf, 0, x)
 
 
@@ -282,7 +218,7 @@ def scaled_dot_product_attention(
         key, value = _serve_all_heads("key", key, query), _serve_all_heads("value", value, query)
     _check_shapes(query, key, value)
 
-    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else scale
+    scale = 1 / math.sqrt(max(query.shape[-1], 1)) if scale is None else float(scale)
     if is_causal and attn_mask is not None:
         raise ValueError(f"{NAME}: is_causal and attn_mask exclude each other")
     if attn_mask is not None:
@@ -297,8 +233,9 @@ def _at_once(
 ) -> Tensor:
     """The op above, with all leading dimensions joined to one."""
     batch = _batch(query, key, value)
-    q, k, v = (_as_matrices(x, batch) for x in (query, key, value))
-    mask = None if mask is None else _as_added(mask, batch, (q.shape[1], k.shape[1]), q.dtype)
+    q, k, v = (_as_matrices(x, batch, x.shape[-2:]) for x in (query, key, value))
+    if mask is not None:
+        mask = _as_added(mask, batch, (q.shape[1], k.shape[1]), q.dtype)
     added = None if mask is None else mask.data
     y, lse = op.forward(q.data, k.data, v.data, added, scale, causal)
 
@@ -311,10 +248,9 @@ def _at_once(
     return record(NAME, y, (q, k, v, mask), backward).reshape(*batch, *y.shape[1:])
 
 
-def _as_matrices(x: Tensor, batch: tuple[int, ...]) -> Tensor:
-    """(..., L, E) -> (N, L, E), for the N = prod(batch)."""
-    size = x.shape[-2:]
-    x = x if x.shape[:-2] == batch else x.expand(*batch, *size)
+def _as_matrices(x: Tensor, batch: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+    """x, repeated to the shape (*batch, *size), as N = prod(batch) matrices: (N, *size)."""
+    x = x if x.shape == (*batch, *size) else x.expand(*batch, *size)
     return x.reshape(math.prod(batch), *size)
 
 
@@ -322,10 +258,8 @@ def _as_added(mask: Tensor, batch: tuple[int, ...], size: tuple[int, int], dtype
     """The mask as numbers to add: (1, L, S) if the whole batch has the same, else (N, L, S)."""
     if mask.dtype == bool:
         mask = Tensor(array_module(mask.data).where(mask.data, 0, -math.inf).astype(dtype))
-    shared = math.prod(mask.shape[:-2]) == 1
-    mask = mask.reshape(*mask.shape[-2:]) if shared else mask
-    shape = (1, *size) if shared else (*batch, *size)
-    return mask.expand(*shape).reshape(math.prod(shape[:-2]), *size)
+    own_batch = mask.shape[:-2]
+    return _as_matrices(mask, own_batch if math.prod(own_batch) == 1 else batch, size)
 
 
 def _on_the_tape(
@@ -338,7 +272,7 @@ def _on_the_tape(
     dropout_p: float,
     generator: np.random.Generator | None,
 ) -> Tensor:
-    """Each step an op on the tape."""
+    """The formula as it stands, each step an op on the tape."""
     scores = (query * scale) @ key.transpose(-1, -2)  # (..., L, S)
     if causal:
         mask = Tensor(array_module(query.data).tri(*scores.shape[-2:], dtype=bool))
@@ -354,6 +288,8 @@ def _batch(*tensors: Tensor) -> tuple[int, ...]:
 
 
 def _check_mask(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> None:
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"{NAME}: attn_mask is a {type(mask).__name__}, needs a Tensor")
     needed = (*_batch(query, key, value), query.shape[-2], key.shape[-2])
     try:
         fits = np.broadcast_shapes(mask.shape, needed) == needed

@@ -9,9 +9,15 @@ import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
 from minseg.kernels import check
-from minseg.ops import attention
 from minseg.ops.attention import _on_the_tape, attention_definition, op
+from minseg.ops.fast import attention as fast
 from tests.witness import assert_agree, assert_threads_change_no_bit
+
+
+@pytest.fixture(params=["all at once", "in blocks"])
+def way(request, monkeypatch):
+    """Both that attention.py may go, whatever the size."""
+    monkeypatch.setattr(fast, "FEW", 2**40 if request.param == "all at once" else -1)
 
 
 def case(dtype=np.float64, heads=2):
@@ -27,6 +33,7 @@ def by_definition(q, k, v, mask, scale):
     return y
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["none", "bool", "float", "causal", "scale"])
 def test_forward_equals_the_definition(kind, dtype):
@@ -60,6 +67,7 @@ def test_grouped_queries_share_a_head():
     np.testing.assert_allclose(got.data, expected, atol=1e-14)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("kind", ["none", "bool", "float", "causal", "gqa"])
 def test_gradient(kind):
     inputs = [Tensor(a, requires_grad=True) for a in case(heads=1 if kind == "gqa" else 2)]
@@ -95,6 +103,7 @@ def test_dropout_drops_weights_and_keeps_the_mean():
         ({"attn_mask": np.ones((4, 5), np.float32)}, TypeError, "attn_mask is float32"),
         ({"attn_mask": np.ones((4, 5), bool), "is_causal": True}, ValueError, "exclude"),
         ({"query": np.ones((2, 3, 4, 3)), "enable_gqa": True}, ValueError, "heads .* must divide"),
+        ({"attn_mask": [[True] * 5] * 4}, TypeError, "attn_mask is a list, needs a Tensor"),
         ({"dropout_p": 2.0}, ValueError, "p is 2.0"),
     ],
 )
@@ -108,6 +117,7 @@ def test_errors_name_the_culprit(change, error, message):
 SIZES = [(2, 4, 5, 3, 6), (1, 33, 70, 40, 65), (2, 64, 32, 8, 8), (1, 3, 0, 2, 2)]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["none", "shared", "own", "causal"])
 @pytest.mark.parametrize("sizes", SIZES)
@@ -169,6 +179,7 @@ def test_many_heads_and_windows_fit_a_gpus_grid():
     assert check("attention_grad_mask", *[one] * 8, *how).grid[0] == N
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("where", ["numpy", "emulator"])
 @pytest.mark.parametrize("shift", [-1e4, 1e4])
 def test_what_is_added_to_every_score_changes_nothing(shift, where):
@@ -180,6 +191,7 @@ def test_what_is_added_to_every_score_changes_nothing(shift, where):
     np.testing.assert_allclose(got.data, expected.data, rtol=1e-10)  # a score is known to 2e-12
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dropout_p", [0, 1e-9])
 def test_a_query_that_is_nan_shows_and_one_that_sees_no_key_gives_0(dropout_p):
     """As PyTorch 2.13 computes it step by step (its fused way gives 0 for the former, too)."""
@@ -195,6 +207,7 @@ def test_a_query_that_is_nan_shows_and_one_that_sees_no_key_gives_0(dropout_p):
     assert np.isfinite(y[..., [0, 3], :]).all()
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("shape", [(4, 5), (1, 1, 4, 5), (2, 1, 4, 5), (2, 2, 4, 5), (2, 2, 1, 5)])
 @pytest.mark.parametrize("where", ["numpy", "emulator"])
 def test_a_mask_gets_the_gradient_that_the_tape_finds(shape, where):
@@ -231,7 +244,8 @@ def test_blocks_change_nothing(kind, size, monkeypatch):
     y = _on_the_tape(*tensors[:3], mask, causal, 0.4, 0.0, None)
     y.backward(grad)
 
-    monkeypatch.setattr(attention, "BLOCK", size)
+    monkeypatch.setattr(fast, "FEW", -1)
+    monkeypatch.setattr(fast, "BLOCK", size)
     added = None if mask is None else mask.data
     found, lse = op.forward(*arrays[:3], added, 0.4, causal)
     gradients = op.grad(grad, *arrays[:3], added, found, lse, 0.4, causal)

@@ -159,7 +159,7 @@ def _linear_definition(input: Any, weight: Any, bias: Any) -> Any:
 def attention(draw: Draw) -> Iterator[Case]:
     yield _attention(draw, (2, 2), 9, 13, 5, 6, is_causal=False)
     yield _attention(draw, (2, 1), 37, 37, 8, 8, is_causal=True)
-    yield _attention(draw, (3, 2), 35, 9, 5, 6, is_causal=False, masked=True)
+    yield _attention(draw, (3, 2), 67, 9, 5, 6, is_causal=False, masked=True)  # in blocks
     yield _attention(draw, (draw.images, 4), 512, 512, 32, 32, is_causal=False, large=True)
 
 
