@@ -1,95 +1,25 @@
 """Depthwise convolution: a kernel of its own for every channel, no sum over channels.
 
-Without that sum the matrix product of conv2d.py shrinks to a vector times a matrix, and copying the
-patches costs more than the arithmetic. So no patches: for each of the few kernel elements (taps)
-the image is shifted, multiplied by the tap, and added up.
+    y[n, c, r, q] = b[c] + sum over i, j of
+        w[c, 0, i, j] * x[n, c, r * stride - padding + i * dilation, q * ... + j * ...]
 
-An image whose rows are padded at their end lies in memory as one long row, and a tap is a shift of
-it. What the shift carries from one row into the next lands in the padding and is cut off. With
-stride s the image is first dealt out into s x s smaller ones, its phases:
-
-    phase a, b at (p, q)  =  x at (p s + a - padding, q s + b - padding)
-
-Tap i reads output r's input at r s + i dilation - padding: row r + q of phase a, where
-q s + a = i dilation. So within a phase every tap is a shift again.
-
-At stride 1 there are quicker ways: fast/channels_last.py for short rows, or for maps whose channels
-lie side by side, fast/kernel_columns.py for others.
+It is conv2d with groups = C, and comes from there. But without the sum over channels the matrix
+product of conv2d.py shrinks to a vector times a matrix, and copying the patches costs more than the
+arithmetic. So no patches: for each of the few kernel elements (taps) the image is shifted, times
+the tap, and added up. Of large images, fast/depthwise.py does it in quicker ways.
 
 Shapes: x (N, C, H, W), w (C, 1, kh, kw), b (C,) -> y (N, C, H', W'), as in conv2d.py
 Source: Chollet, "Xception", 2017, section 2; Howard et al., "MobileNets", 2017, section 3.1
 """
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 
 from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair
-from minseg.ops.fast import channels_last, kernel_columns
 from minseg.ops.op import launch
-from minseg.ops.pool import as_planes, plane_blocks
-from minseg.ops.window import Window, overlap, reads
-from minseg.parallel import parallel_for
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A phase: which pixels of the planes it has, where in it they lie, and the taps that read it.
-
-    A tap is (i, j, shift): kernel element i, j, and how far it shifts the phase as one long row.
-    """
-
-    image: tuple[slice, slice, slice]
-    places: tuple[slice, slice, slice]
-    taps: list[tuple[int, int, int]]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A plane dealt out into phases of one size, and the size of the outputs.
-
-    The outputs are computed in rows as wide as a phase; what is too wide is cut off in the end.
-    """
-
-    phases: list[Phase]
-    size: Pair
-    out: Pair
-
-    @property
-    def length(self) -> int:
-        """From the first output to the last, when each row is as wide as the phase."""
-        return (self.out[0] - 1) * self.size[1] + self.out[1]
-
-
-def _layout(window: Window, image: Pair, out: Pair) -> Layout:
-    """The layout for planes of size `image` whose outputs have size `out`."""
-    axes, reach = [], []  # of each axis: phase -> (tap, shift) pairs; the largest shift
-    for k, s, d in zip(window.kernel, window.stride, window.dilation, strict=True):
-        shifts = defaultdict(list)
-        for i in range(k):
-            shifts[i * d % s].append((i, i * d // s))
-        axes.append(shifts)
-        reach.append((k - 1) * d // s)
-    height, width = (n + r for n, r in zip(out, reach, strict=True))
-    phases = []
-    for a, rows in axes[0].items():
-        for b, cols in axes[1].items():
-            (row_source, row_target), (col_source, col_target) = (
-                overlap(slice(0, length), phase - p, s, n)
-                for length, phase, p, s, n in zip(
-                    (height, width), (a, b), window.padding, window.stride, image, strict=True
-                )
-            )
-            phases.append(
-                Phase(
-                    (slice(None), row_source, col_source),
-                    (slice(None), row_target, col_target),
-                    [(i, j, down * width + right) for i, down in rows for j, right in cols],
-                )
-            )
-    return Layout(phases, (height, width), out)
+from minseg.ops.window import Window, reads
 
 
 def fits(w_shape: tuple[int, ...], groups: int) -> bool:
@@ -97,119 +27,42 @@ def fits(w_shape: tuple[int, ...], groups: int) -> bool:
     return groups > 1 and w_shape[:2] == (groups, 1)
 
 
-def forward_numpy(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    relu: bool = False,
-) -> Array:
-    """conv2d's forward, for groups = C."""
-    window = Window(w.shape[2:], stride, padding, dilation)
-    if channels_last.fits(x, window):
-        return channels_last.forward(x, w, b, window, relu)
-    if channels_last.turns(window):
-        return kernel_columns.forward(x, w, b, window, relu)
-    size = window.output_size(*x.shape[2:])
-    layout = _layout(window, x.shape[2:], size)
-    y = np.empty((x.shape[0] * x.shape[1], *size), x.dtype)
-    planes, weights = as_planes(x)[:, 0], np.tile(w[:, 0], (x.shape[0], 1, 1))
-    biases = None if b is None else np.tile(b, x.shape[0])[:, None, None]
-    blocks = plane_blocks(planes)
-
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        weight = weights[block, :, :, None]
-        total = np.zeros((len(weight), size[0] * layout.size[1]), x.dtype)
-        inside = total[:, : layout.length]
-        product = np.empty_like(inside)
-        for phase in layout.phases:
-            part = np.zeros((len(weight), *layout.size), x.dtype)
-            part[phase.places] = planes[block][phase.image]
-            flat = part.reshape(len(part), -1)
-            for i, j, shift in phase.taps:
-                shifted = flat[:, shift : shift + layout.length]
-                inside += np.multiply(shifted, weight[:, i, j], out=product)
-        y[block] = total.reshape(len(weight), size[0], -1)[:, :, : size[1]]
-        if biases is not None:
-            y[block] += biases[block]
-        if relu:
-            np.clip(y[block], 0, np.inf, out=y[block])
-
-    parallel_for(one_block, len(blocks))
-    return y.reshape(*x.shape[:2], *size)
+def forward_numpy(x: Array, w: Array, b: Array | None, window: Window) -> Array:
+    y = np.zeros((*x.shape[:2], *window.output_size(*x.shape[2:])), x.dtype)
+    for tap, read, where in _taps(window, x.shape, y.shape):
+        y[where] += w[tap] * x[read]
+    return y if b is None else y + b[:, None, None]
 
 
-def grad_input_numpy(
-    grad: Array, w: Array, x_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
-) -> Array:
+def grad_input_numpy(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) -> Array:
     """The same way back: the outputs' gradients, times a tap, are added where the tap had read."""
-    window = Window(w.shape[2:], stride, padding, dilation)
-    if channels_last.fits(grad, window):
-        return channels_last.grad_input(grad, w, window)
-    if channels_last.turns(window):
-        return kernel_columns.grad_input(grad, w, window)
-    layout = _layout(window, (x_shape[2], x_shape[3]), grad.shape[2:])
-    planes, weights = as_planes(grad)[:, 0], np.tile(w[:, 0], (x_shape[0], 1, 1))
-    dx = np.zeros((len(planes), *x_shape[2:]), grad.dtype)
-    blocks = plane_blocks(dx)
-
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        weight = weights[block, :, :, None]
-        wide = np.zeros((len(weight), layout.out[0], layout.size[1]), grad.dtype)
-        wide[:, :, : layout.out[1]] = planes[block]
-        inside = wide.reshape(len(weight), -1)[:, : layout.length]
-        product = np.empty_like(inside)
-        for phase in layout.phases:
-            part = np.zeros((len(weight), *layout.size), grad.dtype)
-            flat = part.reshape(len(part), -1)
-            for i, j, shift in phase.taps:
-                shifted = flat[:, shift : shift + layout.length]
-                shifted += np.multiply(inside, weight[:, i, j], out=product)
-            dx[block][phase.image] = part[phase.places]
-
-    parallel_for(one_block, len(blocks))
-    return dx.reshape(x_shape)
+    dx = np.zeros(x_shape, grad.dtype)
+    for tap, read, where in _taps(window, x_shape, grad.shape):
+        dx[read] += w[tap] * grad[where]
+    return dx
 
 
-def grad_weight_numpy(
-    grad: Array, x: Array, w_shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
-) -> Array:
+def grad_weight_numpy(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
     """A tap's gradient: the dot product of the outputs' gradients with what the tap has read."""
-    window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
-    if channels_last.fits(x, window):
-        return channels_last.grad_weight(grad, x, w_shape, window)
-    if channels_last.turns(window):
-        total = kernel_columns.grad_weight(grad, x, w_shape, window)
-        if np.isfinite(total).all():
-            return total
-    rows, cols = reads(window, (x.shape[2], x.shape[3]), (grad.shape[2], grad.shape[3]))
-    planes, grads = as_planes(x)[:, 0], as_planes(grad)[:, 0]
-    dw = np.empty((len(planes), *w_shape[2:]), x.dtype)  # of each image
-    blocks = plane_blocks(planes)
-
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        for i, (row_source, row_target) in enumerate(rows):
-            for j, (col_source, col_target) in enumerate(cols):
-                read = planes[block, row_source, col_source]
-                # lines end to end, however x lies: else a plane alone is summed in another order
-                lines = np.vecdot(grads[block, row_target, col_target], read, order="C")
-                dw[block, i, j] = lines.sum(axis=1)
-
-    parallel_for(one_block, len(blocks))
-    return dw.reshape(x.shape[0], *w_shape).sum(axis=0)
+    dw = np.zeros(w_shape, x.dtype)
+    for tap, read, where in _taps(window, x.shape, grad.shape):
+        dw[tap] = (grad[where] * x[read]).sum(axis=(0, 2, 3))[:, None, None]
+    return dw
 
 
-def explain(x: Array, how: Window) -> str:
-    if channels_last.fits(x, how):
-        return "depthwise: channels side by side, one einsum of all taps"
-    if channels_last.turns(how):
-        return "depthwise: a copy for each column of the kernel, products of small matrices"
-    return "depthwise: a multiply-add of whole maps for each kernel element"
+def _taps(
+    window: Window, x_shape: tuple[int, ...], y_shape: tuple[int, ...]
+) -> Iterator[tuple[tuple, tuple, tuple]]:
+    """Of each tap three indices: its own in w, of what it reads in x, and of where that goes in y.
+
+    w[tap] is (C, 1, 1): a factor for each channel. Zeros that a tap reads of the padding are left
+    out.
+    """
+    rows, cols = reads(window, (x_shape[2], x_shape[3]), (y_shape[2], y_shape[3]))
+    for i, (row_read, row_where) in enumerate(rows):
+        for j, (col_read, col_where) in enumerate(cols):
+            tap = np.s_[:, 0, i : i + 1, j : j + 1]
+            yield tap, (..., row_read, col_read), (..., row_where, col_where)
 
 
 def forward_cuda(

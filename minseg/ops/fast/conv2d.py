@@ -17,9 +17,9 @@ from types import ModuleType
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops import depthwise
 from minseg.ops.columns import workspace_of_a_thread
-from minseg.ops.fast import im2col, patch_rows, shifted, winograd
+from minseg.ops.depthwise import fits as is_depthwise
+from minseg.ops.fast import depthwise, im2col, patch_rows, shifted, winograd
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.ops.window import Window, within_reach
 
@@ -31,7 +31,6 @@ def fits(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window, gro
     columns = math.prod(x_shape[:2] + window.kernel + window.output_size(*x_shape[2:]))
     return (
         columns > min(FEW, workspace_of_a_thread() // 8)  # float64 has 8 bytes
-        or depthwise.fits(w_shape, groups)
         or within_reach(window, *x_shape[2:])[1] != window
     )
 
@@ -44,13 +43,13 @@ def forward(x: Array, w: Array, window: Window, groups: int, epilogue: Epilogue 
     (rows, cols), window = within_reach(window, *x.shape[2:])
     w = w[:, :, rows, cols]
     outputs = len(x) * len(w) * math.prod(window.output_size(*x.shape[2:]))
-    alone = depthwise.fits(w.shape, groups)
+    alone = is_depthwise(w.shape, groups)
     if epilogue.scale is not None and (w.size <= outputs or alone):
         by_output = w.reshape(len(w), -1)  # NumPy is slow along kernels of 3x3
         w = (by_output * epilogue.scale[:, None]).reshape(w.shape)
         epilogue = epilogue._replace(scale=None)
     if alone:
-        return depthwise.forward_numpy(x, w, epilogue.bias, *window[1:], epilogue.relu)
+        return depthwise.forward(x, w, epilogue.bias, window, epilogue.relu)
     if (way := _quicker_than_im2col(x, w.shape, window, groups)) is not None:
         return way.forward(x, w, window, epilogue)
     return im2col.forward(x, w, window, groups, epilogue)
@@ -68,8 +67,8 @@ def grad_input(
     """
     (rows, cols), window = within_reach(window, *x_shape[2:])
     w = w[:, :, rows, cols]
-    if depthwise.fits(w.shape, groups):
-        return depthwise.grad_input_numpy(grad, w, x_shape, *window[1:])
+    if is_depthwise(w.shape, groups):
+        return depthwise.grad_input(grad, w, x_shape, window)
     pad_h, pad_w = (
         d * (k - 1) - p
         for d, k, p in zip(window.dilation, window.kernel, window.padding, strict=True)
@@ -96,8 +95,8 @@ def grad_weight(
         met = dw[:, :, rows, cols]
         met[...] = grad_weight(grad, x, met.shape, inner, groups)
         return dw
-    if depthwise.fits(w_shape, groups):
-        return depthwise.grad_weight_numpy(grad, x, w_shape, *window[1:])
+    if is_depthwise(w_shape, groups):
+        return depthwise.grad_weight(grad, x, w_shape, window)
     if (way := _quicker_than_im2col(x, w_shape, window, groups)) is not None:
         return way.grad_weight(grad, x, w_shape, window)
     return im2col.grad_weight(grad, x, w_shape, window, groups)
@@ -109,10 +108,11 @@ def explain(x: Array, w_shape: tuple[int, ...], window: Window, groups: int) -> 
     x itself is needed, not its shape alone: how it lies in memory matters, too.
     """
     if not fits(x.shape, w_shape, window, groups):
-        return "all columns at once"
+        alone = is_depthwise(w_shape, groups)
+        return "depthwise: one tap after the other" if alone else "all columns at once"
     _, window = within_reach(window, *x.shape[2:])
     w_shape = (*w_shape[:2], *window.kernel)
-    if depthwise.fits(w_shape, groups):
+    if is_depthwise(w_shape, groups):
         return depthwise.explain(x, window)
     if (way := _quicker_than_im2col(x, w_shape, window, groups)) is not None:
         return way.explain(x, w_shape, window)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from minseg.ops import conv2d, depthwise
-from minseg.ops.fast import channels_last, kernel_columns
+from minseg.ops import conv2d
+from minseg.ops.fast import channels_last, depthwise, kernel_columns
 from minseg.ops.window import Window
 from tests.witness import assert_agree, assert_threads_change_no_bit
 
@@ -94,7 +94,7 @@ def test_an_infinite_gradient_does_not_meet_the_padding():
     x, w, _, _ = arguments(((1, 2, 14, 15), (3, 3), (1, 1), (1, 1)), np.float32)
     g = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
     g[0, 0, 0, 0] = np.inf
-    dw = depthwise.grad_weight_numpy(g, x, w.shape, (1, 1), (1, 1), (1, 1))
+    dw = depthwise.grad_weight(g, x, w.shape, Window((3, 3), (1, 1), (1, 1), (1, 1)))
     reads = np.zeros((3, 3), bool)
     reads[1:, 1:] = True
     assert np.array_equal(dw[0, 0][reads], np.inf * np.sign(x[0, 0, :2, :2].ravel()))
@@ -120,5 +120,5 @@ def test_nor_where_channels_lie_side_by_side_and_a_thread_has_a_single_one():
         rng.standard_normal((1, *size, 5), np.float32).transpose(0, 3, 1, 2)
         for size in [(67, 21), (34, 11)]
     )
-    how = ((5, 1, 3, 3), (2, 2), (1, 1), (1, 1))
-    assert_threads_change_no_bit(lambda: [depthwise.grad_weight_numpy(grad, x, *how)])
+    how = ((5, 1, 3, 3), Window((3, 3), (2, 2), (1, 1), (1, 1)))
+    assert_threads_change_no_bit(lambda: [depthwise.grad_weight(grad, x, *how)])
