@@ -19,10 +19,9 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
-from minseg.ops.columns import Box, taps
+from minseg.ops.columns import all_positions, taps
 from minseg.ops.op import Op
 from minseg.ops.window import Window
-from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
 
@@ -56,37 +55,26 @@ def fold_definition(
 
 
 def _unfold_numpy(x: Array, kernel: Pair, dilation: Pair, padding: Pair, stride: Pair) -> Array:
+    """What one element of the kernel meets, in all patches of all images, is copied at once."""
     window = Window(kernel, stride, padding, dilation)
     N, C, H, W = x.shape
     counts = window.output_size(H, W)
     columns = array_module(x).zeros((N, C, *kernel, *counts), x.dtype)
-    step = 1 if isinstance(x, np.ndarray) else N  # a GPU takes all at once
-
-    def images(n: int) -> None:
-        box = Box(slice(n * step, (n + 1) * step), slice(0, counts[0]), slice(0, counts[1]))
-        for i, j, source, target in taps(x, window, box):
-            columns[box.images, :, i, j][target] = x[source]
-
-    parallel_for(images, -(-N // max(step, 1)))
+    for i, j, source, target in taps(x, window, all_positions(x.shape, window)):
+        columns[:, :, i, j][target] = x[source]
     return columns.reshape(N, C * kernel[0] * kernel[1], counts[0] * counts[1])
 
 
 def _fold_numpy(
     columns: Array, size: Pair, kernel: Pair, dilation: Pair, padding: Pair, stride: Pair
 ) -> Array:
+    """The same the other way round. One element of the kernel meets no pixel twice."""
     window = Window(kernel, stride, padding, dilation)
-    counts = window.output_size(*size)
     N, C = columns.shape[0], columns.shape[1] // (kernel[0] * kernel[1])
-    columns = columns.reshape(N, C, *kernel, *counts)
+    columns = columns.reshape(N, C, *kernel, *window.output_size(*size))
     x = array_module(columns).zeros((N, C, *size), columns.dtype)
-    step = 1 if isinstance(x, np.ndarray) else N
-
-    def images(n: int) -> None:
-        box = Box(slice(n * step, (n + 1) * step), slice(0, counts[0]), slice(0, counts[1]))
-        for i, j, source, target in taps(x, window, box):
-            x[source] += columns[box.images, :, i, j][target]
-
-    parallel_for(images, -(-N // max(step, 1)))
+    for i, j, source, target in taps(x, window, all_positions(x.shape, window)):
+        x[source] += columns[:, :, i, j][target]
     return x
 
 
