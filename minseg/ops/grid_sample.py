@@ -11,7 +11,7 @@ align_corners, else their outer edges. What lies outside is
     reflection   mirrored at the ends of the image until it is inside
 
 A tap that is outside and counts as 0 reads an extra element, a zero, whose gradient is dropped. The
-input gradient is a scatter, summed in float64 in the order of the outputs: the same each time.
+input gradient is a scatter, in the order of the taps and outputs: the same each time.
 
 Shapes: x (N, C, *size), grid (N, *out, D) -> y (N, C, *out), D = 2 or 3 dimensions of size; the
         grid's last axis runs x, y(, z): the last dimension of size first
@@ -20,7 +20,6 @@ Source: Jaderberg et al., "Spatial Transformer Networks", 2015, eq. 1, 5-7
 
 import math
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -30,7 +29,6 @@ from minseg.ops.fast import grid_sample as fast
 from minseg.ops.grid_sample_taps import find_taps, samples, weight_of
 from minseg.ops.interpolate_taps import cubic_kernel, linear_kernel
 from minseg.ops.op import Op, launch
-from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
 MODES = ("bilinear", "nearest", "bicubic")  # in the order of the kernels' enums
@@ -79,28 +77,19 @@ def _inside_by_definition(p: float, size: int, padding_mode: str, align_corners:
     return min(max(p, 0), size - 1)
 
 
-def _flat_with_zero(image: Array) -> Array:
-    """(C, *size) -> (C, places + 1): the last is 0, for what lies outside."""
-    flat = image.reshape(image.shape[0], -1)
-    return np.concatenate([flat, np.zeros_like(flat[:, :1])], axis=1)
-
-
 def _forward_numpy(
     x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
 ) -> Array:
-    size = x.shape[2:]
-    y = np.empty((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
+    """Tap by tap: what all outputs read, times their weights.
 
-    def one_image(n: int) -> None:
-        axes = find_taps(grid[n], size, mode, padding_mode, align_corners)
-        image = _flat_with_zero(x[n])
-        total = np.zeros((x.shape[1], grid[n, ..., 0].size), x.dtype)
-        for index, taps in samples(axes, size):
-            total += image.take(index, axis=1) * weight_of(axes, taps)
-        y[n] = total.reshape(y.shape[1:])
-
-    parallel_for(one_image, x.shape[0])
-    return y
+    fast/grid_sample.py finds the taps once, for the output and both gradients.
+    """
+    (N, C, *_), out = x.shape, grid.shape[1:-1]
+    axes = find_taps(grid, x.shape[2:], mode, padding_mode, align_corners)
+    flat, y = _flat_with_zero(x), np.zeros((N, C, math.prod(out)), x.dtype)
+    for index, taps in samples(axes, x.shape[2:]):
+        y += flat.take(_in_flat(index, x.shape)) * weight_of(axes, taps)[:, None]
+    return y.reshape(N, C, *out)
 
 
 def _grad_input_numpy(
@@ -111,85 +100,46 @@ def _grad_input_numpy(
     padding_mode: str,
     align_corners: bool,
 ) -> Array:
-    size = x_shape[2:]
-    places = math.prod(size)
-    dx = np.empty(x_shape, grad.dtype)
-
-    def one_image(n: int) -> None:
-        axes = find_taps(grid[n], size, mode, padding_mode, align_corners)
-        indices, taps = zip(*samples(axes, size), strict=True)
-        index = np.concatenate(indices)  # tap by tap
-        weights = np.stack([weight_of(axes, each) for each in taps])
-        for channel, share in zip(dx[n], grad[n].reshape(x_shape[1], -1), strict=True):
-            total = np.bincount(index, (weights * share).ravel(), minlength=places + 1)
-            channel[...] = total[:-1].reshape(size)
-
-    parallel_for(one_image, x_shape[0])
-    return dx
+    """Where an output read, there it adds its gradient, times the same weight."""
+    N, C, *size = x_shape
+    axes = find_taps(grid, x_shape[2:], mode, padding_mode, align_corners)
+    grad = grad.reshape(N, C, math.prod(grid.shape[1:-1]))
+    total = np.zeros((N, C, math.prod(size) + 1))  # in float64, as bincount has it
+    for index, taps in samples(axes, x_shape[2:]):
+        place, share = _in_flat(index, x_shape), grad * weight_of(axes, taps)[:, None]
+        sums = np.bincount(place.ravel(), share.ravel(), minlength=total.size)
+        total += sums.reshape(total.shape)
+    return total[..., :-1].reshape(x_shape).astype(grad.dtype)
 
 
 def _grad_grid_numpy(
     grad: Array, x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
 ) -> Array:
     """A grid value moves the weights: sum over channels and taps of grad * x * slope."""
-    size = x.shape[2:]
     d_grid = np.zeros(grid.shape, grid.dtype)
-
-    def one_image(n: int) -> None:
-        axes = find_taps(grid[n], size, mode, padding_mode, align_corners)
-        image, g = _flat_with_zero(x[n]), grad[n].reshape(x.shape[1], -1)
-        total = d_grid[n].reshape(-1, len(size))
-        for index, taps in samples(axes, size):
-            value = (g * image.take(index, axis=1)).sum(axis=0)
-            for d in range(len(size)):
-                total[:, -1 - d] += value * weight_of(axes, taps, slope_of=d)
-        d_grid[n] = total.reshape(grid.shape[1:])
-
-    if mode != "nearest":
-        parallel_for(one_image, x.shape[0])
+    if mode == "nearest":
+        return d_grid
+    axes = find_taps(grid, x.shape[2:], mode, padding_mode, align_corners)
+    flat, grad = _flat_with_zero(x), grad.reshape(*x.shape[:2], math.prod(grid.shape[1:-1]))
+    for index, taps in samples(axes, x.shape[2:]):
+        value = (grad * flat.take(_in_flat(index, x.shape))).sum(axis=1)  # (N, outputs)
+        for d in range(len(axes)):
+            moved = value * weight_of(axes, taps, slope_of=d)
+            d_grid[..., -1 - d] += moved.reshape(d_grid.shape[:-1])
     return d_grid
 
 
-def _all_at_once(input: Tensor, grid: Tensor, *how: Any) -> Tensor:
-    """The op on NumPy arrays: all taps are found once, for the output and both gradients."""
-    x, (N, C, *size) = input.data, input.shape
-    places, outputs = math.prod(size), math.prod(grid.shape[1:-1])
-    axes = find_taps(grid.data, tuple(size), *how)
-    indices, taps = zip(*samples(axes, tuple(size)), strict=True)
-    index, weight = (
-        np.stack([values.reshape(N, outputs) for values in each], axis=1)
-        for each in (indices, [weight_of(axes, tap) for tap in taps])
-    )
-    pixels = fast.pixels_of(x.reshape(N, C, places))
-    y = fast.forward(pixels, index, weight).reshape(N, C, *grid.shape[1:-1])
+def _flat_with_zero(x: Array) -> Array:
+    """(N, C, *size) -> (N, C, places + 1): the last is 0, for what lies outside."""
+    flat = x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+    return np.concatenate([flat, np.zeros_like(flat[..., :1])], axis=2)
 
-    def backward(grad: Array) -> tuple[Array | None, Array | None]:
-        grad = grad.reshape(N, C, outputs)
 
-        def of_input() -> Array:
-            return fast.grad_input(grad, index, weight, places).reshape(x.shape)
-
-        def of_grid() -> Array:
-            values = fast.grad_weight(grad, pixels, index).swapaxes(0, 1)
-            d_grid = np.empty(grid.shape, grid.dtype)
-            for d in range(len(size)):
-                moved = [
-                    v.ravel() * weight_of(axes, tap, d) for v, tap in zip(values, taps, strict=True)
-                ]
-                d_grid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
-            return d_grid
-
-        if not input.requires_grad or not grid.requires_grad:
-            return (of_input(), None) if input.requires_grad else (None, of_grid())
-        parts, results = (of_input, of_grid), {}
-
-        def one_part(i: int) -> None:
-            results[i] = parts[i]()
-
-        parallel_for(one_part, 2)  # of_input is in one thread in any case
-        return results[0], results[1]
-
-    return record("grid_sample", y, (input, grid), backward)
+def _in_flat(index: Array, x_shape: tuple[int, ...]) -> Array:
+    """Places in an image (N, outputs) as indices (N, C, outputs) of all of _flat_with_zero(x)."""
+    N, C, *size = x_shape
+    first = np.arange(N * C) * (math.prod(size) + 1)  # of each channel
+    return first.reshape(N, C, 1) + index[:, None]
 
 
 def _sizes(size: tuple[int, ...], grid: Array) -> tuple[int, ...]:
@@ -302,16 +252,21 @@ def grid_sample(
         raise ValueError(f"grid_sample: input has shape {input.shape}: there is nothing to sample")
 
     x, where, how = input.data, grid.data, (mode, padding_mode, bool(align_corners))
-    if op.is_numpy(x):
-        return _all_at_once(input, grid, *how)
-    y = op.forward(x, where, *how)
+    if op.is_numpy(x) and fast.fits(x.shape, where.shape, mode):
+        y, grad_input, grad_grid = fast.grid_sample(x, where, *how)
+    else:
+        y, grad_input, grad_grid = (
+            op.forward(x, where, *how),
+            lambda grad: op.grad_input(grad, where, x.shape, *how),
+            lambda grad: op.grad_grid(grad, x, where, *how),
+        )
 
     def backward(grad: Array) -> tuple[Array | None, Array | None]:
         dx = d_grid = None
         if input.requires_grad:
-            dx = op.grad_input(grad, where, x.shape, *how)
+            dx = grad_input(grad)
         if grid.requires_grad:
-            d_grid = op.grad_grid(grad, x, where, *how)
+            d_grid = grad_grid(grad)
         return dx, d_grid
 
     return record("grid_sample", y, (input, grid), backward)

@@ -20,24 +20,24 @@ from minseg.ops.interpolate_taps import cubic_kernel
 class Taps:
     """Along one axis, for every output: which elements, their weights, and d weight / d grid."""
 
-    index: Array  # (T, outputs); `size` stands for outside
-    weight: Array  # (T, outputs)
-    slope: Array  # (T, outputs)
+    index: Array  # (T, N, outputs); `size` stands for outside
+    weight: Array  # (T, N, outputs)
+    slope: Array  # (T, N, outputs)
 
 
 def find_taps(
     grid: Array, size: tuple[int, ...], mode: str, padding_mode: str, align_corners: bool
 ) -> list[Taps]:
-    """The taps of one image's grid (*out, D), for each axis of `size`."""
-    flat = grid.reshape(-1, len(size))
+    """The taps of a grid (N, *out, D), for each of the D axes of `size`."""
+    flat = grid.reshape(len(grid), math.prod(grid.shape[1:-1]), len(size))
     return [
-        _taps(flat[:, -1 - d], length, mode, padding_mode, align_corners)
+        _taps(flat[..., -1 - d], length, mode, padding_mode, align_corners)
         for d, length in enumerate(size)
     ]
 
 
 def samples(axes: list[Taps], size: tuple[int, ...]) -> Iterator[tuple[Array, list[int]]]:
-    """For each combination of taps: the index into a flat image, and the axes' tap numbers."""
+    """For each combination of taps: their indices in a flat image (N, outputs), their numbers."""
     outside = math.prod(size)
     offsets = []  # of each axis' taps; a table is quicker than np.where with unpredictable values
     for d, axis in enumerate(axes):
@@ -70,7 +70,7 @@ def _taps(grid: Array, size: int, mode: str, padding_mode: str, align_corners: b
         return Taps(index, np.ones_like(place)[None], np.zeros_like(place)[None])
 
     first, number = (-1, 4) if mode == "bicubic" else (0, 2)
-    step = np.arange(first, first + number, dtype=grid.dtype)[:, None]
+    step = np.arange(first, first + number, dtype=grid.dtype)[:, None, None]
     before = np.floor(place)
     tap = before + step
     with np.errstate(invalid="ignore"):  # an infinite place: NaN, as in PyTorch
@@ -81,7 +81,7 @@ def _taps(grid: Array, size: int, mode: str, padding_mode: str, align_corners: b
         index = _index(tap, size, padding_mode, align_corners)
     else:
         weight = np.stack([1 - s, s])
-        d_weight = np.array([[-1], [1]], grid.dtype)
+        d_weight = np.array([-1, 1], grid.dtype)[:, None, None]
         index = _index(tap, size, "zeros", align_corners)
     as_grid = {"dtype": grid.dtype, "copy": False}
     return Taps(index, weight.astype(**as_grid), (d_weight * slope).astype(**as_grid))

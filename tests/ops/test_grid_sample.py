@@ -7,10 +7,17 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
+from minseg.ops.fast import grid_sample as fast
 from minseg.ops.grid_sample import PADDINGS, op
 from tests.witness import assert_adjoint, assert_agree
 
 MODES = list(product(("bilinear", "nearest", "bicubic"), PADDINGS, (False, True)))
+
+
+@pytest.fixture(params=["part by part", "taps found once"])
+def way(request, monkeypatch):
+    """Both that a call may go, whatever its mode and size."""
+    monkeypatch.setattr(fast, "fits", lambda *_: request.param == "taps found once")
 
 
 def arguments(size=(4, 5), out=(3, 7), dtype=np.float64, batch=2):
@@ -24,6 +31,7 @@ def arguments(size=(4, 5), out=(3, 7), dtype=np.float64, batch=2):
     return x, grid
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("mode", "padding", "corners"), MODES)
 @pytest.mark.parametrize("size", [(4, 5), (1, 1), (1, 6)])
@@ -36,6 +44,7 @@ def test_forward_equals_the_definition(size, mode, padding, corners, dtype):
     assert_agree(got.data, expected, dtype, length=16 * max(size) ** 2)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("mode", "padding", "corners"), MODES)
 def test_gradients(mode, padding, corners):
     inputs = [Tensor(a, requires_grad=True) for a in arguments()]
@@ -51,6 +60,7 @@ def test_input_gradient_is_adjoint_to_the_forward(mode, padding, corners):
     )
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 @pytest.mark.parametrize("padding", PADDINGS)
 def test_three_dimensions(mode, padding):
@@ -123,6 +133,7 @@ def test_input_gradient_repeats_bit_for_bit():
         np.testing.assert_array_equal(op.grad_input(grad, grid, *how), first)
 
 
+@pytest.mark.usefixtures("way")
 def test_what_lies_outside_does_not_matter():
     """An infinite border pixel is not felt through a weight of zero from outside."""
     x = np.zeros((1, 1, 3, 3))
@@ -132,6 +143,7 @@ def test_what_lies_outside_does_not_matter():
     assert F.grid_sample(Tensor(x), Tensor(outside), "nearest").item() == 0
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("place", [np.inf, -np.inf, np.nan, 1e30, -1e30])
 def test_wild_places(place):
     x = np.arange(1.0, 13).reshape(1, 1, 3, 4)
@@ -142,16 +154,24 @@ def test_wild_places(place):
     assert zeros == 0 if abs(place) == 1e30 else np.isnan(zeros)
 
 
-def test_empty_batch_and_empty_grid():
-    x, grid = arguments(batch=0)
-    assert F.grid_sample(Tensor(x), Tensor(grid)).shape == (0, 3, 3, 7)
-    x, _ = arguments()
-    grid = Tensor(np.zeros((2, 0, 7, 2)), requires_grad=True)
-    y = F.grid_sample(Tensor(x), grid)
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("of", [{"batch": 0}, {"out": (0, 7)}], ids=["batch", "grid"])
+def test_an_empty_batch_and_an_empty_grid(of):
+    x, grid = (Tensor(a, requires_grad=True) for a in arguments(**of))
+    y = F.grid_sample(x, grid)
+    assert y.shape == (*x.shape[:2], *grid.shape[1:-1])
     y.backward(np.zeros(y.shape))
-    assert grid.grad.shape == grid.shape
+    assert (x.grad.shape, grid.grad.shape) == (x.shape, grid.shape)
 
 
+@pytest.mark.usefixtures("way")
+def test_the_nearest_pixel_stays_the_same_when_its_place_moves():
+    x, grid = Tensor(np.full((1, 1, 3, 3), np.inf)), Tensor(np.zeros((1, 1, 1, 2)), True)
+    F.grid_sample(x, grid, "nearest").sum().backward()
+    np.testing.assert_array_equal(grid.grad.data, 0)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("corners", [False, True])
 def test_the_identity_of_affine_grid_returns_the_image(corners):
     x, _ = arguments((5, 8))
@@ -183,6 +203,7 @@ def test_errors_name_the_culprit(change, error, message):
         F.affine_grid(Tensor(np.zeros((1, 2, 3))), (2, 3, 4, 4))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("padding", ["border", "reflection"])
 @pytest.mark.parametrize("end", [-1.0, 1.0])
 def test_a_place_at_an_end_of_the_image_is_held(end, padding):

@@ -1,31 +1,75 @@
-"""Sampling on the CPU, with the taps given.
+"""Sampling on the CPU, for the output and both gradients together.
 
     y[n, :, o] = sum over t of weight[n, t, o] x[n, :, index[n, t, o]]
 
-The plain forward and its two gradients each find the taps anew, and read x number by number. Here
+The plain forward and its two gradients each find the taps anew, read x number by number, and write
+arrays as large as y for each tap. Here
 
 - the taps are found once, and kept for the backward pass;
+- outputs are computed in blocks, whose temporaries stay in the cache;
 - x is transposed so that a pixel's channels lie side by side: one index fetches all of them;
 - a weight is repeated for all channels of its pixel by a matrix product (outer.py);
 - the scatter of the input gradient, `np.add.at`, takes as long for a complex number as for a real
   one: so two channels are added at once, as its real and imaginary parts. It adds in the order of
   the outputs, in one thread (it does not release the interpreter's lock): the same each time. As
-  its calls of NumPy are few, another thread can compute the grid's gradient meanwhile.
+  its calls of NumPy are few, other threads can compute the grid's gradient meanwhile.
 
 Shapes: x (N, C, places), index and weight (N, T, outputs) with index = places for outside, which
         reads 0 -> y (N, C, outputs)
 """
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from minseg.array import Array
 from minseg.ops.fast.outer import outer
-from minseg.parallel import parallel_for
+from minseg.ops.grid_sample_taps import find_taps, samples, weight_of
+from minseg.parallel import later, parallel_for
 
+FEW = 2**14  # elements of y: for up to so many nearest pixels, the plain parts are as quick
 ELEMENTS_A_BLOCK = 2**19  # fetched at once: outputs times taps times channels
 
 
-def pixels_of(x: Array) -> Array:
+def fits(x_shape: tuple[int, ...], grid_shape: tuple[int, ...], mode: str) -> bool:
+    """Is this quicker? Nearest pixels have little to keep: one tap each, and no slopes."""
+    return mode != "nearest" or math.prod(x_shape[:2] + grid_shape[1:-1]) > FEW
+
+
+def grid_sample(
+    x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
+) -> tuple[Array, Callable[[Array], Array], Callable[[Array], Array]]:
+    """y, and the functions that turn its gradient into that of x and into that of the grid.
+
+    The first of them may return a function instead, which gives the result (parallel.later).
+    """
+    (N, C, *size), (_, *out, _) = x.shape, grid.shape
+    places, outputs = math.prod(size), math.prod(out)
+    axes = find_taps(grid, tuple(size), mode, padding_mode, align_corners)
+    indices, taps = zip(*samples(axes, tuple(size)), strict=True)
+    index = np.stack(indices, axis=1)
+    weight = np.stack([weight_of(axes, tap) for tap in taps], axis=1)
+    pixels = _pixels_of(x.reshape(N, C, places))
+
+    def grad_input(grad: Array) -> Array:
+        flat = grad.reshape(N, C, outputs)
+        return later(lambda: _grad_input(flat, index, weight, places).reshape(x.shape))
+
+    def grad_grid(grad: Array) -> Array:
+        d_grid = np.zeros(grid.shape, grid.dtype)
+        if mode == "nearest":
+            return d_grid
+        values = _grad_weight(grad.reshape(N, C, outputs), pixels, index).swapaxes(0, 1)
+        for d in range(len(size)):
+            moved = [v * weight_of(axes, tap, d) for v, tap in zip(values, taps, strict=True)]
+            d_grid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
+        return d_grid
+
+    return _forward(pixels, index, weight).reshape(N, C, *out), grad_input, grad_grid
+
+
+def _pixels_of(x: Array) -> Array:
     """(N, C, places) -> (N, places + 1, C), the last one 0: what lies outside."""
     N, C, places = x.shape
     pixels = np.zeros((N, places + 1, C), x.dtype)
@@ -37,8 +81,8 @@ def pixels_of(x: Array) -> Array:
     return pixels
 
 
-def forward(pixels: Array, index: Array, weight: Array) -> Array:
-    """y (N, C, outputs), from pixels_of(x)."""
+def _forward(pixels: Array, index: Array, weight: Array) -> Array:
+    """y (N, C, outputs), from _pixels_of(x)."""
     (N, _, C), (_, T, outputs) = pixels.shape, index.shape
     y = np.empty((N, C, outputs), pixels.dtype)
     blocks = _blocks(N, outputs, T * C)
@@ -54,7 +98,7 @@ def forward(pixels: Array, index: Array, weight: Array) -> Array:
     return y
 
 
-def grad_weight(grad: Array, pixels: Array, index: Array) -> Array:
+def _grad_weight(grad: Array, pixels: Array, index: Array) -> Array:
     """The gradient of the weights (N, T, outputs): the sum over channels of grad * x."""
     (N, _, C), (_, T, outputs) = pixels.shape, index.shape
     result = np.empty(index.shape, pixels.dtype)
@@ -71,7 +115,7 @@ def grad_weight(grad: Array, pixels: Array, index: Array) -> Array:
     return result
 
 
-def grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
+def _grad_input(grad: Array, index: Array, weight: Array, places: int) -> Array:
     """The gradient of x (N, C, places); what would go outside is left out."""
     (N, C, outputs), T = grad.shape, index.shape[1]
     dx = np.empty((N, C, places), grad.dtype)
