@@ -9,16 +9,14 @@ gradient of each place is added to that of the element it shows. A negative widt
 Shapes: x (..., H, W), pad (left, right, top, bottom, ...) -> (..., top + H + bottom, ...)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from minseg.array import Array, array_module
+from minseg.ops.fast import pad as fast
 from minseg.ops.op import Op
-from minseg.parallel import get_num_threads, parallel_for
 from minseg.tensor import Tensor, record
-
-FEW = 1 << 20  # elements, for which one thread is quicker: for 2^18, 150 us; two took 370
 
 Widths = tuple[tuple[int, int], ...]  # (before, after) for each of the last dimensions, outer first
 
@@ -51,88 +49,52 @@ def pad_definition(x: Array, widths: Widths, mode: str, value: float) -> Array:
 
 
 def _forward_numpy(x: Array, widths: Widths, mode: str, value: float) -> Array:
+    """Along each axis, every place takes the element it shows; a constant is there beforehand."""
     xp = array_module(x)
-    widths = ((0, 0),) * (x.ndim - len(widths)) + widths
+    lead = x.ndim - len(widths)
+    sizes = x.shape[lead:]
     if mode == "constant":
-        y = xp.full([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], value, x.dtype)
-        kept, shown = zip(*map(_kept, x.shape, widths), strict=True)
-        y[shown] = x[kept]
+        padded = [n + before + after for n, (before, after) in zip(sizes, widths, strict=True)]
+        y = xp.full((*x.shape[:lead], *padded), value, x.dtype)
+        kept, shown = _kept(sizes, widths)
+        y[(..., *shown)] = x[(..., *kept)]
         return y
-    if min(map(min, widths), default=0) < 0:  # the frame may show elements that are cropped
-        for axis, width in enumerate(widths):
-            x = x.take(xp.asarray(source_index(x.shape[axis], *width, mode)), axis=axis)
-        return x
-    y = xp.empty([n + sum(w) for n, w in zip(x.shape, widths, strict=True)], x.dtype)
-    if y.size:
-        _by_shares(_fill, y, x, widths, mode)
-    return y
-
-
-def _fill(y: Array, x: Array, widths: Widths, mode: str) -> None:
-    """Copy the elements that are kept in one piece; then, axis by axis, the few places around."""
-    _, shown = zip(*map(_kept, x.shape, widths), strict=True)
-    y[shown] = x
-    for axis, width in enumerate(widths):
-        source = source_index(x.shape[axis], *width, mode) + width[0]
-        # Along the axes after this one, the places around are not filled yet.
-        lines = np.moveaxis(y[(slice(None),) * (axis + 1) + shown[axis + 1 :]], axis, 0)
-        for place in [*range(shown[axis].start), *range(shown[axis].stop, len(source))]:
-            lines[place] = lines[source[place]]
+    sources = [source_index(n, *w, mode) for n, w in zip(sizes, widths, strict=True)]
+    if fast.fits(x, widths):
+        return fast.forward(x, sources, widths)
+    for axis, source in enumerate(sources, lead):
+        x = x.take(xp.asarray(source), axis=axis)
+    return x
 
 
 def _grad_input_numpy(grad: Array, x_shape: tuple[int, ...], widths: Widths, mode: str) -> Array:
     """Each element's gradient: that of its own place, and of every place around that shows it."""
-    widths = ((0, 0),) * (len(x_shape) - len(widths)) + widths
-    dx = array_module(grad).empty(x_shape, grad.dtype)
-    if dx.size:
-        _by_shares(_hand_back, dx, grad, widths, mode)
-    return dx
-
-
-def _hand_back(dx: Array, grad: Array, widths: Widths, mode: str) -> None:
     xp = array_module(grad)
-    padded = [axis for axis, width in enumerate(widths) if width != (0, 0)]
-    for axis in padded:
-        n, width = dx.shape[axis], widths[axis]
-        source = source_index(n, *width, mode)
-        kept, shown = _kept(n, width)
-        size = (*grad.shape[:axis], n, *grad.shape[axis + 1 :])
-        total = dx if axis == padded[-1] else xp.empty(size, grad.dtype)
-        to, of = xp.moveaxis(total, axis, 0), xp.moveaxis(grad, axis, 0)
-        to[: kept.start], to[kept.stop :] = 0, 0
-        to[kept] = of[shown]
-        for place in [*range(shown.start), *range(shown.stop, len(source))]:
-            if source[place] >= 0:
-                to[source[place]] += of[place]
-        grad = total
-    if not padded:
-        dx[...] = grad
+    lead = len(x_shape) - len(widths)
+    kept, shown = _kept(x_shape[lead:], widths)
+    if mode == "constant":
+        dx = xp.zeros(x_shape, grad.dtype)
+        dx[(..., *kept)] = grad[(..., *shown)]
+        return dx
+    for i, axis in enumerate(range(lead, len(x_shape))):
+        source = source_index(x_shape[axis], *widths[i], mode)
+        dx = xp.zeros((*grad.shape[:axis], x_shape[axis], *grad.shape[axis + 1 :]), grad.dtype)
+        to, of = xp.moveaxis(dx, axis, 0), xp.moveaxis(grad, axis, 0)
+        to[kept[i]] = of[shown[i]]
+        for place in [*range(shown[i].start), *range(shown[i].stop, len(source))]:
+            to[source[place]] += of[place]
+        grad = dx
+    return grad
 
 
-def _by_shares(part: Callable[..., None], to: Array, of: Array, widths: Widths, mode: str) -> None:
-    """part(to, of, widths, mode); on NumPy, one call for each thread's share of the first axis.
-
-    Smaller shares would be slower: a part is many short calls of NumPy, in which threads wait for
-    each other.
-    """
-    if not isinstance(of, np.ndarray) or of.size <= FEW or widths[0] != (0, 0):
-        part(to, of, widths, mode)
-        return
-    step = -(-len(of) // get_num_threads())
-
-    def one_share(index: int) -> None:
-        share = slice(index * step, (index + 1) * step)
-        part(to[share], of[share], widths, mode)
-
-    parallel_for(one_share, -(-len(of) // step))
-
-
-def _kept(size: int, width: tuple[int, int]) -> tuple[slice, slice]:
-    """Which elements of a line are kept, and at which places of the padded line."""
-    before, after = width
-    kept = slice(max(-before, 0), size - max(-after, 0))
-    start = max(before, 0)
-    return kept, slice(start, start + kept.stop - kept.start)
+def _kept(sizes: Sequence[int], widths: Widths) -> tuple[list[slice], list[slice]]:
+    """What is kept along each axis, and the places where the result shows it."""
+    kept, shown = [], []
+    for n, (before, after) in zip(sizes, widths, strict=True):
+        start, stop = (min(max(place, 0), before + n + after) for place in (before, before + n))
+        kept.append(slice(start - before, stop - before))
+        shown.append(slice(start, stop))
+    return kept, shown
 
 
 op = Op(

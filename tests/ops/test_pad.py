@@ -3,6 +3,7 @@ import pytest
 
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.ops.fast import pad as fast
 from minseg.ops.pad import op
 from tests.witness import assert_adjoint
 
@@ -15,12 +16,20 @@ CASES = [
     ((-1, 2, 0, -1), "replicate", None),
     ((2, -4, -3, 1), "reflect", None),  # shows elements that are cropped away
     ((2, 1, 2, 1, 1, 1), "reflect", None),
+    ((7, -6, -5, 6), "replicate", None),  # shows nothing but the frame
     ((5, 2, 4, 1), "circular", None),
     ((-1, 2, 0, -1), "circular", None),
     ((), "constant", None),
 ]
 
 
+@pytest.fixture(params=["all by index", "lines around the image"])
+def way(request, monkeypatch):
+    """Both that pad.py may go, whatever the size."""
+    monkeypatch.setattr(fast, "FEW", 2**20 if request.param == "all by index" else -1)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("pad", "mode", "value"), CASES)
 def test_forward_and_gradient(pad, mode, value, dtype):
