@@ -2,6 +2,10 @@
 
     y[..., o] = b[o] + sum over k of w[o, k] * x[..., k]
 
+With all of x as one matrix of many rows, y = x w^T + b, and with g = dy
+
+    dx = g w,   dw = g^T x,   db = sum of the rows of g
+
 Shapes: x (..., K), w (O, K), b (O,) -> y (..., O); w (K,), without a bias -> y (...)
 """
 
@@ -31,8 +35,8 @@ def linear_definition(x: Array, w: Array, b: Array | None) -> Array:
 
 def _forward(x: Array, w: Array, b: Array | None) -> Array:
     rows = _rows(x)
-    if b is not None and matmul.is_numpy(rows) and fast.serves(rows, w):
-        y = fast.forward(rows, w, b)
+    if b is not None and matmul.is_numpy(rows) and fast.fits(rows, w):
+        y = fast.forward(rows, w, b)  # which adds b while a block of y is in the cache
     else:
         y = matmul.forward(rows, w.T)
         if b is not None:

@@ -13,7 +13,7 @@ from minseg.array import Array
 from minseg.parallel import BLOCK, parallel_for
 
 
-def serves(x: Array, w: Array) -> bool:
+def fits(x: Array, w: Array) -> bool:
     """Are there enough rows for several threads, and as many as the result has columns?"""
     return len(x) >= len(w) and len(x) * len(w) > BLOCK
 

@@ -22,7 +22,7 @@ def test_equals_the_product_and_the_sum(shape, dtype):
     M, K, O = shape
     rng = np.random.default_rng(0)
     x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((M, K), (O, K), O))
-    assert linear.serves(x, w)
+    assert linear.fits(x, w)
     expected = x.astype(np.float64) @ w.T.astype(np.float64) + b
     with on_threads(1):
         alone = op.forward(x, w, b)
@@ -30,9 +30,9 @@ def test_equals_the_product_and_the_sum(shape, dtype):
     np.testing.assert_array_equal(op.forward(np.asfortranarray(x), w, b), alone)
 
 
-def test_serves_many_rows():
+def test_fits_many_rows():
     def served(M, O):
-        return linear.serves(np.empty((M, 1)), np.empty((O, 1)))
+        return linear.fits(np.empty((M, 1)), np.empty((O, 1)))
 
     assert not served(BLOCK // 16, 16)
     assert served(BLOCK // 16 + 1, 16)
