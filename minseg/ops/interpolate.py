@@ -33,7 +33,7 @@ import numpy as np
 
 from minseg.array import Array, array_module, device_of, to_device
 from minseg.ops.checks import check_tensor
-from minseg.ops.fast import repeat, small_maps
+from minseg.ops.fast import interpolate as fast
 from minseg.ops.interpolate_taps import (
     ANTIALIASED,
     Taps,
@@ -43,13 +43,10 @@ from minseg.ops.interpolate_taps import (
     turned_round,
 )
 from minseg.ops.op import Op, launch
-from minseg.parallel import PASS, parallel_for
 from minseg.tensor import Tensor, record
 
 Sizes = tuple[int, ...]
 Scales = tuple[float | None, ...]  # None: the ratio of the sizes
-
-BLOCK_BYTES = 2**19  # a block of images that is still in the cache when its second axis is resized
 
 # mode -> the numbers of dimensions that it can resize, and how it treats each axis
 MODES = {
@@ -104,59 +101,34 @@ def _weights_by_definition(
     return [(min(max(i, 0), size - 1), float(kernel(abs(place - i)))) for i in near]
 
 
-def _apply(x: Array, axes: list[Taps]) -> Array:
-    """Resize x (N, C, *size) along each axis of size."""
-    out = tuple(taps.index.shape[1] for taps in axes)
-    y = np.empty((*x.shape[:2], *out), x.dtype)
-    planes, results = x.reshape(-1, *x.shape[2:]), y.reshape(-1, *out)
-    # Rows are copied whole, columns element by element. So columns are resized while the image is
-    # small: first if it grows, else last.
-    order = list(range(len(axes)))
-    if y.size > x.size:
-        order.reverse()
-    step = max(1, BLOCK_BYTES // (max(math.prod(out), planes[:1].size) * x.itemsize))
-    by_products = small_maps.serves(x.shape[2:], axes)
-
-    def one_block(index: int) -> None:
-        block = slice(index * step, (index + 1) * step)
-        part = planes[block]
-        if by_products and np.isfinite(part).all():
-            small_maps.resize(part, results[block], axes)
-            return
-        for axis in order:
-            part = _apply_to_axis(part, axes[axis], axis + 1)
-        results[block] = part
-
-    parallel_for(one_block, -(-len(planes) // step), PASS * (x.size + y.size))
-    return y
-
-
-def _apply_to_axis(x: Array, taps: Taps, axis: int) -> Array:
-    along = (-1,) + (1,) * (x.ndim - axis - 1)
-    total = None
-    for index, weight in zip(taps.index, taps.weight, strict=True):
-        part = x.take(index, axis=axis, mode="clip")  # "clip": skips the range check
-        part *= weight.reshape(along)
-        total = part if total is None else np.add(total, part, out=total)
-    return total
+def _resize(x: Array, axes: list[Taps]) -> Array:
+    """x (N, C, *size) along one axis of size after the other: take by the table, weight, sum."""
+    for axis, taps in enumerate(axes, start=2):
+        weight = taps.weight.reshape(*taps.weight.shape, *(1,) * (x.ndim - axis - 1))
+        taken = x.take(taps.index, axis=axis) * weight  # (N, C, ..., T, out, ...)
+        x = np.add.reduce(taken, axis=axis, initial=None)  # not 0: 0 + -0 would be 0
+    return x
 
 
 def _forward_numpy(x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool) -> Array:
+    """Few elements by _resize; what is quicker for more stands in fast/interpolate.py."""
     lines = zip(x.shape[2:], out, scales, strict=True)
     axes = [taps_of(*line, how, align_corners, x.dtype) for line in lines]
-    if repeat.serves(x.shape[2:], [taps.index for taps in axes]):
-        return repeat.forward(x, out)
-    return _apply(x, axes)
+    if fast.fits(x.shape, axes):
+        return fast.forward(x, axes)
+    return _resize(x, axes)
 
 
 def _grad_input_numpy(
     grad: Array, size: Sizes, scales: Scales, how: str, align_corners: bool
 ) -> Array:
+    """Resizing again, by the transposed tables: each input takes from the outputs it reached."""
     lines = zip(size, grad.shape[2:], scales, strict=True)
     axes = [taps_of(*line, how, align_corners, grad.dtype) for line in lines]
-    if repeat.serves(size, [taps.index for taps in axes]):
-        return repeat.grad_input(grad, size)
-    return _apply(grad, [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)])
+    turned = [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)]
+    if fast.fits(grad.shape, turned):
+        return fast.grad_input(grad, size, axes)
+    return _resize(grad, turned)
 
 
 Table = tuple[Array, Array]  # taps on a device: index (int32) and weight, each (T, out)

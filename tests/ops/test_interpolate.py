@@ -5,6 +5,7 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
+from minseg.ops.fast import interpolate as fast
 from minseg.ops.interpolate import MODES, op
 from tests.witness import assert_adjoint, assert_agree, on_threads
 
@@ -29,6 +30,12 @@ MODES_2D = [
 ]
 
 
+@pytest.fixture(params=["all taps at once", "quicker ways"])
+def way(request, monkeypatch):
+    """Both that interpolate.py may go, whatever the size."""
+    monkeypatch.setattr(fast, "FEW", 2**20 if request.param == "all taps at once" else -1)
+
+
 def case_arguments(case, mode, corners, dtype=np.float64, batch=2):
     size, out, scales = case
     x = np.random.default_rng(0).standard_normal((batch, 3, *size)).astype(dtype)
@@ -44,6 +51,7 @@ def arguments_of_function(case, mode, corners):
     return {**arguments, "align_corners": True} if corners else arguments
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("mode", "corners"), MODES_2D)
 @pytest.mark.parametrize("case", CASES)
@@ -54,6 +62,7 @@ def test_forward_equals_the_definition(case, mode, corners, dtype):
     assert_agree(got.data, expected, dtype, length=16)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("mode", "corners"), MODES_2D)
 @pytest.mark.parametrize("case", CASES)
 def test_gradient_is_adjoint_to_the_forward(case, mode, corners):
@@ -63,6 +72,7 @@ def test_gradient_is_adjoint_to_the_forward(case, mode, corners):
     )
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("mode", "corners"), MODES_2D)
 def test_gradients(mode, corners):
     for case in (CASES[2], CASES[6]):
@@ -71,6 +81,7 @@ def test_gradients(mode, corners):
         assert gradcheck(lambda x, how=how: F.interpolate(x, **how), [Tensor(x, True)])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("mode", "ranks"),
     [
@@ -131,6 +142,7 @@ def test_sanitizer_finds_nothing():
     assert not findings
 
 
+@pytest.mark.usefixtures("way")
 def test_recompute_takes_the_ratio_of_the_sizes():
     x = np.arange(5.0).reshape(1, 1, 1, 5)  # 5 -> floor(8.5) = 8 pixels: step 5/8, not 1 / 1.7
     given, ratio = (
@@ -141,6 +153,7 @@ def test_recompute_takes_the_ratio_of_the_sizes():
     np.testing.assert_allclose(ratio[0, 0, 0, 3], 3.5 * 5 / 8 - 0.5, rtol=1e-15)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("mode", "corners"), MODES_2D)
 def test_what_every_resize_keeps(mode, corners):
     """A constant stays; linear interpolation keeps a ramp (cubic only would with a = -1/2)."""
@@ -153,6 +166,7 @@ def test_what_every_resize_keeps(mode, corners):
         np.testing.assert_allclose(np.diff(line)[6:-6], 11 / 23 if corners else 0.5, rtol=1e-12)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic", "area"])
 def test_empty_batch(mode):
     x = Tensor(np.ones((0, 3, 4, 5), np.float32), requires_grad=True)
@@ -162,6 +176,7 @@ def test_empty_batch(mode):
     assert x.grad.shape == x.shape
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("mode", ["linear antialias", "cubic antialias"])
 @pytest.mark.parametrize("corners", [False, True])
 @pytest.mark.parametrize("case", CASES)
@@ -182,6 +197,7 @@ def test_antialias_equals_the_definition(case, corners, mode):
     np.testing.assert_array_equal(y, op.forward(x, *how))
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("antialias", "a"), [(False, -3 / 4), (True, -1 / 2)])
 def test_bicubic_weights_are_those_of_keys_with_pytorchs_a(antialias, a):
     """In the middle between pixels 1 and 2 of 4: k(1/2) = 1/2 - a/8 and k(3/2) = a/8."""
@@ -190,6 +206,7 @@ def test_bicubic_weights_are_those_of_keys_with_pytorchs_a(antialias, a):
     np.testing.assert_allclose(y, [a / 8, 1 / 2 - a / 8, 1 / 2 - a / 8, a / 8], rtol=1e-14)
 
 
+@pytest.mark.usefixtures("way")
 def test_antialias_counts_every_pixel_and_keeps_a_constant():
     x = np.zeros((1, 1, 8, 8))
     x[0, 0, 3, 3] = 1  # between the pixels that plain bilinear reads for an output of 2 x 2
@@ -202,6 +219,7 @@ def test_antialias_counts_every_pixel_and_keeps_a_constant():
         F.interpolate(Tensor(x), 4, antialias=True)
 
 
+@pytest.mark.usefixtures("way")
 def test_an_infinite_pixel_stays_where_it_is_seen():
     x = np.zeros((1, 1, 1, 5))
     x[..., 2] = np.inf
@@ -209,9 +227,17 @@ def test_an_infinite_pixel_stays_where_it_is_seen():
     np.testing.assert_array_equal(y[0, 0, 0], [0, np.inf, 0])
 
 
-def test_threads_strides_and_repetition_change_nothing():
-    x = np.random.default_rng(0).standard_normal((3, 40, 33, 29)).astype(np.float32)
-    how = ((64, 60), (None, None), "linear", False)
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("size", [(4, 6), (5, 7)])  # a whole factor, and others
+def test_the_nearest_pixel_keeps_the_sign_of_zero(size):
+    y = F.interpolate(Tensor(np.full((1, 1, 2, 3), -0.0)), size)
+    assert np.signbit(y.data).all()
+
+
+@pytest.mark.parametrize(("shape", "out"), [((3, 2, 7, 6), (9, 8)), ((3, 40, 33, 29), (64, 60))])
+def test_threads_strides_and_repetition_change_nothing(shape, out):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    how = (out, (None, None), "linear", False)
     before = x.copy()
     expected = op.forward(x, *how)
     with on_threads(3):

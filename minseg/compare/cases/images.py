@@ -108,6 +108,10 @@ def interpolate(draw: Draw) -> Iterator[Case]:
     yield _interpolate(draw, (2, 3, 5, 4), (9, 12), "bilinear", corners=True)
     yield _interpolate(draw, (2, 3, 5, 6), (9, 4), "bicubic")
     yield _interpolate(draw, (2, 3, 7, 6), (3, 4), "area")
+    # for these, NumPy has quicker ways: see minseg/ops/fast/interpolate.py
+    yield _interpolate(draw, (2, 3, 16, 12), (32, 24), "nearest")
+    yield _interpolate(draw, (2, 3, 9, 11), (20, 24), "bilinear")
+    yield _interpolate(draw, (1, 2, 66, 5), (67, 20), "bicubic")
     for mode in ("nearest", "bilinear", "bicubic"):
         yield _interpolate(draw, (draw.images, 16, 96, 128), (192, 256), mode, large=True)
 

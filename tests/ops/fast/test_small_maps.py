@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minseg.ops.fast import interpolate as fast
 from minseg.ops.fast import small_maps
 from minseg.ops.interpolate import op
 from minseg.ops.interpolate_taps import taps_of
@@ -17,6 +18,11 @@ CASES = [  # size, new size: to less and more elements, along one axis only, at 
     ((SMALL + 2, 5), (SMALL + 7, 4)),
 ]
 MODES = ["linear", "cubic", "area", "linear antialias"]
+
+
+@pytest.fixture(autouse=True)
+def however_few(monkeypatch):
+    monkeypatch.setattr(fast, "FEW", -1)
 
 
 def served(size, out, how="linear"):
