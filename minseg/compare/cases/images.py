@@ -111,7 +111,7 @@ def interpolate(draw: Draw) -> Iterator[Case]:
     # for these, NumPy has quicker ways: see minseg/ops/fast/interpolate.py
     yield _interpolate(draw, (2, 3, 16, 12), (32, 24), "nearest")
     yield _interpolate(draw, (2, 3, 9, 11), (20, 24), "bilinear")
-    yield _interpolate(draw, (1, 2, 66, 5), (67, 20), "bicubic")
+    yield _interpolate(draw, (2, 1, 66, 5), (67, 20), "bicubic")
     for mode in ("nearest", "bilinear", "bicubic"):
         yield _interpolate(draw, (draw.images, 16, 96, 128), (192, 256), mode, large=True)
 
