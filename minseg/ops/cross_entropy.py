@@ -156,6 +156,7 @@ def cross_entropy(
     check_reduction("cross_entropy", reduction)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing is {label_smoothing}, needs 0 to 1")
+    label_smoothing = float(label_smoothing)  # NumPy's own would turn float32 into float64
     check_tensor("cross_entropy", "input", input, ndim=None)
     w = check_weight("cross_entropy", input, weight)
     if isinstance(target, Tensor) and target.dtype in FLOATS and target.shape == input.shape:
@@ -171,7 +172,7 @@ def cross_entropy(
         loss, weights, grad_input = fast.cross_entropy(x, t, w, ignore_index)
         denominator = weights.sum()
     else:
-        how = (x, t, w, ignore_index, float(label_smoothing))  # NumPy's own would make x float64
+        how = (x, t, w, ignore_index, label_smoothing)
         loss, grad_input = op.forward(*how), lambda grad: op.grad_input(grad, *how)
         denominator = loss.size if t.ndim == 3 else sum_of_weights(w, t, ignore_index)
     shape = input.shape[:1] + input.shape[2:] if input.ndim > 1 else ()

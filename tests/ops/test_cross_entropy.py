@@ -134,13 +134,15 @@ def test_threads_change_no_bit(kind, smoothing):
     assert_threads_change_no_bit(results)
 
 
-def test_a_smoothing_of_numpys_leaves_the_dtype():
-    x, t, ignored = case("indices")
-    x = Tensor(x.astype(np.float32), requires_grad=True)
+@pytest.mark.parametrize("kind", ["indices", "probabilities"])
+def test_a_smoothing_of_numpys_leaves_the_dtype(kind):
+    x, t, ignored = case(kind)
+    soft = kind == "probabilities"
+    inputs = [Tensor(x.astype(np.float32), True), Tensor(t.astype("f4") if soft else t, soft)]
     how = {"ignore_index": ignored, "label_smoothing": np.float64(0.1)}
-    loss = F.cross_entropy(x, Tensor(t), **how)
+    loss = F.cross_entropy(*inputs, **how)
     loss.backward()
-    assert loss.dtype == x.grad.dtype == np.float32
+    assert {loss.dtype, *(i.grad.dtype for i in inputs if i.requires_grad)} == {np.dtype("f4")}
 
 
 @pytest.mark.usefixtures("way")
