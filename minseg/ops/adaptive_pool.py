@@ -12,29 +12,34 @@ Source: He et al., "Spatial Pyramid Pooling in Deep Convolutional Networks", 201
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.fast import window_means
+from minseg.ops.fast.planes import for_planes
+from minseg.ops.fast.window_means import Windows
 from minseg.ops.max_pool import add_at_indices
 from minseg.ops.op import Op, launch
-from minseg.ops.pool import as_planes, plane_blocks
-from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
 
-def adaptive_windows(size: int, count: int) -> list[slice]:
+def adaptive_windows(size: int, count: int) -> Windows:
     """The windows along one axis, by the formula above."""
-    return [slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+    return tuple(slice(i * size // count, -(-(i + 1) * size // count)) for i in range(count))
+
+
+def _windows(x_shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[Windows, Windows]:
+    """Of the rows and of the columns of images (N, C, H, W)."""
+    return adaptive_windows(x_shape[2], size[0]), adaptive_windows(x_shape[3], size[1])
 
 
 def adaptive_avg_pool2d_definition(x: Array, size: Pair) -> Array:
     """The mean of each window, as loops."""
-    N, C, H, W = x.shape
-    y = np.zeros((N, C, *size), x.dtype)
-    rows, cols = adaptive_windows(H, size[0]), adaptive_windows(W, size[1])
+    y = np.zeros((*x.shape[:2], *size), x.dtype)
+    rows, cols = _windows(x.shape, size)
     for n, c, r, q in np.ndindex(y.shape):
         places = [
             (row, col)
@@ -47,54 +52,42 @@ def adaptive_avg_pool2d_definition(x: Array, size: Pair) -> Array:
 
 
 def _avg_forward_numpy(x: Array, size: Pair) -> Array:
-    planes, windows = as_planes(x)[:, 0], _windows(x.shape, size)
-    if window_means.serves(*windows, x.shape[2:]):
-        means = window_means.forward(planes, *windows)
-        if means is not None:
-            return means.reshape(*x.shape[:2], *size)
-    y = np.empty((planes.shape[0], *size), x.dtype)
-    blocks = plane_blocks(planes, fit_cache=False)
+    """The mean of each window's rows, then that of what is left.
 
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        narrow = np.empty((block.stop - block.start, size[0], x.shape[3]), x.dtype)
-        for r, rows in enumerate(windows[0]):
-            narrow[:, r] = planes[block, rows].mean(axis=1)
-        for q, cols in enumerate(windows[1]):
-            y[block, :, q] = narrow[:, :, cols].mean(axis=2)
+    fast/window_means.py is quicker for few windows, if all values are finite.
+    """
+    rows, cols = _windows(x.shape, size)
+    if (means := window_means.forward(x, rows, cols)) is not None:
+        return means
+    y = np.empty((*x.shape[:2], *size), x.dtype)
 
-    parallel_for(one_block, len(blocks))
-    return y.reshape(*x.shape[:2], *size)
+    def average(x: Array, y: Array) -> None:  # planes (P, H, W), (P, H', W')
+        means = np.empty((len(x), size[0], x.shape[2]), x.dtype)
+        for r, row in enumerate(rows):
+            means[:, r] = x[:, row].mean(axis=1)
+        for q, col in enumerate(cols):
+            y[:, :, q] = means[:, :, col].mean(axis=2)
+
+    for_planes(average, x, y, fit_cache=False)
+    return y
 
 
 def _avg_grad_input_numpy(grad: Array, x_shape: tuple[int, ...]) -> Array:
     """Every element of a window gets the same share; where windows overlap, one of each."""
-    planes, windows = as_planes(grad)[:, 0], _windows(x_shape, grad.shape[2:])
-    if window_means.serves(*windows, x_shape[2:]):
-        shares = window_means.grad_input(planes, *windows, x_shape[2:])
-        if shares is not None:
-            return shares.reshape(x_shape)
-    dx = np.zeros((planes.shape[0], *x_shape[2:]), grad.dtype)
-    blocks = plane_blocks(dx, fit_cache=False)
+    rows, cols = _windows(x_shape, grad.shape[2:])
+    if (shares := window_means.grad_input(grad, rows, cols, x_shape)) is not None:
+        return shares
+    dx = np.zeros(x_shape, grad.dtype)
 
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        wide = np.zeros((block.stop - block.start, grad.shape[2], x_shape[3]), grad.dtype)
-        for q, cols in enumerate(windows[1]):
-            wide[:, :, cols] += planes[block, :, q, None] / (cols.stop - cols.start)
-        for r, rows in enumerate(windows[0]):
-            dx[block, rows] += wide[:, r, None] / (rows.stop - rows.start)
+    def share(grad: Array, dx: Array) -> None:  # planes (P, H', W'), (P, H, W)
+        shares = np.zeros((*grad.shape[:2], dx.shape[2]), grad.dtype)
+        for q, col in enumerate(cols):
+            shares[:, :, col] += grad[:, :, q, None] / (col.stop - col.start)
+        for r, row in enumerate(rows):
+            dx[:, row] += shares[:, r, None] / (row.stop - row.start)
 
-    parallel_for(one_block, len(blocks))
-    return dx.reshape(x_shape)
-
-
-def _windows(
-    x_shape: tuple[int, ...], size: tuple[int, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Of the rows and of the columns."""
-    rows, cols = (tuple(adaptive_windows(*axis)) for axis in zip(x_shape[2:], size, strict=True))
-    return rows, cols
+    for_planes(share, grad, dx, fit_cache=False)
+    return dx
 
 
 def _avg_forward_cuda(x: Array, size: Pair) -> Array:
@@ -137,47 +130,41 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
 
 def adaptive_max_pool2d_definition(x: Array, size: Pair) -> tuple[Array, Array]:
     """The largest value of each adaptive window, as loops."""
-    N, C, H, W = x.shape
-    y = np.empty((N, C, *size), x.dtype)
+    y = np.empty((*x.shape[:2], *size), x.dtype)
     indices = np.full(y.shape, -1)
-    rows, cols = adaptive_windows(H, size[0]), adaptive_windows(W, size[1])
+    rows, cols = _windows(x.shape, size)
     for n, c, r, q in np.ndindex(y.shape):
         for row in range(rows[r].start, rows[r].stop):
             for col in range(cols[q].start, cols[q].stop):
                 value, first = x[n, c, row, col], indices[n, c, r, q] < 0
                 if first or value > y[n, c, r, q] or np.isnan(value):
-                    y[n, c, r, q], indices[n, c, r, q] = value, row * W + col
+                    y[n, c, r, q], indices[n, c, r, q] = value, row * x.shape[3] + col
     return y, indices
 
 
 def _max_forward_numpy(x: Array, size: Pair) -> tuple[Array, Array]:
-    H, W = x.shape[2:]
-    planes = as_planes(x)[:, 0]
-    y = np.empty((planes.shape[0], *size), x.dtype)
+    rows, cols = _windows(x.shape, size)
+    y = np.empty((*x.shape[:2], *size), x.dtype)
     indices = np.empty(y.shape, np.int64)
-    blocks = plane_blocks(planes, fit_cache=False)
 
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        for r, rows in enumerate(adaptive_windows(H, size[0])):
-            for q, cols in enumerate(adaptive_windows(W, size[1])):
-                values = planes[block, rows, cols]
-                row, col = np.divmod(_argmax(values), values.shape[2])
-                row, col = row + rows.start, col + cols.start
-                y[block, r, q] = planes[np.arange(block.start, block.stop), row, col]
-                indices[block, r, q] = row * W + col
+    def largest(x: Array, y: Array, indices: Array) -> None:  # of planes, as above
+        for (r, row), (q, col) in product(enumerate(rows), enumerate(cols)):
+            height, width = row.stop - row.start, col.stop - col.start
+            values = x[:, row, col].reshape(len(x), height * width)
+            place = _argmax(values)
+            y[:, r, q] = values[np.arange(len(x)), place]
+            i, j = np.divmod(place, width)
+            indices[:, r, q] = (row.start + i) * x.shape[2] + col.start + j
 
-    parallel_for(one_block, len(blocks))
-    shape = (*x.shape[:2], *size)
-    return y.reshape(shape), indices.reshape(shape)
+    for_planes(largest, x, y, indices, fit_cache=False)
+    return y, indices
 
 
 def _argmax(values: Array) -> Array:
-    """The first largest element of each plane (P, h, w), counted row by row, or its last NaN."""
-    flat = values.reshape(values.shape[0], -1)
-    nan = np.isnan(flat)
-    last_nan = flat.shape[1] - 1 - nan[:, ::-1].argmax(axis=1)
-    return np.where(nan.any(axis=1), last_nan, flat.argmax(axis=1))
+    """Of each row of values (P, n): where the first largest is, or the last NaN."""
+    nan = np.isnan(values)
+    last_nan = values.shape[1] - 1 - nan[:, ::-1].argmax(axis=1)
+    return np.where(nan.any(axis=1), last_nan, values.argmax(axis=1))
 
 
 def _max_forward_cuda(x: Array, size: Pair) -> tuple[Array, Array]:

@@ -5,8 +5,8 @@
 with x = 0 outside of the image. The divisor d is the number of places of the window, padding
 included or not (`count_include_pad`; what hangs over the padding never counts), or a given number.
 
-The sum is separable: over the rows of a window first, then over its columns. The gradient goes the
-same way back, and hands every element of a window the same share.
+The sum is separable: down the columns of a window first, then over these sums. The gradient goes
+the same way back, and hands every element of a window the same share.
 
 Shapes: x (N, C, H, W) -> y (N, C, H', W'), H' = floor((H + 2 padding - kh) / stride) + 1, W'
         likewise; with ceil_mode a ceiling instead, without windows that would start in the bottom
@@ -20,10 +20,10 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair
+from minseg.ops.fast.planes import for_planes
 from minseg.ops.op import Op, launch
-from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
-from minseg.ops.window import Tap, Window, reads
-from minseg.parallel import parallel_for
+from minseg.ops.pool import check_window, number_of_windows, starts
+from minseg.ops.window import Window, reads
 from minseg.tensor import Tensor, record
 
 
@@ -39,7 +39,8 @@ def avg_pool2d_definition(
     """The formula above, as loops."""
     N, C, H, W = x.shape
     (kh, kw), (ph, pw) = kernel, padding
-    y = np.zeros((N, C, *_size(x.shape, kernel, stride, padding, ceil_mode)), x.dtype)
+    size = number_of_windows(Window(kernel, stride, padding, (1, 1)), (H, W), ceil_mode)
+    y = np.zeros((N, C, *size), x.dtype)
     for n, c, r, q in np.ndindex(y.shape):
         top, left = r * stride[0] - ph, q * stride[1] - pw
         counted = 0
@@ -61,11 +62,23 @@ def _forward_numpy(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    how = (kernel, stride, padding)
-    size = _size(x.shape, *how, ceil_mode)
-    divisor = _divisor(x.shape, size, *how, count_include_pad, divisor_override)
-    rows, cols = reads(Window(*how, dilation=(1, 1)), (x.shape[2], x.shape[3]), size)
-    return _sums(x, size, rows, cols) / divisor.astype(x.dtype)
+    """Of all windows at once: the sums down their columns, then those of what is left."""
+    window, (H, W) = Window(kernel, stride, padding, (1, 1)), x.shape[2:]
+    size = number_of_windows(window, (H, W), ceil_mode)
+    divisor = _divisor(window, (H, W), size, count_include_pad, divisor_override)
+    rows, cols = reads(window, (H, W), size)
+    y = np.zeros((*x.shape[:2], *size), x.dtype)
+
+    def average(x: Array, y: Array) -> None:  # planes (P, H, W), (P, H', W')
+        sums = np.zeros((len(x), size[0], W), x.dtype)  # (P, H', W)
+        for source, target in rows:
+            sums[:, target] += x[:, source]
+        for source, target in cols:
+            y[:, :, target] += sums[:, :, source]
+        y /= divisor.astype(x.dtype)
+
+    for_planes(average, x, y)
+    return y
 
 
 def _grad_input_numpy(
@@ -77,72 +90,36 @@ def _grad_input_numpy(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    size, how = grad.shape[2:], (kernel, stride, padding)
-    divisor = _divisor(x_shape, size, *how, count_include_pad, divisor_override)
-    rows, cols = reads(Window(*how, dilation=(1, 1)), (x_shape[2], x_shape[3]), size)
-    return _shares(grad / divisor.astype(grad.dtype), x_shape, rows, cols)
+    """The same additions backwards: what was read is added to, columns come first."""
+    window, (H, W), size = Window(kernel, stride, padding, (1, 1)), x_shape[2:], grad.shape[2:]
+    divisor = _divisor(window, (H, W), size, count_include_pad, divisor_override)
+    rows, cols = reads(window, (H, W), size)
+    dx = np.zeros(x_shape, grad.dtype)
 
+    def share(grad: Array, dx: Array) -> None:  # planes (P, H', W'), (P, H, W)
+        shares = grad / divisor.astype(grad.dtype)
+        sums = np.zeros((len(grad), size[0], W), grad.dtype)
+        for source, target in cols:
+            sums[:, :, source] += shares[:, :, target]
+        for source, target in rows:
+            dx[:, source] += sums[:, target]
 
-def _size(
-    x_shape: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool
-) -> Pair:
-    window = Window(kernel, stride, padding, (1, 1))
-    return number_of_windows(window, (x_shape[2], x_shape[3]), ceil_mode)
+    for_planes(share, grad, dx)
+    return dx
 
 
 def _divisor(
-    x_shape: tuple[int, ...],
-    size: Pair,
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
-    count_include_pad: bool,
-    divisor_override: int | None,
+    window: Window, image: Pair, size: Pair, count_include_pad: bool, divisor_override: int | None
 ) -> np.ndarray:
+    """Of all windows of an image of (H, W) places: (H', W'), or a single number."""
     if divisor_override is not None:
         return np.asarray(divisor_override)
     lengths = []
-    for n, count, k, s, p in zip(x_shape[2:], size, kernel, stride, padding, strict=True):
+    for n, count, k, s, p in zip(image, size, *window[:3], strict=True):
         first = starts(count, s, p)
         end = np.minimum(first + k, n + p)
         lengths.append(end - first if count_include_pad else end.clip(0, n) - first.clip(0, n))
-    return np.multiply.outer(*lengths)  # (H', W')
-
-
-def _sums(x: Array, size: Pair, rows: list[Tap], cols: list[Tap]) -> Array:
-    """Add up rows of `x`, then columns: (N, C, H, W) -> (N, C, H', W) -> (N, C, H', W')."""
-    planes = as_planes(x)[:, 0]
-    y = np.zeros((planes.shape[0], *size), x.dtype)
-    blocks = plane_blocks(planes)
-
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        narrow = np.zeros((block.stop - block.start, size[0], x.shape[3]), x.dtype)
-        for source, target in rows:
-            narrow[:, target] += planes[block, source]
-        for source, target in cols:
-            y[block, :, target] += narrow[:, :, source]
-
-    parallel_for(one_block, len(blocks))
-    return y.reshape(*x.shape[:2], *size)
-
-
-def _shares(grad: Array, x_shape: tuple[int, ...], rows: list[Tap], cols: list[Tap]) -> Array:
-    """The adjoint of `_sums`: the same additions backwards, columns first."""
-    planes = as_planes(grad)[:, 0]
-    dx = np.zeros((planes.shape[0], *x_shape[2:]), grad.dtype)
-    blocks = plane_blocks(dx)
-
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        wide = np.zeros((block.stop - block.start, grad.shape[2], x_shape[3]), grad.dtype)
-        for source, target in cols:
-            wide[:, :, source] += planes[block, :, target]
-        for source, target in rows:
-            dx[block, source] += wide[:, target]
-
-    parallel_for(one_block, len(blocks))
-    return dx.reshape(x_shape)
+    return np.multiply.outer(*lengths)
 
 
 def _forward_cuda(
@@ -156,7 +133,7 @@ def _forward_cuda(
 ) -> Array:
     """kernels/pool.cu: a thread sums a window."""
     xp = array_module(x)
-    size = _size(x.shape, kernel, stride, padding, ceil_mode)
+    size = number_of_windows(Window(kernel, stride, padding, (1, 1)), x.shape[2:], ceil_mode)
     y = xp.empty((*x.shape[:2], *size), x.dtype)
     how = (*kernel, *stride, *padding, count_include_pad, divisor_override or 0)
     launch("avg_pool2d_forward", xp.ascontiguousarray(x), y, *x.shape, *size, *how)

@@ -15,17 +15,18 @@ Source: LeCun et al., 1998 (subsampling); Zeiler & Fergus, "Visualizing and Unde
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
 from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair
-from minseg.ops.fast import max_pool_2x2
+from minseg.ops.fast import max_pool as fast
+from minseg.ops.fast.planes import for_planes
 from minseg.ops.fast.window_maxima import window_maxima
 from minseg.ops.op import Op, launch
-from minseg.ops.pool import as_planes, check_window, number_of_windows, plane_blocks, starts
+from minseg.ops.pool import check_window, number_of_windows, starts
 from minseg.ops.window import Window, reads
-from minseg.parallel import parallel_for
 from minseg.tape import is_grad_enabled
 from minseg.tensor import Tensor, record
 
@@ -53,89 +54,53 @@ def max_pool2d_definition(
 def _forward_numpy(
     x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
-    """The maximum down the columns of all windows at once, then along what is left of each.
+    """The running maximum: place (i, j) of all windows at once is one strided slice of the image.
 
-    Element i of all windows is one strided slice of the image. To find where a maximum stood, each
-    place of a window has a rank: the earlier in row-major order, the larger. Of the places equal to
-    the maximum, the one of the largest rank is it. (A comparison, a product and a maximum are
-    vector instructions; an assignment under a mask is not.)
+    Where windows are many or large, fast/max_pool.py knows quicker ways to the same result.
     """
-    window, (kh, kw), (H, W) = Window(kernel, stride, padding, dilation), kernel, x.shape[2:]
-    H_out, W_out = number_of_windows(window, (H, W), ceil_mode)
-    rows, cols = reads(window, (H, W), (H_out, W_out))
-    planes, shape = as_planes(x)[:, 0], (*x.shape[:2], H_out, W_out)
-    if max_pool_2x2.serves(kernel, stride, padding, dilation):
-        y, indices = max_pool_2x2.forward(planes, (H_out, W_out))
-        return y.reshape(shape), indices.reshape(shape)
-    y = np.full((planes.shape[0], H_out, W_out), -np.inf, x.dtype)
-    indices = np.empty(y.shape, np.int64)
-    corner = starts(H_out, stride[0], padding[0])[:, None] * W + starts(
-        W_out, stride[1], padding[1]
-    )
-    offsets = np.arange(kh)[:, None] * dilation[0] * W + np.arange(kw) * dilation[1]
-    offset_of_rank = np.append(0, offsets.ravel()[::-1])
-    number = np.min_scalar_type(kh * kw).type  # the smallest type that holds a rank: the fastest
-    blocks = plane_blocks(planes)
-
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        inside, best = planes[block], y[block]
-        row_best = np.full((len(inside), H_out, W), -np.inf, x.dtype)
-        row_rank, rank = np.zeros(row_best.shape, number), np.zeros(best.shape, number)
-        for source, target in rows:
-            np.maximum(row_best[:, target], inside[:, source], out=row_best[:, target])
-        for i, (source, target) in enumerate(rows):
-            hit = inside[:, source] == row_best[:, target]
-            np.maximum(row_rank[:, target], hit * number(kh - i), out=row_rank[:, target])
-        for source, target in cols:
-            np.maximum(best[..., target], row_best[..., source], out=best[..., target])
-        for j, (source, target) in enumerate(cols):
-            hit = row_best[..., source] == best[..., target]
-            here = hit * (row_rank[..., source] * number(kw) - number(j))
-            np.maximum(rank[..., target], here, out=rank[..., target])
-        if np.isnan(best).any():  # NaN equals nothing, so no place has been found for it
-            for i, (row_source, row_target) in enumerate(rows):
-                for j, (col_source, col_target) in enumerate(cols):
-                    nan = np.isnan(inside[:, row_source, col_source])
-                    rank[:, row_target, col_target][nan] = kh * kw - (i * kw + j)
-        indices[block] = offset_of_rank.take(rank, mode="clip")  # spares the check of the range
-        indices[block] += corner
-
-    parallel_for(one_block, len(blocks))
-    return y.reshape(shape), indices.reshape(shape)
+    window, (H, W) = Window(kernel, stride, padding, dilation), x.shape[2:]
+    size = number_of_windows(window, (H, W), ceil_mode)
+    if fast.fits(x.shape, kernel, size):
+        return fast.forward(x, window, size)
+    y = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
+    indices = np.full(y.shape, -1, np.int64)
+    places = np.arange(H * W).reshape(H, W)
+    for (row, r), (col, q) in product(*reads(window, (H, W), size)):
+        value, best, index = x[:, :, row, col], y[:, :, r, q], indices[:, :, r, q]
+        larger = (value > best) | (index < 0) | np.isnan(value)  # index < 0: it is the first
+        np.copyto(best, value, where=larger)
+        np.copyto(index, places[row, col], where=larger)
+    return y, indices
 
 
 def add_at_indices(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Array:
     """Add each gradient at its index; windows that overlap may share one."""
-    N, C, H, W = x_shape
-    dx = np.empty((N * C, H * W), grad.dtype)
-    outputs = grad.shape[2] * grad.shape[3]  # not -1, which reshape cannot tell of an empty batch
-    flat_grad, flat_indices = grad.reshape(N * C, outputs), indices.reshape(N * C, outputs)
+    dx = np.empty(x_shape, grad.dtype)
 
-    def one_plane(p: int) -> None:
-        dx[p] = np.bincount(flat_indices[p], flat_grad[p], minlength=H * W)
+    def add(grad: Array, indices: Array, dx: Array) -> None:  # planes (P, H', W'), (P, H, W)
+        sums = np.bincount(_in_all_planes(indices, dx), grad.ravel(), minlength=dx.size)
+        dx[...] = sums.reshape(dx.shape)
 
-    parallel_for(one_plane, N * C)
-    return dx.reshape(x_shape)
+    for_planes(add, grad, indices, dx)
+    return dx
 
 
 def put_at_indices(values: Array, indices: Array, shape: tuple[int, ...]) -> Array:
     """An image of zeros, with each value at its index; where several share one, the last stays."""
-    N, C, H, W = shape
-    image = np.empty((N * C, H * W), values.dtype)
-    number = values.shape[2] * values.shape[3]
-    flat_values, flat_indices = values.reshape(N * C, number), indices.reshape(N * C, number)
-    blocks = plane_blocks(image)
+    image = np.empty(shape, values.dtype)
 
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        planes = image[block]
-        planes[...] = 0
-        places = flat_indices[block] + H * W * np.arange(len(planes))[:, None]
-        planes.reshape(-1)[places.ravel()] = flat_values[block].ravel()  # NumPy assigns in order
+    def put(values: Array, indices: Array, image: Array) -> None:  # planes, too
+        image[...] = 0
+        image.reshape(-1)[_in_all_planes(indices, image)] = values.ravel()  # one after the other
 
-    parallel_for(one_block, len(blocks))
-    return image.reshape(shape)
+    for_planes(put, values, indices, image)
+    return image
+
+
+def _in_all_planes(indices: Array, planes: Array) -> Array:
+    """Each plane's indices, row * W + column, as places in all planes (P, H, W), end to end."""
+    P, H, W = planes.shape
+    return (indices + H * W * np.arange(P)[:, None, None]).ravel()
 
 
 def _grad_input_numpy(
@@ -210,7 +175,7 @@ def max_pool2d(
     window = check_window("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     _check_no_window_is_empty(window, input.shape[2:], ceil_mode)
     x = input.data
-    if not (is_grad_enabled() or return_indices) and op.is_numpy(x):
+    if not (is_grad_enabled() or return_indices) and op.is_numpy(x):  # the indices are for nothing
         return Tensor(window_maxima(x, window, ceil_mode))
     how = (window.kernel, window.stride, window.padding, window.dilation)
     y, indices = op.forward(x, *how, ceil_mode)

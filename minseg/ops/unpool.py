@@ -18,9 +18,9 @@ import numpy as np
 
 from minseg.array import Array, array_module, raise_where
 from minseg.ops.checks import Pair, check_tensor, pair
+from minseg.ops.fast.planes import for_planes
 from minseg.ops.max_pool import put_at_indices
 from minseg.ops.op import Op, launch
-from minseg.parallel import parallel_for
 from minseg.tensor import Tensor, record
 
 
@@ -38,16 +38,14 @@ def _forward_numpy(x: Array, indices: Array, size: Pair) -> Array:
 
 
 def _grad_input_numpy(grad: Array, indices: Array) -> Array:
-    N, C, H, W = indices.shape
-    flat = grad.reshape(N * C, grad.shape[2] * grad.shape[3])
-    places = indices.reshape(N * C, H * W)
-    dx = np.empty(places.shape, grad.dtype)
+    dx = np.empty(indices.shape, grad.dtype)
 
-    def one_plane(p: int) -> None:
-        flat[p].take(places[p], out=dx[p], mode="clip")  # "clip": all are in range, no second check
+    def take(grad: Array, indices: Array, dx: Array) -> None:
+        for plane, places, values in zip(grad, indices, dx, strict=True):
+            plane.take(places, out=values, mode="clip")  # all are in range: no second check
 
-    parallel_for(one_plane, N * C)
-    return dx.reshape(indices.shape)
+    for_planes(take, grad, indices, dx)
+    return dx
 
 
 def _forward_cuda(x: Array, indices: Array, size: Pair) -> Array:
@@ -136,7 +134,7 @@ def _output_size(
 
 
 def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> Array:
-    """The indices. On a GPU, where the error is raised later, those out of range become 0."""
+    """The indices, int64. On a GPU, where the error is raised later, wrong ones become 0."""
     if not isinstance(indices, Tensor) or indices.dtype.kind not in "iu":
         found = indices.dtype if isinstance(indices, Tensor) else type(indices).__name__
         raise TypeError(f"max_unpool2d: indices is {found}, needs a Tensor of integers")
@@ -155,4 +153,5 @@ def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> Array:
         )
 
     raise_where(wrong, fail)
-    return indices.data if isinstance(wrong, np.ndarray) else indices.data * ~wrong
+    known = indices.data if isinstance(wrong, np.ndarray) else indices.data * ~wrong
+    return known.astype(np.int64, copy=False)

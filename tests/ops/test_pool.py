@@ -10,6 +10,8 @@ import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
 from minseg.ops import adaptive_pool, avg_pool, max_pool, unpool
+from minseg.ops.fast import max_pool as fast
+from minseg.ops.fast import planes, window_means
 from tests.witness import assert_adjoint, assert_agree, on_threads
 
 # x shape, kernel, stride, padding, dilation, ceil_mode
@@ -44,6 +46,18 @@ def image(shape, dtype=np.float64, seed=0):
     return (rng.permutation(int(np.prod(shape))).reshape(shape) / 100).astype(dtype)
 
 
+@pytest.fixture(params=["all at once", "quicker ways"])
+def way(request, monkeypatch):
+    """Both that the ops may go, whatever the size; test_window_means.py has a third."""
+    most = 2**30 if request.param == "all at once" else -1
+    monkeypatch.setattr(fast, "FEW", most)
+    monkeypatch.setattr(fast, "SMALL", most)
+    monkeypatch.setattr(planes, "SMALL", most)
+    monkeypatch.setattr("minseg.ops.pool.PLANES_BYTES", 0)  # a block for each plane
+    monkeypatch.setattr(window_means, "MOST_WINDOWS", 0)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", MAX_CASES)
 def test_max_pool2d_equals_the_definition(case, dtype):
@@ -58,6 +72,7 @@ def test_max_pool2d_equals_the_definition(case, dtype):
         np.testing.assert_array_equal(got.data, expected)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("case", [MAX_CASES[1], MAX_CASES[2]])
 def test_the_last_nan_of_a_window_is_its_maximum(case):
     shape, *how = case
@@ -68,6 +83,7 @@ def test_the_last_nan_of_a_window_is_its_maximum(case):
     assert 0 < np.isnan(y).mean() < 1
 
 
+@pytest.mark.usefixtures("way")
 def test_the_first_of_equal_maxima_the_last_nan_and_minus_infinity():
     x = np.array([[[[1.0, 3, 3, 0], [3, 2, 0, 3]]]])
     y, indices = F.max_pool2d(Tensor(x), 2, return_indices=True)
@@ -82,6 +98,7 @@ def test_the_first_of_equal_maxima_the_last_nan_and_minus_infinity():
         np.testing.assert_array_equal(indices.data.ravel(), [4, 2])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("case", AVG_CASES)
 def test_avg_pool2d_equals_the_definition(case, dtype):
@@ -91,6 +108,7 @@ def test_avg_pool2d_equals_the_definition(case, dtype):
     assert_agree(got.data, expected, dtype, length=case[1][0] * case[1][1])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("shape", "size"), ADAPTIVE_CASES)
 def test_adaptive_pools_equal_their_definitions(shape, size, dtype):
@@ -103,12 +121,14 @@ def test_adaptive_pools_equal_their_definitions(shape, size, dtype):
         np.testing.assert_array_equal(got.data, expected)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("case", [c for c in MAX_CASES if 0 < np.prod(c[0]) < 300])
 def test_max_pool2d_gradient(case):
     x = Tensor(image(case[0]), requires_grad=True)
     assert gradcheck(lambda x: F.max_pool2d(x, *case[1:]), [x])
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("case", [c for c in AVG_CASES if c[0][0]])
 def test_avg_pool2d_gradient_and_adjoint(case):
     shape, kernel, stride, padding, _, *counting = case
@@ -121,6 +141,7 @@ def test_avg_pool2d_gradient_and_adjoint(case):
     )
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("shape", "size"), ADAPTIVE_CASES)
 def test_adaptive_gradients_and_adjoint(shape, size):
     x = Tensor(image(shape), requires_grad=True)
@@ -130,6 +151,7 @@ def test_adaptive_gradients_and_adjoint(shape, size):
     assert_adjoint(lambda x: op.forward(x, size), lambda g: op.grad_input(g, shape), x.data)
 
 
+@pytest.mark.usefixtures("way")
 def test_max_unpool2d_puts_the_maxima_back():
     x = image((2, 3, 6, 9))
     y, indices = F.max_pool2d(Tensor(x), (2, 3), return_indices=True)
@@ -142,6 +164,7 @@ def test_max_unpool2d_puts_the_maxima_back():
     assert gradcheck(lambda y, indices: F.max_unpool2d(y, indices, (2, 3)), inputs)
 
 
+@pytest.mark.usefixtures("way")
 def test_max_unpool2d_takes_a_stride_of_1():
     x = image((2, 3, 4, 6))
     y, indices = F.max_pool2d(Tensor(x), (3, 2), 1, return_indices=True)
@@ -165,6 +188,7 @@ def test_pooling_and_unpooling_are_adjoint():
     )
 
 
+@pytest.mark.usefixtures("way")
 def test_max_unpool2d_the_last_of_several_values_stays():
     x = Tensor(np.array([[[[1.0, 2], [3, 4]]]]), requires_grad=True)
     places = Tensor(np.array([[[[5, 0], [5, 5]]]]))
@@ -172,6 +196,17 @@ def test_max_unpool2d_the_last_of_several_values_stays():
     np.testing.assert_array_equal(y.data.ravel(), [2, 0, 0, 0, 0, 4] + [0] * 9)
     y.backward(np.arange(15.0).reshape(y.shape))
     np.testing.assert_array_equal(x.grad.data.ravel(), [5, 0, 5, 5])  # as in PyTorch
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_indices_may_be_any_integers(dtype):
+    x = Tensor(np.array([[[[1.0, 2], [3, 4]]] * 2]), requires_grad=True)
+    y = F.max_unpool2d(x, Tensor(np.array([[[[5, 0], [2, 15]]] * 2], dtype)), 2)
+    np.testing.assert_array_equal(
+        y.data.reshape(2, 16), [[2, 0, 3, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4]] * 2
+    )
+    y.backward(np.arange(32.0).reshape(y.shape))
+    np.testing.assert_array_equal(x.grad.data.ravel(), [5, 0, 2, 15, 21, 16, 18, 31])
 
 
 def through_kernels(function, *inputs):

@@ -20,6 +20,7 @@ def max_pool2d(draw: Draw) -> Iterator[Case]:
     """With ties: the indices tell which maximum was taken; gradients of windows may meet there."""
     yield _max_pool(draw, (2, 3, 9, 8), (3, 2), (2, 3), (1, 0), (2, 3), True)
     yield _max_pool(draw, (2, 2, 7, 10), (3, 3), (2, 2), (1, 1), (1, 1), False)
+    yield _max_pool(draw, (2, 3, 8, 9), (4, 3), (1, 2), (2, 0), (1, 1), False)  # by ranks
     large = (draw.images, 32, 192, 256)
     yield _max_pool(draw, large, (2, 2), (2, 2), (0, 0), (1, 1), False, large=True)
 

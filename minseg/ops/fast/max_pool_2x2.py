@@ -9,38 +9,22 @@ where a maximum is NaN, its place is looked up separately.
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.checks import Pair
-from minseg.ops.pool import plane_blocks
-from minseg.parallel import parallel_for
+from minseg.ops.window import Window
 
 
-def serves(kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> bool:
-    return kernel == stride == (2, 2) and padding == (0, 0) and dilation == (1, 1)
+def fits(window: Window) -> bool:
+    return window == Window((2, 2), (2, 2), (0, 0), (1, 1))
 
 
-def forward(planes: Array, size: Pair) -> tuple[Array, Array]:
-    """The maxima of planes (P, H, W), and their indices row * W + column: each (P, *size)."""
-    H, W = planes.shape[1:]
-    hanging = tuple(max(0, 2 * count - n) for n, count in zip((H, W), size, strict=True))
-    y = np.empty((len(planes), *size), planes.dtype)
-    indices = np.empty(y.shape, np.int64)
-    offsets = np.array([0, 1, W, W + 1])
-    corner = 2 * W * np.arange(size[0])[:, None] + 2 * np.arange(size[1])
-    blocks = plane_blocks(planes)
-
-    def one_block(index: int) -> None:
-        block = blocks[index]
-        inside = planes[block]
-        if any(hanging):  # windows over the edge, with ceil_mode
-            frame = ((0, 0), (0, hanging[0]), (0, hanging[1]))
-            inside = np.pad(inside, frame, constant_values=-np.inf)
-        inside = inside[:, : 2 * size[0], : 2 * size[1]]
-        place = _largest(inside, y[block])
-        np.take(offsets, place, out=indices[block], mode="clip")  # "clip": skips the range check
-        indices[block] += corner
-
-    parallel_for(one_block, len(blocks))
-    return y, indices
+def forward(x: Array, y: Array, indices: Array) -> None:
+    """Of planes x (P, H, W): write the maxima to y (P, H', W'), where they stood to the indices."""
+    (H, W), (H_out, W_out) = x.shape[1:], y.shape[1:]
+    hanging = max(0, 2 * H_out - H), max(0, 2 * W_out - W)
+    if any(hanging):  # windows over the edge, with ceil_mode
+        x = np.pad(x, ((0, 0), (0, hanging[0]), (0, hanging[1])), constant_values=-np.inf)
+    place = _largest(x[:, : 2 * H_out, : 2 * W_out], y)
+    np.take(np.array([0, 1, W, W + 1]), place, out=indices, mode="clip")  # "clip": no range check
+    indices += 2 * W * np.arange(H_out)[:, None] + 2 * np.arange(W_out)
 
 
 def _largest(inside: Array, best: Array) -> Array:
