@@ -24,11 +24,8 @@ from minseg.tensor import Tensor, record
 
 def _lines(x: Array, axis: int) -> list[tuple]:
     """The index of each line of `x` along `axis`."""
-    return [(*i[:axis], slice(None), *i[axis:]) for i in np.ndindex(_without(x.shape, axis))]
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]
+    others = x.shape[:axis] + x.shape[axis + 1 :]
+    return [(*i[:axis], slice(None), *i[axis:]) for i in np.ndindex(others)]
 
 
 def softmax_definition(x: Array, axis: int) -> Array:
