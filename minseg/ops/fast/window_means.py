@@ -38,7 +38,8 @@ def forward(x: Array, rows: Windows, cols: Windows) -> Array | None:
 
 def grad_input(grad: Array, rows: Windows, cols: Windows, x_shape: tuple[int, ...]) -> Array | None:
     """The gradient of x: each place of a window gets an equal share of its mean's."""
-    if not fits(rows, cols, x_shape) or not np.isfinite(grad).all():
+    one = len(rows) == len(cols) == 1  # whose share goes to every place: there is nothing to add up
+    if one or not fits(rows, cols, x_shape) or not np.isfinite(grad).all():
         return None
     matrix, count = _matrix(rows, cols, x_shape, grad.dtype)
     shares = grad / count.reshape(grad.shape[2:])
