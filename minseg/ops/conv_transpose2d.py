@@ -138,7 +138,7 @@ def _forward_numpy(
     groups: int,
     dilation: Pair,
 ) -> Array:
-    if not phases.serves(stride, groups, dilation):
+    if not phases.fits(stride, groups, dilation):
         return _forward(x, w, b, stride, padding, output_padding, groups, dilation)
     size = _output_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
     y = phases.forward(x, w, stride, padding, size)
@@ -154,7 +154,7 @@ def _grad_input_numpy(
     groups: int,
     dilation: Pair,
 ) -> Array:
-    if not phases.serves(stride, groups, dilation):
+    if not phases.fits(stride, groups, dilation):
         return _grad_input(grad, w, x_shape, stride, padding, groups, dilation)
     return phases.grad_input(grad, w, x_shape, stride, padding)
 
@@ -169,7 +169,7 @@ def _grad_weight_numpy(
     groups: int,
     dilation: Pair,
 ) -> Array:
-    if not phases.serves(stride, groups, dilation):
+    if not phases.fits(stride, groups, dilation):
         how = (stride, padding, output_padding, groups, dilation)
         return _grad_weight(grad, x, w_shape, *how)
     return phases.grad_weight(grad, x, w_shape, stride, padding)

@@ -125,10 +125,9 @@ def _grad_input_numpy(
     """Resizing again, by the transposed tables: each input takes from the outputs it reached."""
     lines = zip(size, grad.shape[2:], scales, strict=True)
     axes = [taps_of(*line, how, align_corners, grad.dtype) for line in lines]
-    turned = [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)]
-    if fast.fits(grad.shape, turned):
+    if fast.fits((*grad.shape[:2], *size), axes):
         return fast.grad_input(grad, size, axes)
-    return _resize(grad, turned)
+    return _resize(grad, [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)])
 
 
 Table = tuple[Array, Array]  # taps on a device: index (int32) and weight, each (T, out)

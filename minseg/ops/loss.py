@@ -56,7 +56,7 @@ def pointwise_loss(
     x, t = input.data, target.data
     grad_input: Callable[[Array], Array]
     wanted = input.requires_grad, target.requires_grad
-    if with_slope and wanted == (True, False) and op.is_numpy(x) and fast.serves(x):
+    if with_slope and wanted == (True, False) and op.is_numpy(x) and fast.fits(x):
         loss, slope = fast.value_and_slope(with_slope, x, t, summed=reduction != "none")
         grad_input = partial(fast.grad_input, slope=slope)
     else:

@@ -76,8 +76,11 @@ def _grad_input_numpy(grad: Array, x_shape: tuple[int, ...], widths: Widths, mod
         dx = xp.zeros(x_shape, grad.dtype)
         dx[(..., *kept)] = grad[(..., *shown)]
         return dx
-    for i, axis in enumerate(range(lead, len(x_shape))):
-        source = source_index(x_shape[axis], *widths[i], mode)
+    sources = [source_index(n, *w, mode) for n, w in zip(x_shape[lead:], widths, strict=True)]
+    if fast.fits(grad, widths):
+        return fast.grad_input(grad, x_shape, sources, widths)
+    for i, source in enumerate(sources):
+        axis = lead + i
         dx = xp.zeros((*grad.shape[:axis], x_shape[axis], *grad.shape[axis + 1 :]), grad.dtype)
         to, of = xp.moveaxis(dx, axis, 0), xp.moveaxis(grad, axis, 0)
         to[kept[i]] = of[shown[i]]

@@ -1,19 +1,12 @@
-"""What the pooling ops share: their arguments, the number of windows, and blocks of planes."""
+"""What the pooling ops share: their arguments, and where their windows are."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from minseg.array import Array
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.window import Window
-from minseg.parallel import get_num_threads
 from minseg.tensor import Tensor
-
-# Several passes over a block of planes of this size find it in cache. Smaller ones would be closer
-# at hand, but two threads whose calls of NumPy are short wait for each other.
-PLANES_BYTES = 2**20
 
 
 def check_window(
@@ -64,21 +57,6 @@ def number_of_windows(window: Window, size: Pair, ceil_mode: bool) -> Pair:
         h_out - ((h_out - 1) * window.stride[0] >= height),
         w_out - ((w_out - 1) * window.stride[1] >= width),
     )
-
-
-def as_planes(x: Array) -> Array:
-    """(N, C, ...) as (N C, 1, ...): pooling treats every channel of every image alike."""
-    return x.reshape(x.shape[0] * x.shape[1], 1, *x.shape[2:])
-
-
-def plane_blocks(planes: Array, fit_cache: bool = True) -> list[slice]:
-    """Cut an array's first axis into blocks: one a thread, or more that fit into the cache."""
-    length = planes.shape[0]
-    step = -(-length // get_num_threads())
-    if fit_cache:
-        step = min(step, PLANES_BYTES // (math.prod(planes.shape[1:]) * planes.itemsize))
-    step = max(1, step)
-    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def starts(count: int, stride: int, padding: int) -> np.ndarray:

@@ -53,7 +53,7 @@ def way(request, monkeypatch):
     monkeypatch.setattr(fast, "FEW", most)
     monkeypatch.setattr(fast, "SMALL", most)
     monkeypatch.setattr(planes, "SMALL", most)
-    monkeypatch.setattr("minseg.ops.pool.PLANES_BYTES", 0)  # a block for each plane
+    monkeypatch.setattr("minseg.ops.fast.planes.PLANES_BYTES", 0)  # a block for each plane
     monkeypatch.setattr(window_means, "MOST_WINDOWS", 0)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.ops.checks import Pair
 from minseg.ops.fast import channels_last, kernel_columns
-from minseg.ops.pool import as_planes, plane_blocks
+from minseg.ops.fast.planes import as_planes, plane_blocks
 from minseg.ops.window import Window, overlap, reads
 from minseg.parallel import parallel_for
 
@@ -94,7 +94,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
     size = window.output_size(*x.shape[2:])
     layout = _layout(window, x.shape[2:], size)
     y = np.empty((x.shape[0] * x.shape[1], *size), x.dtype)
-    planes, weights = as_planes(x)[:, 0], np.tile(w[:, 0], (x.shape[0], 1, 1))
+    planes, weights = as_planes(x), np.tile(w[:, 0], (x.shape[0], 1, 1))
     biases = None if b is None else np.tile(b, x.shape[0])[:, None, None]
     blocks = plane_blocks(planes)
 
@@ -127,7 +127,7 @@ def grad_input(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) 
     if channels_last.turns(window):
         return kernel_columns.grad_input(grad, w, window)
     layout = _layout(window, (x_shape[2], x_shape[3]), grad.shape[2:])
-    planes, weights = as_planes(grad)[:, 0], np.tile(w[:, 0], (x_shape[0], 1, 1))
+    planes, weights = as_planes(grad), np.tile(w[:, 0], (x_shape[0], 1, 1))
     dx = np.zeros((len(planes), *x_shape[2:]), grad.dtype)
     blocks = plane_blocks(dx)
 
@@ -158,7 +158,7 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
         if np.isfinite(total).all():
             return total
     rows, cols = reads(window, (x.shape[2], x.shape[3]), (grad.shape[2], grad.shape[3]))
-    planes, grads = as_planes(x)[:, 0], as_planes(grad)[:, 0]
+    planes, grads = as_planes(x), as_planes(grad)
     dw = np.empty((len(planes), *w_shape[2:]), x.dtype)  # of each image
     blocks = plane_blocks(planes)
 

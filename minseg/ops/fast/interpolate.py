@@ -32,14 +32,14 @@ def fits(shape: tuple[int, ...], axes: Sequence[Taps]) -> bool:
 
 def forward(x: Array, axes: Sequence[Taps]) -> Array:
     """x (N, C, *size) -> (N, C, *out)."""
-    if repeat.serves(x.shape[2:], [taps.index for taps in axes]):
+    if repeat.fits(x.shape[2:], [taps.index for taps in axes]):
         return repeat.forward(x, [taps.index.shape[1] for taps in axes])
     return _in_blocks(x, axes)
 
 
 def grad_input(grad: Array, size: tuple[int, ...], axes: Sequence[Taps]) -> Array:
     """grad (N, C, *out) -> (N, C, *size); `axes` are those of the forward."""
-    if repeat.serves(size, [taps.index for taps in axes]):
+    if repeat.fits(size, [taps.index for taps in axes]):
         return repeat.grad_input(grad, size)
     return _in_blocks(grad, [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)])
 
@@ -54,7 +54,7 @@ def _in_blocks(x: Array, axes: Sequence[Taps]) -> Array:
     if y.size > x.size:
         order.reverse()
     step = max(1, BLOCK_BYTES // (max(math.prod(out), planes[:1].size) * x.itemsize))
-    by_products = small_maps.serves(x.shape[2:], axes)
+    by_products = small_maps.fits(x.shape[2:], axes)
 
     def one_block(index: int) -> None:
         block = slice(index * step, (index + 1) * step)

@@ -28,7 +28,7 @@ from numpy.lib.stride_tricks import as_strided
 from minseg.array import Array
 from minseg.ops.fast.channels_last import turned
 from minseg.ops.fast.dots import dots
-from minseg.ops.pool import as_planes, plane_blocks
+from minseg.ops.fast.planes import as_planes, plane_blocks
 from minseg.ops.window import Window, overlap
 from minseg.parallel import parallel_for
 
@@ -38,7 +38,7 @@ PART_BYTES = 2**19  # of the planes copied at once: with fewer, the calls of Num
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
     """conv2d's forward, for groups = C and stride 1."""
     (N, C), size = x.shape[:2], window.output_size(*x.shape[2:])
-    planes, y = as_planes(x)[:, 0], np.empty((N * C, size[0] * size[1]), x.dtype)
+    planes, y = as_planes(x), np.empty((N * C, size[0] * size[1]), x.dtype)
     weights = np.tile(w[:, 0], (N, 1, 1))  # of each plane
     biases = None if b is None else np.tile(b, N)[:, None]
     blocks = plane_blocks(planes, fit_cache=False)
@@ -68,7 +68,7 @@ def grad_input(grad: Array, w: Array, window: Window) -> Array:
 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
     """conv2d's grad_weight, but an infinite gradient at the edge gives NaN: padding counts as 0."""
-    planes, outputs = as_planes(x)[:, 0], grad.shape[2] * grad.shape[3]
+    planes, outputs = as_planes(x), grad.shape[2] * grad.shape[3]
     grads = grad.reshape(len(planes), 1, 1, outputs)
     dw = np.empty((len(planes), *window.kernel), x.dtype)  # of each image
     blocks = plane_blocks(planes, fit_cache=False)

@@ -16,7 +16,7 @@ from minseg.parallel import BLOCK, SMALL, in_blocks, parallel_for
 Formula = Callable[[Array, Array, Array, Array], None]
 
 
-def serves(x: Array) -> bool:
+def fits(x: Array) -> bool:
     return x.dtype == np.float32
 
 

@@ -39,7 +39,7 @@ SUM_POSITIONS = 2**11  # positions in a block of grad_weight, which sums over th
 SUM_ROWS = 128
 
 
-def serves(stride: Pair, groups: int, dilation: Pair) -> bool:
+def fits(stride: Pair, groups: int, dilation: Pair) -> bool:
     """Is there more than one phase? At stride 1, the plain way is the convolution above."""
     return groups == 1 and dilation == (1, 1) and stride != (1, 1)
 

@@ -15,7 +15,7 @@ from minseg.parallel import parallel_for
 BLOCK_BYTES = 2**20  # of the larger image, for one thread at a time
 
 
-def serves(size: Sequence[int], indices: Sequence[np.ndarray]) -> bool:
+def fits(size: Sequence[int], indices: Sequence[np.ndarray]) -> bool:
     """Two axes, whose outputs read 0, 0, ..., 1, 1, ...: each pixel the same number of times."""
     if len(size) != 2 or any(len(index) != 1 for index in indices):
         return False

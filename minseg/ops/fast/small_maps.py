@@ -20,7 +20,7 @@ from minseg.ops.interpolate_taps import Taps
 SMALL = 64  # pixels of a side, before or after: larger matrices have too many zeros
 
 
-def serves(size: Sequence[int], axes: Sequence[Taps]) -> bool:
+def fits(size: Sequence[int], axes: Sequence[Taps]) -> bool:
     """Two axes, each small before or after, at least one of which is not merely copied."""
     lengths = [taps.index.shape for taps in axes]
     return (

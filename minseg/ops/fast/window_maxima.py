@@ -7,14 +7,15 @@ first that of each of its columns, by comparing whole rows of the image, then th
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.pool import as_planes, number_of_windows, plane_blocks
+from minseg.ops.fast.planes import as_planes, plane_blocks
+from minseg.ops.pool import number_of_windows
 from minseg.ops.window import Tap, Window, reads
 from minseg.parallel import PASS, parallel_for
 
 
 def window_maxima(x: Array, window: Window, ceil_mode: bool) -> Array:
     """max_pool2d's y (N, C, H', W') for x (N, C, H, W)."""
-    planes, (H, W) = as_planes(x)[:, 0], x.shape[2:]
+    planes, (H, W) = as_planes(x), x.shape[2:]
     height, width = number_of_windows(window, (H, W), ceil_mode)
     rows, cols = reads(window, (H, W), (height, width))
     y = np.empty((len(planes), height, width), x.dtype)

@@ -27,7 +27,7 @@ def test_it_equals_the_table(case, how, dtype, monkeypatch):
     monkeypatch.setattr(fast, "FEW", -1)
     shape, out, scales = case
     axes = [taps_of(*axis, how, False, dtype) for axis in zip(shape[2:], out, scales, strict=True)]
-    assert repeat.serves(shape[2:], [taps.index for taps in axes])
+    assert repeat.fits(shape[2:], [taps.index for taps in axes])
     rng = np.random.default_rng(0)
     x = rng.integers(-9, 9, shape).astype(dtype)  # integers: their sums are exact in any order
     grad = rng.integers(-9, 9, (*shape[:2], *out)).astype(dtype)
@@ -57,4 +57,4 @@ def test_it_equals_the_table(case, how, dtype, monkeypatch):
 )
 def test_it_does_not_serve_other_sizes(size, out, scales, how):
     axes = [taps_of(*a, how, False, np.float64) for a in zip(size, out, scales, strict=True)]
-    assert not repeat.serves(size, [taps.index for taps in axes])
+    assert not repeat.fits(size, [taps.index for taps in axes])

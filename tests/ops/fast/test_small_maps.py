@@ -28,7 +28,7 @@ def however_few(monkeypatch):
 def served(size, out, how="linear"):
     lines = zip(size, out, strict=True)
     axes = [taps_of(*line, None, how, False, np.dtype(float)) for line in lines]
-    return small_maps.serves(size, axes)
+    return small_maps.fits(size, axes)
 
 
 def test_serves_two_axes_that_are_small_before_or_after():
@@ -60,7 +60,7 @@ def test_what_is_not_finite_stays_where_it_is_seen(how, value, monkeypatch):
     x[1, 1, 3, 2] = value
     arguments = ((11, 8), (None, None), how, False)
     got, dx = op.forward(x, *arguments), op.grad_input(x, (3, 4), *arguments[1:])
-    monkeypatch.setattr(small_maps, "serves", lambda size, axes: False)
+    monkeypatch.setattr(small_maps, "fits", lambda size, axes: False)
     np.testing.assert_array_equal(got, op.forward(x, *arguments))
     np.testing.assert_array_equal(dx, op.grad_input(x, (3, 4), *arguments[1:]))
     assert 0 < (~np.isfinite(got)).sum() < got[1, 1].size
