@@ -1,6 +1,6 @@
 """minseg: segmentation networks from scratch, down to the last line and the last GPU thread."""
 
-from minseg.array import to_device
+from minseg.device import to_device
 from minseg.gradcheck import gradcheck
 from minseg.joining import cat, split, stack
 from minseg.memory import keep_freed_memory

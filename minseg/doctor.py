@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import to_device
+from minseg.device import to_device
 from minseg.parallel import get_num_threads
 
 Finding = tuple[str, str, str]  # the part; what was found, "" for nothing; what it gives

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minseg.array import Array, raise_where
+from minseg.array import Array
+from minseg.device import raise_where
 
 
 def is_number(part: Any) -> bool:

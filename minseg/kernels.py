@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import device_of
 from minseg.cuda.source import (
     Kernel,
     Parameter,
@@ -27,6 +26,7 @@ from minseg.cuda.source import (
     spelling,
     split_commas,
 )
+from minseg.device import device_of
 from minseg.suggest import suggest
 
 # C type: the dtype of an array of it, or of a scalar. Vector types: the dtype of a component.

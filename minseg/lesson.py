@@ -20,7 +20,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg import nn, optim, viz
-from minseg.array import to_device
+from minseg.device import to_device
 from minseg.random import manual_seed
 from minseg.tape import no_grad
 from minseg.tensor import Tensor

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from minseg import checkpoint, hub, nn
-from minseg.array import to_device
 from minseg.config import Config
 from minseg.data.resized import Size
+from minseg.device import to_device
 from minseg.files import PathLike
 from minseg.recipe import build_model
 from minseg.suggest import suggest

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import FLOATS, Array, array_module, as_array, device_of
+from minseg.array import FLOATS, Array, array_module, as_array
+from minseg.device import device_of
 
 
 def check_broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...], trailing: int = 0) -> None:

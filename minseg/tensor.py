@@ -13,16 +13,8 @@ from typing import Any
 import numpy as np
 
 from minseg import tape
-from minseg.array import (
-    FLOATS,
-    Array,
-    array_module,
-    as_array,
-    axes_of,
-    device_of,
-    to_device,
-    unbroadcast,
-)
+from minseg.array import FLOATS, Array, array_module, as_array, axes_of, unbroadcast
+from minseg.device import device_of, to_device
 from minseg.indexing import (
     check_range,
     is_array,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from minseg.array import has_gpu
 from minseg.bench.gpu import Line, as_markdown
 from minseg.cli import main
+from minseg.device import has_gpu
 
 
 def test_the_table_says_what_was_measured():

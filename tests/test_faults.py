@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from minseg import array, compare, doctor
+from minseg import compare, device, doctor
 from minseg.cli import main
 from minseg.compare import report
 from minseg.compare.witnesses import Definition, Gpu, NumPy
@@ -35,9 +35,9 @@ def cupy(monkeypatch):
     module.asarray, module.ndarray = np.asarray, type("ndarray", (), {})
     module.__version__, module.__spec__ = "14.0", SimpleNamespace()
     monkeypatch.setitem(sys.modules, "cupy", module)
-    array._cupy.cache_clear()
+    device._cupy.cache_clear()
     yield module
-    array._cupy.cache_clear()
+    device._cupy.cache_clear()
 
 
 def failing(error):
@@ -48,19 +48,19 @@ def failing(error):
 
 
 def test_a_gpu_that_is_not_there_is_named(cupy):
-    array.to_device(np.ones(1), "cuda:1")
+    device.to_device(np.ones(1), "cuda:1")
     with pytest.raises(RuntimeError, match=r"got 'cuda:2', the last GPU here is \"cuda:1\""):
-        array.to_device(np.ones(1), "cuda:2")
+        device.to_device(np.ones(1), "cuda:2")
     with pytest.raises(ValueError, match="got 'cuda:'"):
-        array.to_device(np.ones(1), "cuda:")
+        device.to_device(np.ones(1), "cuda:")
 
 
 @pytest.mark.parametrize("error", [ImportError, RuntimeError, of_cupy("NVRTCError")])
 def test_a_driver_without_nvrtc_is_no_gpu(cupy, error, capsys):
     cupy.cuda.nvrtc.getVersion = failing(error("libnvrtc.so.12: no such file"))
-    assert not array.has_gpu()
+    assert not device.has_gpu()
     with pytest.raises(RuntimeError, match=r"NVRTC.*cupy-cuda12x\[ctk\].*libnvrtc.so.12"):
-        array.to_device(np.ones(1), "cuda")
+        device.to_device(np.ones(1), "cuda")
     assert doctor._cupy().startswith("installed, but not usable: CuPy finds no NVRTC")
     assert main(["doctor"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "CuPy" in line)
@@ -75,9 +75,9 @@ def test_a_cupy_that_is_broken_says_why(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    array._cupy.cache_clear()
+    device._cupy.cache_clear()
     with pytest.raises(RuntimeError, match=r"needs CuPy.*fastrlock"):
-        array.to_device(np.ones(1), "cuda")
+        device.to_device(np.ones(1), "cuda")
 
 
 def test_doctor_finds_the_gpus_without_nvidia_smi(cupy, monkeypatch):

@@ -187,7 +187,7 @@ def test_the_command_prints_the_stairs(capsys):
 def test_on_a_gpu_it_says_of_which_size_the_times_are(capsys, monkeypatch):
     """They are of a larger one than the counts; and why there is no share."""
     rungs = iter([Rung("v1", "one idea", None, 2.5, None)])
-    monkeypatch.setattr("minseg.array.has_gpu", lambda: True)
+    monkeypatch.setattr("minseg.device.has_gpu", lambda: True)
     monkeypatch.setattr(ladder, "climb", lambda stair, gpu: rungs)
     assert main(["ladder", "conv2d"]) == 0
     out = capsys.readouterr().out

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 import minseg
-from minseg.array import to_device
 from minseg.compare.cases import Case, cases_of, list_cases
 from minseg.compare.floors import Floor, measure
 from minseg.compare.run import LARGE_BATCH
 from minseg.compare.witnesses import Gpu, Outcome, Torch, run_part
+from minseg.device import to_device
 from minseg.ladder import LARGE, STAIRS, climb
 
 

@@ -104,7 +104,7 @@ def profile(targets: list[str], figure: str | None) -> int:
 
 def ladder(stair: str) -> int:
     """Print each rung's memory accesses, counted by the profiler, and its speed on a GPU."""
-    from minseg.array import has_gpu
+    from minseg.device import has_gpu
     from minseg.ladder import LARGE, SMALL, climb, outputs
 
     gpu, compared = has_gpu(), False

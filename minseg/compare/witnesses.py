@@ -23,10 +23,10 @@ import numpy as np
 
 import minseg.functional
 from minseg import kernels
-from minseg.array import to_device
 from minseg.compare.cases import Case
 from minseg.compare.floors import Timed, on_cpu, on_gpu
 from minseg.cuda import faults
+from minseg.device import to_device
 from minseg.emulator import compiler
 from minseg.emulator.findings import Finding
 from minseg.emulator.sanitize import sanitize_launch

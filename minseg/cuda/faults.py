@@ -2,7 +2,7 @@
 
 import re
 
-from minseg.array import TOOLKIT
+from minseg.device import TOOLKIT
 
 # CUDA's codes of faults that end all work of the process on the GPU: illegal address, time limit,
 # failed assertion, hardware stack, illegal instruction, misaligned address, wrong address space,

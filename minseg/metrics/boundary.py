@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import to_device
+from minseg.device import to_device
 from minseg.metrics.confusion import PerClass, checked_labels, class_names, label_array
 
 _VOID = -1  # no class: what ignored pixels become in both maps

@@ -20,7 +20,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module, device_of, raise_where, to_device
+from minseg.array import Array, array_module
+from minseg.device import device_of, raise_where, to_device
 from minseg.ops.op import Op, launch
 from minseg.tensor import Tensor
 

@@ -15,7 +15,8 @@ import math
 
 import numpy as np
 
-from minseg.array import FLOATS, Array, to_device
+from minseg.array import FLOATS, Array
+from minseg.device import to_device
 from minseg.random import default_generator
 from minseg.tensor import Tensor
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from minseg.array import FLOATS, to_device
+from minseg.array import FLOATS
+from minseg.device import to_device
 from minseg.tensor import Tensor
 
 Hook = Callable[["Module", tuple, Any], Any]

@@ -15,7 +15,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module, raise_where
+from minseg.array import Array, array_module
+from minseg.device import raise_where
 from minseg.ops.activation import sigmoid_of
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import loss as fast

@@ -14,7 +14,8 @@ Source: Kervadec et al., "Boundary loss for highly unbalanced segmentation", 201
 
 import numpy as np
 
-from minseg.array import Array, array_module, to_device
+from minseg.array import Array, array_module
+from minseg.device import to_device
 from minseg.ops.checks import check_tensor
 from minseg.ops.distance import signed_distance
 from minseg.ops.labels import check_segmentation

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module, raise_where
+from minseg.array import Array, array_module
+from minseg.device import raise_where
 from minseg.ops.activation import elementwise_definition, of_input, softplus
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import cross_entropy

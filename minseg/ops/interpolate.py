@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array, array_module, device_of, to_device
+from minseg.array import Array, array_module
+from minseg.device import device_of, to_device
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import interpolate as fast
 from minseg.ops.interpolate_taps import (

@@ -4,7 +4,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module, raise_where
+from minseg.array import Array, array_module
+from minseg.device import raise_where
 from minseg.ops.checks import check_tensor
 from minseg.tensor import Tensor
 

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array, device_of
+from minseg.array import Array
+from minseg.device import device_of
 from minseg.ops.activation import relu_op
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import normalize as fast

@@ -16,7 +16,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from minseg.array import Array, array_module, raise_where
+from minseg.array import Array, array_module
+from minseg.device import raise_where
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.fast.planes import for_planes
 from minseg.ops.max_pool import put_at_indices

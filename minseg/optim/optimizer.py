@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array, to_device
+from minseg.array import Array
+from minseg.device import to_device
 from minseg.ops.op import Op
 from minseg.optim.together import Update, run_all
 from minseg.tensor import Tensor

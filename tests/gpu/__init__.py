@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from minseg.array import has_gpu
+from minseg.device import has_gpu
 
 needs_gpu = [
     pytest.mark.gpu,

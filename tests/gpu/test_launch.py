@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from minseg import kernels
-from minseg.array import has_gpu, to_device
 from minseg.cuda.gpu import runs_here
+from minseg.device import has_gpu, to_device
 from tests.gpu import needs_gpu
 from tests.test_ladder import CONV_RUNGS, STEPS, TF32, exactly, kernel_of
 from tests.witness import assert_agree

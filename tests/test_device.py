@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minseg import array
-from minseg.array import raise_where, to_device
+from minseg import device
+from minseg.device import raise_where, to_device
 
 
 class OnGpu:
@@ -44,7 +44,7 @@ class TwoGpus:
 def test_what_follows_is_computed_on_the_gpu_that_an_array_went_to(monkeypatch):
     """CuPy refuses an array of another device than the current one, on which results are made."""
     cupy = TwoGpus()
-    monkeypatch.setattr(array, "_cupy", lambda: (cupy, 2))
+    monkeypatch.setattr(device, "_cupy", lambda: (cupy, 2))
     assert to_device(np.ones(3), "cuda:1") == cupy.asarray(None) == "on 1"
     assert to_device(np.ones(3), "cuda") == cupy.asarray(None) == "on 0"
 
