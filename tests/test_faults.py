@@ -30,8 +30,8 @@ def cupy(monkeypatch):
         runtimeGetVersion=lambda: 12040,
     )
     nvrtc = SimpleNamespace(getVersion=lambda: (12, 4))
-    device = lambda number: SimpleNamespace(use=lambda: None)  # noqa: E731
-    module.cuda = SimpleNamespace(runtime=runtime, nvrtc=nvrtc, Device=device)
+    one_gpu = lambda number: SimpleNamespace(use=lambda: None)  # noqa: E731
+    module.cuda = SimpleNamespace(runtime=runtime, nvrtc=nvrtc, Device=one_gpu)
     module.asarray, module.ndarray = np.asarray, type("ndarray", (), {})
     module.__version__, module.__spec__ = "14.0", SimpleNamespace()
     monkeypatch.setitem(sys.modules, "cupy", module)
