@@ -37,17 +37,8 @@ def relu(out: Array, x: Array) -> None:
 
 
 def relu_grad(out: Array, grad: Array, y: Array) -> None:
-    """grad where y is not 0, else 0, by a mask of bits: infinity times 0 would be NaN.
-
-    Where y is not 0 (but positive, or NaN), some bit besides its sign is set. As an integer, the
-    negative of these bits is below 0; shifted right, its sign fills all bits: that is the mask.
-    """
-    integer = np.iinfo(f"i{y.itemsize}")
-    bits = out.view(integer.dtype)
-    np.bitwise_and(y.view(integer.dtype), integer.max, out=bits)
-    np.negative(bits, out=bits)
-    bits >>= integer.bits - 1
-    bits &= grad.view(integer.dtype)
+    """grad where y is not 0 (but positive, or NaN), else 0."""
+    _all_but(y == 0, out, grad)
 
 
 def leaky_relu(out: Array, x: Array, negative_slope: float) -> None:
@@ -70,12 +61,16 @@ def leaky_relu_grad(out: Array, grad: Array, x: Array, negative_slope: float) ->
 
 
 def _all_but(zero: Array, out: Array, grad: Array) -> None:
-    """out = 0 where `zero`, else grad, by a mask of bits. The bool array `zero` is overwritten."""
+    """out = 0 where `zero`, else grad, by a mask of bits: infinity times 0 would be NaN.
+
+    The bool array `zero` is overwritten.
+    """
     mask = zero.view(np.int8)
     mask -= 1  # True: no bit, False: every bit
-    bits = out.view(np.int32)
+    integer = f"i{out.itemsize}"
+    bits = out.view(integer)
     bits[:] = mask
-    bits &= grad.view(np.int32)
+    bits &= grad.view(integer)
 
 
 def relu6_grad(out: Array, grad: Array, y: Array) -> None:
