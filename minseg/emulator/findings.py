@@ -156,6 +156,8 @@ def _explain_without_memory(
         "wild": f"{does} an address that belongs to no array",
         "ended": f"line {line}: a barrier that some threads of the block never reach; they ended",
         "lines": f"threads wait at different barriers, lines {line} and {other}",
+        "meetings": "lanes of a warp wait for each other in different operations, lines "
+        f"{line} and {other}",
         "absent": f"line {line}: needs the value of a lane that takes no part",
         "division": "an integer division by zero, which a GPU answers with any number",
         "mask": f"line {line}: the mask leaves out the lane that gives it",

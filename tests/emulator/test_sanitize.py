@@ -90,6 +90,17 @@ def test_sound_kernels_compute_what_they_say():
     assert (y[:64] == 11 * x[63 - t]).all()
     run("two_syncwarps", x[:32].copy(), y[:32])
     assert (y[:32] == np.where(t[:32] < 16, 2, 1) * x[31 - t[:32]]).all()
+    y, v, lane = np.zeros((5, 32), np.int32), x[:32].copy(), np.arange(32)
+    run("two_lines", v, y)
+    assert y[0].tolist() == v[lane ^ np.where(lane % 2, 1, 2)].tolist()
+    assert y[1].tolist() == np.where(lane < 20, v[31], v[16]).tolist()
+    bits = 1 << lane.astype(np.uint32)
+    large = bits[v >= 4].sum().astype(np.uint32).view(np.int32)
+    equal = (np.where(v < 4, 0, v)[:, None] == np.where(v < 4, 0, v)) @ bits
+    assert (y[2] == large).all()
+    assert (y[3].view(np.uint32) == equal).all()
+    assert (y[4] == 100 + v[1:].sum()).all()
+    y = np.zeros(128, np.int32)
     run("dynamic_rows", x[:32].copy(), y[:32])
     assert (y[:32] == x[31 - t[:32]] + 2 * x[:32]).all()
     places, count = np.zeros(32, np.int32), np.zeros(1, np.int32)
@@ -179,6 +190,36 @@ def test_a_sample_line_that_cannot_be_read_says_why(ctype, size, message, tmp_pa
     )
     with pytest.raises(ValueError, match=rf"k \(sample.cu:4\): .*{message}"):
         commands.sanitize([str(file)], None)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "message"),
+    [("__shfl_up_sync(~0u, x[lane], 1)", "__shfl_down_sync(~0u, x[lane], 1)", "operations"),
+     ("__shfl_sync(~0u, x[lane], 0)", "__shfl_sync(~0u, (double)x[lane], 0)", "operations"),
+     ("__shfl_sync(~0u, x[lane], 0)", "(__syncwarp(), 0.0f)", "operations"),
+     ("__any_sync(~0u, lane)", "__all_sync(~0u, lane)", "operations"),
+     ("__reduce_add_sync(~0u, lane)", "__reduce_max_sync(~0u, lane)", "operations"),
+     ("__shfl_sync(~0u, x[lane], 0)", "__shfl_sync(0xffff0000, x[lane], 16)", "have ended"),
+     ("__shfl_sync(~0u, x[lane], 0)", "x[lane]", "have ended")],
+)  # fmt: skip
+def test_lanes_have_to_meet_in_the_same_operation_with_the_same_mask(
+    lower, upper, message, tmp_path
+):
+    """The CUDA C++ Programming Guide: "must execute the same intrinsic with the same mask"."""
+    file = tmp_path / "halves.cu"
+    file.write_text(f"""// launch: grid=(1) block=(32)  in: x  out: y
+__global__ void k(const float* x, float* y) {{
+    const int lane = threadIdx.x;
+    if (lane < 16)
+        y[lane] = {lower};
+    else
+        y[lane] = {upper};
+}}
+""")
+    x = np.ones(32, np.float32)
+    findings = [f for f in sanitize(f"{file}:k", x, np.empty_like(x)) if f.kind == "synccheck"]
+    assert any(message in f.message for f in findings), findings
+    assert {a.line for f in findings for a in (f.now, f.before) if a} - {0} <= {5, 7}
 
 
 def without_barrier(text, number):

@@ -260,9 +260,7 @@ int block_vote(Site site, Vote kind, int predicate) {
 void warp_barrier(Site site, unsigned mask) {
     Block& block = fibers_of(site);
     block.current().mask = mask;
-    block.current().orders_memory = true;
     block.wait(State::AT_WARP, site);
-    block.current().orders_memory = false;
 }
 
 unsigned converged_lanes(Site site) {

@@ -22,7 +22,6 @@ struct Fiber {
     State state = State::DONE;
     uint3 index;
     unsigned mask = 0;           // AT_WARP: the lanes that this one waits for; else __activemask()'s
-    bool orders_memory = false;  // AT_WARP by __syncwarp; a shuffle promises nothing about memory
     Site site = {nullptr, 0};    // where it waits
 };
 

@@ -40,6 +40,8 @@
 constexpr int warpSize = minseg::WARP_SIZE;
 
 #define MINSEG_HERE (minseg::Site{__FILE__, __LINE__})
+// Pasted, so that a kernel may have a macro of the name.
+#define MINSEG_MEETING(name) (minseg::Site{__FILE__, __LINE__, minseg::Meeting::AT_##name})
 
 // --- Shared memory -----------------------------------------------------------------------------
 namespace minseg {

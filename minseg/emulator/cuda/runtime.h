@@ -24,10 +24,21 @@ struct Position {
 };
 extern __thread Position here;
 
+// What the lanes of a warp can meet in. They may come to the same meeting on different lines: all that
+// PTX asks is that the lanes of a mask execute the same instruction with the same qualifiers. To the
+// others (barriers of the block, warp matrices) they have to come in one place.
+enum class Meeting : unsigned char {
+    IN_ONE_PLACE, AT_SYNCWARP, AT_SHUFFLE, AT_SHUFFLE_UP, AT_SHUFFLE_DOWN, AT_SHUFFLE_XOR,
+    AT_BALLOT, AT_ANY, AT_ALL, AT_MATCH_ANY, AT_MATCH_ALL, AT_REDUCE_ADD, AT_REDUCE_MIN,
+    AT_REDUCE_MAX, AT_REDUCE_AND, AT_REDUCE_OR, AT_REDUCE_XOR
+};
+
 // A place in the kernel's source.
 struct Site {
     const char* file;
     int line;
+    Meeting meeting = Meeting::IN_ONE_PLACE;
+    unsigned char words = 0;  // of 32 bits, of what each lane publishes in the meeting
 };
 
 enum class Vote { COUNT, AND, OR };

@@ -30,6 +30,10 @@ static Side ended(int thread) {
 }
 
 static bool same(Site a, Site b) { return a.line == b.line && strcmp(a.file, b.file) == 0; }
+static bool meet(Site a, Site b) {
+    return a.meeting == b.meeting && a.words == b.words &&
+           (a.meeting != Meeting::IN_ONE_PLACE || same(a, b));
+}
 
 void on_barrier(Block& block) {
     const Site none = {nullptr, 0};
@@ -54,8 +58,8 @@ void on_warp_barrier(Block& block, int warp, unsigned mask) {
     const int base = warp * WARP_SIZE;
     int first = 0;
     while (!(mask >> first & 1) || block.fibers[base + first].state != State::AT_WARP) ++first;
-    bool orders = true;  // are all at a __syncwarp()? From sm_70 on, it may be several ones
-    int other = first;    // a lane that waits elsewhere
+    const Site site = block.fibers[base + first].site;
+    int other = first;  // a lane that waits for another meeting
     for (int lane = 0; lane < WARP_SIZE && base + lane < block.threads; ++lane) {
         if (!(mask >> lane & 1)) continue;
         const Fiber& fiber = block.fibers[base + lane];
@@ -67,13 +71,13 @@ void on_warp_barrier(Block& block, int warp, unsigned mask) {
                        ended(base + lane), none);
             continue;
         }
-        if (!same(fiber.site, block.fibers[base + first].site)) other = lane;
-        orders = orders && fiber.orders_memory;
+        if (!meet(fiber.site, site)) other = lane;
     }
-    if (orders) pass_warp_barrier(warp, mask);
-    else if (other != first)
-        report("synccheck", "lines", nullptr, 0, 0, waiting(block, base + other),
+    if (other != first)
+        report("synccheck", "meetings", nullptr, 0, 0, waiting(block, base + other),
                waiting(block, base + first), none);
+    else if (site.meeting == Meeting::AT_SYNCWARP)  // a shuffle promises nothing about memory
+        pass_warp_barrier(warp, mask);
 }
 
 void missing_lane(Site site, int lane) {
