@@ -20,13 +20,11 @@ import numpy as np
 from minseg.array import Array, array_module, contiguous
 from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
-from minseg.ops.columns import all_positions
 from minseg.ops.fast import conv2d as fast
 from minseg.ops.fast.epilogue import Epilogue
-from minseg.ops.fast.windows import gather, scatter_add
 from minseg.ops.op import Op, launch
 from minseg.ops.pad import pad
-from minseg.ops.window import Window
+from minseg.ops.window import Window, taps
 from minseg.parallel import blas_on_one_thread
 from minseg.tensor import Tensor, record
 
@@ -93,9 +91,10 @@ def _grad_input_numpy(
         return depthwise.grad_input_numpy(grad, w, x_shape, window)
     with blas_on_one_thread():
         columns = _kernels(w, groups).swapaxes(1, 2) @ _by_group(grad, groups)
-    patches = columns.reshape(x_shape[1], *window.kernel, len(grad), *grad.shape[2:])
+    columns = columns.reshape(x_shape[1], *window.kernel, len(grad), *grad.shape[2:])
     dx = np.zeros(x_shape, grad.dtype)
-    scatter_add(patches, window, all_positions(x_shape, window), dx)
+    for i, j, source, target in taps(window, x_shape[2:], grad.shape[2:]):
+        dx[source] += columns[:, i, j][target].swapaxes(0, 1)
     return dx
 
 
@@ -126,8 +125,11 @@ def _kernels(w: Array, groups: int) -> Array:
 
 def _columns(x: Array, window: Window, groups: int) -> Array:
     """The patches of all images, of each group: (N, C, H, W) -> (G, C / G kh kw, N H' W')"""
-    patches = gather(x, window, all_positions(x.shape, window))  # (C, kh, kw, N, H', W')
-    return patches.reshape(groups, x.shape[1] // groups * math.prod(window.kernel), -1)
+    (N, C), counts = x.shape[:2], window.output_size(*x.shape[2:])
+    columns = np.zeros((C, *window.kernel, N, *counts), x.dtype)  # 0 where there is padding
+    for i, j, source, target in taps(window, x.shape[2:], counts):
+        columns[:, i, j][target] = x[source].swapaxes(0, 1)
+    return columns.reshape(groups, C // groups * math.prod(window.kernel), -1)
 
 
 def _by_group(grad: Array, groups: int) -> Array:

@@ -12,14 +12,12 @@ Shapes: x (N, C, H, W), w (C, 1, kh, kw), b (C,) -> y (N, C, H', W'), as in conv
 Source: Chollet, "Xception", 2017, section 2; Howard et al., "MobileNets", 2017, section 3.1
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair
 from minseg.ops.op import launch
-from minseg.ops.window import Window, reads
+from minseg.ops.window import Window, taps
 
 
 def fits(w_shape: tuple[int, ...], groups: int) -> bool:
@@ -29,40 +27,25 @@ def fits(w_shape: tuple[int, ...], groups: int) -> bool:
 
 def forward_numpy(x: Array, w: Array, b: Array | None, window: Window) -> Array:
     y = np.zeros((*x.shape[:2], *window.output_size(*x.shape[2:])), x.dtype)
-    for tap, read, where in _taps(window, x.shape, y.shape):
-        y[where] += w[tap] * x[read]
+    for i, j, source, target in taps(window, x.shape[2:], y.shape[2:]):
+        y[target] += w[:, :, i, j, None] * x[source]
     return y if b is None else y + b[:, None, None]
 
 
 def grad_input_numpy(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) -> Array:
     """The same way back: the outputs' gradients, times a tap, are added where the tap had read."""
     dx = np.zeros(x_shape, grad.dtype)
-    for tap, read, where in _taps(window, x_shape, grad.shape):
-        dx[read] += w[tap] * grad[where]
+    for i, j, source, target in taps(window, x_shape[2:], grad.shape[2:]):
+        dx[source] += w[:, :, i, j, None] * grad[target]
     return dx
 
 
 def grad_weight_numpy(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
     """A tap's gradient: the dot product of the outputs' gradients with what the tap has read."""
     dw = np.zeros(w_shape, x.dtype)
-    for tap, read, where in _taps(window, x.shape, grad.shape):
-        dw[tap] = (grad[where] * x[read]).sum(axis=(0, 2, 3))[:, None, None]
+    for i, j, source, target in taps(window, x.shape[2:], grad.shape[2:]):
+        dw[:, 0, i, j] = (grad[target] * x[source]).sum(axis=(0, 2, 3))
     return dw
-
-
-def _taps(
-    window: Window, x_shape: tuple[int, ...], y_shape: tuple[int, ...]
-) -> Iterator[tuple[tuple, tuple, tuple]]:
-    """Of each tap three indices: its own in w, of what it reads in x, and of where that goes in y.
-
-    w[tap] is (C, 1, 1): a factor for each channel. Zeros that a tap reads of the padding are left
-    out.
-    """
-    rows, cols = reads(window, (x_shape[2], x_shape[3]), (y_shape[2], y_shape[3]))
-    for i, (row_read, row_where) in enumerate(rows):
-        for j, (col_read, col_where) in enumerate(cols):
-            tap = np.s_[:, 0, i : i + 1, j : j + 1]
-            yield tap, (..., row_read, col_read), (..., row_where, col_where)
 
 
 def forward_cuda(

@@ -19,9 +19,8 @@ import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import Pair, check_tensor, pair
-from minseg.ops.columns import all_positions, taps
 from minseg.ops.op import Op
-from minseg.ops.window import Window
+from minseg.ops.window import Window, taps
 from minseg.tensor import Tensor, record
 
 
@@ -60,7 +59,7 @@ def _unfold_numpy(x: Array, kernel: Pair, dilation: Pair, padding: Pair, stride:
     N, C, H, W = x.shape
     counts = window.output_size(H, W)
     columns = array_module(x).zeros((N, C, *kernel, *counts), x.dtype)
-    for i, j, source, target in taps(x, window, all_positions(x.shape, window)):
+    for i, j, source, target in taps(window, (H, W), counts):
         columns[:, :, i, j][target] = x[source]
     return columns.reshape(N, C * kernel[0] * kernel[1], counts[0] * counts[1])
 
@@ -70,10 +69,11 @@ def _fold_numpy(
 ) -> Array:
     """The same the other way round. One element of the kernel meets no pixel twice."""
     window = Window(kernel, stride, padding, dilation)
+    counts = window.output_size(*size)
     N, C = columns.shape[0], columns.shape[1] // (kernel[0] * kernel[1])
-    columns = columns.reshape(N, C, *kernel, *window.output_size(*size))
+    columns = columns.reshape(N, C, *kernel, *counts)
     x = array_module(columns).zeros((N, C, *size), columns.dtype)
-    for i, j, source, target in taps(x, window, all_positions(x.shape, window)):
+    for i, j, source, target in taps(window, size, counts):
         x[source] += columns[:, :, i, j][target]
     return x
 

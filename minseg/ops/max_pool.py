@@ -15,7 +15,6 @@ Source: LeCun et al., 1998 (subsampling); Zeiler & Fergus, "Visualizing and Unde
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from minseg.ops.fast.planes import for_planes
 from minseg.ops.fast.window_maxima import window_maxima
 from minseg.ops.op import Op, launch
 from minseg.ops.pool import check_window, number_of_windows, starts
-from minseg.ops.window import Window, reads
+from minseg.ops.window import Window, taps
 from minseg.tape import is_grad_enabled
 from minseg.tensor import Tensor, record
 
@@ -65,11 +64,11 @@ def _forward_numpy(
     y = np.full((*x.shape[:2], *size), -np.inf, x.dtype)
     indices = np.full(y.shape, -1, np.int64)
     places = np.arange(H * W).reshape(H, W)
-    for (row, r), (col, q) in product(*reads(window, (H, W), size)):
-        value, best, index = x[:, :, row, col], y[:, :, r, q], indices[:, :, r, q]
+    for _, _, source, target in taps(window, (H, W), size):
+        value, best, index = x[source], y[target], indices[target]
         larger = (value > best) | (index < 0) | np.isnan(value)  # index < 0: it is the first
         np.copyto(best, value, where=larger)
-        np.copyto(index, places[row, col], where=larger)
+        np.copyto(index, places[source], where=larger)
     return y, indices
 
 

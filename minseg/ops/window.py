@@ -1,11 +1,14 @@
 """A window that moves over an image, a kernel's or pooling's: where it stands and what it reads."""
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from types import EllipsisType
 from typing import NamedTuple
 
 from minseg.ops.checks import Pair
 
-Tap = tuple[slice, slice]  # what is read, for which outputs
+Tap = tuple[slice, slice]  # source and target along an axis: what is read, for which outputs
+Index = tuple[EllipsisType, slice, slice]
 
 
 class Window(NamedTuple):
@@ -45,11 +48,24 @@ def overlap(positions: slice, offset: int, stride: int, size: int) -> Tap:
     return source, slice(first - positions.start, last - positions.start)
 
 
-def reads(window: Window, size: Pair, counts: Pair) -> tuple[list[Tap], list[Tap]]:
-    """For each row of the kernel which rows of an image it reads, for which windows; and columns.
+def taps(
+    window: Window, size: Sequence[int], counts: Sequence[int]
+) -> Iterator[tuple[int, int, Index, Index]]:
+    """For each kernel element (i, j): it reads image[source], for the outputs y[target].
 
-    `size` of the image, `counts` of the windows.
+    Images are (..., H, W) with (H, W) = `size`, outputs (..., H', W') with (H', W') = `counts`.
+    Outputs for which the element meets padding are not in its target.
     """
+    rows, cols = reads(window, size, counts)
+    for i, (row_source, row_target) in enumerate(rows):
+        for j, (col_source, col_target) in enumerate(cols):
+            yield i, j, (..., row_source, col_source), (..., row_target, col_target)
+
+
+def reads(
+    window: Window, size: Sequence[int], counts: Sequence[int]
+) -> tuple[list[Tap], list[Tap]]:
+    """The sources and targets of each axis alone: of the kernel's rows, and of its columns."""
     rows, cols = (
         [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]
         for n, count, k, s, p, d in zip(
