@@ -7,6 +7,7 @@ never gets an array of another type, a strided one, or a number that its C type 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -267,26 +268,23 @@ def _check_scalar(kernel: Kernel, parameter: Parameter, ctype: str, value: Any) 
     if ctype not in DTYPES:
         raise TypeError(f"{where}: scalars of C type {ctype} are not known")
     kind = np.dtype(DTYPES[ctype]).type
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if not isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+    if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
+        value = value.item()  # Python compares its numbers exactly, however large they are
+    if not isinstance(value, (int, float)):
         raise TypeError(f"{where}: got {type(value).__name__}, needs a number ({ctype})")
-    with np.errstate(over="ignore"):
-        if issubclass(kind, np.floating):
-            cast = kind(value)
-            fits = bool(np.isfinite(cast)) or not np.isfinite(value)
-            if fits and isinstance(value, (int, np.integer)):
-                fits = int(cast) == int(value)
-        elif kind is np.bool_:
-            cast, fits = kind(bool(value)), value in (0, 1)
-        else:
-            limits = np.iinfo(kind)
-            fits = bool(np.isfinite(value)) and int(value) == value
-            fits = fits and limits.min <= int(value) <= limits.max
-            cast = kind(int(value)) if fits else kind(0)
+    if issubclass(kind, np.floating):
+        most = float(np.finfo(kind).max)
+        fits = not most < abs(value) < math.inf
+        if fits and isinstance(value, int):
+            fits = int(kind(value)) == value
+    elif kind is np.bool_:
+        fits = value in (0, 1)
+    else:
+        limits = np.iinfo(kind)
+        fits = limits.min <= value <= limits.max and int(value) == value
     if not fits:
         raise ValueError(f"{where}: {value!r} does not fit C type {ctype}")
-    return cast
+    return kind(value)
 
 
 def _dimensions(

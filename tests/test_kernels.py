@@ -59,6 +59,9 @@ def test_wrong_types(arguments, message):
         ((X[::2], X, 1.0, 5), r"saxpy .*: x: the array is strided"),
         ((X, X, 1.0, 1.5), r"saxpy .*: n: 1.5 does not fit C type int"),
         ((X, X, 1.0, 2**31), r"saxpy .*: n: 2147483648 does not fit C type int"),
+        ((X, X, 1.0, 10**400), r"saxpy .*: n: 10+ does not fit C type int"),
+        ((X, X, 1.0, np.float32(2**31)), r"saxpy .*: n: 2147483648.0 does not fit C type int"),
+        ((X, X, 10**400, 5), r"saxpy .*: a: 10+ does not fit C type float"),
         ((X, X, 1.0, float("nan")), r"saxpy .*: n: nan does not fit C type int"),
         ((X, X, 1e300, 5), r"saxpy .*: a: 1e\+300 does not fit C type float"),
         ((X, X, 2**24 + 1, 5), r"saxpy .*: a: 16777217 does not fit C type float"),
@@ -212,17 +215,33 @@ def test_every_kernel_of_the_project_can_be_read():
         ("1 << 4 | 3", 19),
         ("n > 3 ? n : 0", 5),
         ("n == 5 && !(n < 2)", 1),
-        ("0x10u + 3L", 19),
+        ("0x10u + 3L + 0xFuL", 34),
+        ("n2L + 1", 10),  # a name, not 2L
         ("(int)n * DOUBLE_N", 50),
         ("sizeof(float4) * 2", 32),
     ],
 )
 def test_expressions_as_in_c(text, value):
-    names = {"n": 5, "DOUBLE_N": "(n + n)"}
+    names = {"n": 5, "n2L": 9, "DOUBLE_N": "(n + n)"}
     assert evaluate(text, names.__getitem__, {"float4": 16}.__getitem__) == value
 
 
-@pytest.mark.parametrize("text", ["1 +", "1 2", "(1", "n @ 2", "f(1)", "1 / 0", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 +",
+        "1 2",
+        "(1",
+        "n @ 2",
+        "f(1)",
+        "1 / 0",
+        "1 % 0",
+        "ceil_div(n, 0)",
+        "ceil_div(n)",
+        "min(n)",
+        "",
+    ],
+)
 def test_what_is_no_expression(text):
     with pytest.raises(ValueError, match="expression"):
         evaluate(text, {"n": 5}.__getitem__)

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 _TOKEN = re.compile(
-    r"\s*(0[xX][0-9a-fA-F]+|\d+|[A-Za-z_]\w*|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%()<>?:,!~&|^])"
+    r"\s*((?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*"
+    r"|[A-Za-z_]\w*|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%()<>?:,!~&|^])"
 )
 _LEVELS = (
     ("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", ">", "<=", ">="),
@@ -40,7 +41,7 @@ class _Parser:
     ) -> None:
         self.text, self.look_up, self.size_of = text, look_up, size_of
         self.tokens: list[str] = []
-        position, text = 0, re.sub(r"(?<=\d)[uUlL]+\b", "", text).strip()
+        position, text = 0, text.strip()
         while position < len(text):
             match = _TOKEN.match(text, position)
             if not match:
@@ -114,7 +115,7 @@ class _Parser:
             raise self.error("it ends too early")
         token = self.tokens.pop(0)
         if token[0].isdigit():
-            return int(token, 0)
+            return int(token.rstrip("uUlL"), 0)
         if token == "sizeof" and self.size_of and self.take("("):
             words = []
             while self.tokens and not self.take(")"):
@@ -127,6 +128,10 @@ class _Parser:
             self.need(")")
             if token not in _FUNCTIONS:
                 raise self.error(f"there is no function {token!r} (ceil_div, min, max)")
+            if len(arguments) != 2:
+                raise self.error(f"{token} has {len(arguments)} arguments, needs 2")
+            if token == "ceil_div" and arguments[1] == 0:
+                raise self.error("division by zero")
             return _FUNCTIONS[token](*arguments)
         if not re.match(r"[A-Za-z_]", token):
             raise self.error(f"{token!r} is not understood")
