@@ -5,11 +5,11 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops import columns, conv2d, depthwise
+from minseg.ops import conv2d, depthwise
 from minseg.ops.conv2d import POSITIONS_A_SPLIT, _splits, op
+from minseg.ops.fast import blocks, im2col, shifted
 from minseg.ops.fast import conv2d as fast
-from minseg.ops.fast import im2col, shifted
-from minseg.ops.window import Window, within_reach
+from minseg.ops.window import Window
 from tests.witness import assert_adjoint, assert_agree, assert_threads_change_no_bit, on_threads
 
 # x shape, w shape, stride, padding, dilation, groups: H != W, N > 1, C_in != C_out, even kernels,
@@ -86,19 +86,19 @@ def test_forward_equals_the_definition(case, layout, dtype):
 
 def test_blocks_of_few_positions_are_even_in_number():
     """Of three, one of two threads would wait for the last."""
-    assert [columns.even(n) for n in range(6)] == [1, 1, 2, 2, 4, 4]
-    assert 200 // columns.SHARED_COLUMNS == 3
-    boxes = columns.boxes(10, (4, 5), bytes_a_column=4)
+    assert [blocks.even(n) for n in range(6)] == [1, 1, 2, 2, 4, 4]
+    assert 200 // blocks.SHARED_COLUMNS == 3
+    boxes = blocks.boxes(10, (4, 5), bytes_a_column=4)
     assert [box.shape for box in boxes] == [(5, 4, 5), (5, 4, 5)]
 
 
 def test_a_rate_as_large_as_the_image_leaves_a_kernel_of_one_pixel():
     window = Window((3, 3), (1, 1), (8, 8), (8, 8))
-    taps, inner = within_reach(window, 8, 7)
+    taps, inner = fast.within_reach(window, 8, 7)
     assert taps == (slice(1, 2), slice(1, 2))
     assert inner.is_pixel
     everything = slice(0, 3)
-    assert within_reach(window, 9, 9) == ((everything, everything), window)
+    assert fast.within_reach(window, 9, 9) == ((everything, everything), window)
 
 
 @pytest.mark.usefixtures("way")
@@ -208,13 +208,13 @@ def test_small_workspace_and_threads_change_nothing(monkeypatch):
     expected = results()
     for first, second in zip(expected, results(), strict=True):
         np.testing.assert_array_equal(first, second)  # the same bits
-    limit = columns.get_workspace_limit()
+    limit = blocks.get_workspace_limit()
     try:
-        columns.set_workspace_limit(2**16)
+        blocks.set_workspace_limit(2**16)
         with on_threads(3):
             got = results()
     finally:
-        columns.set_workspace_limit(limit)
+        blocks.set_workspace_limit(limit)
     for one, other, length in zip(got, expected, (361, 217, 2871, 2871), strict=True):
         assert_agree(one, other, np.float32, length=length)
 

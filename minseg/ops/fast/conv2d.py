@@ -12,16 +12,17 @@ So each way here has fewer of them at a time, or does without:
 """
 
 import math
+from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import workspace_of_a_thread
 from minseg.ops.depthwise import fits as is_depthwise
 from minseg.ops.fast import depthwise, im2col, patch_rows, shifted, winograd
+from minseg.ops.fast.blocks import workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
-from minseg.ops.window import Window, within_reach
+from minseg.ops.window import Window, overlap
 
 FEW = 16_000  # elements of all columns: up to so many are copied and multiplied at once
 
@@ -127,3 +128,36 @@ def _quicker_than_im2col(
             return way
     width = window.output_size(*x.shape[2:])[1]
     return patch_rows if patch_rows.fits(x, w_shape, width, groups) else None
+
+
+@lru_cache
+def within_reach(window: Window, height: int, width: int) -> tuple[tuple[slice, slice], Window]:
+    """The rows and columns of a kernel that meet the image anywhere, and the window of these alone.
+
+    The others meet padding only: of a 3x3 kernel at a rate as large as the image, all but the
+    centre (Chen et al., "Rethinking Atrous Convolution", 2017, section 3.3). Without them there is
+    less to compute, and a weight that is NaN there has no effect, as in the definition.
+    """
+    outputs = window.output_size(height, width)
+    (rows, top), (cols, left) = (
+        _taps_within_reach(*along)
+        for along in zip(
+            (height, width), outputs, window.kernel, window.stride, window.padding,
+            window.dilation, strict=True,
+        )
+    )  # fmt: skip
+    kernel = rows.stop - rows.start, cols.stop - cols.start
+    inner = Window(kernel, window.stride, (top, left), window.dilation)
+    if min(top, left) >= 0 and inner.output_size(height, width) == outputs:
+        return (rows, cols), inner
+    # What is left would need a negative padding, or another one at the bottom or right.
+    return (slice(None), slice(None)), window
+
+
+def _taps_within_reach(
+    size: int, count: int, kernel: int, stride: int, padding: int, dilation: int
+) -> tuple[slice, int]:
+    """Along one axis: the taps that meet the image, and the padding before the first of them."""
+    reads = [overlap(slice(0, count), i * dilation - padding, stride, size) for i in range(kernel)]
+    meets = [i for i, (source, _) in enumerate(reads) if source != slice(0, 0)] or [0, kernel - 1]
+    return slice(meets[0], meets[-1] + 1), padding - meets[0] * dilation

@@ -16,8 +16,8 @@ import math
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import BLOCKS, CACHE_BYTES, Box, boxes, counted
 from minseg.ops.fast import shifted
+from minseg.ops.fast.blocks import BLOCKS, CACHE_BYTES, Box, boxes, counted
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.fast.windows import gather, scatter_add
 from minseg.ops.window import Window

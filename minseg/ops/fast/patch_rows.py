@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.ops.columns import counted, row_blocks, workspace_of_a_thread
+from minseg.ops.fast.blocks import counted, row_blocks, workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.ops.window import Window
 from minseg.parallel import parallel_for

@@ -23,7 +23,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.ops.columns import Box
+from minseg.ops.fast.blocks import Box
 from minseg.ops.window import overlap
 from minseg.parallel import parallel_for
 

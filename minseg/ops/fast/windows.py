@@ -20,8 +20,8 @@ import math
 from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
-from minseg.ops import columns as plain
-from minseg.ops.columns import Box, buffer, workspace_of_a_thread
+from minseg.ops.fast import columns as plain
+from minseg.ops.fast.blocks import Box, buffer, workspace_of_a_thread
 from minseg.ops.window import Window, overlap
 
 

@@ -35,7 +35,7 @@ from typing import Any
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.columns import buffer, counted, even, row_blocks, workspace_of_a_thread
+from minseg.ops.fast.blocks import buffer, counted, even, row_blocks, workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
 from minseg.ops.window import Window, overlap
 from minseg.parallel import blas_on_one_thread, parallel_for

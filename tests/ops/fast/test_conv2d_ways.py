@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minseg.ops import columns
 from minseg.ops.conv2d import op
-from minseg.ops.fast import shifted, winograd
+from minseg.ops.fast import blocks, shifted, winograd
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.window import Window
 from tests.witness import assert_threads_change_no_bit
@@ -80,12 +79,12 @@ def test_images_that_do_not_lie_in_one_piece(way):
 def test_a_small_workspace_goes_another_way(way):
     shapes = ((1, 64, 100, 100), (64, 64, 3, 3))
     assert way.fits(*shapes, WINDOW, 1)
-    limit = columns.get_workspace_limit()
+    limit = blocks.get_workspace_limit()
     try:
-        columns.set_workspace_limit(2**16)
+        blocks.set_workspace_limit(2**16)
         assert not way.fits(*shapes, WINDOW, 1)
     finally:
-        columns.set_workspace_limit(limit)
+        blocks.set_workspace_limit(limit)
 
 
 @pytest.mark.parametrize("way", [winograd, shifted])

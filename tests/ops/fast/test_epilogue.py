@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from minseg.ops import columns
-from minseg.ops.fast import conv2d, im2col, patch_rows, shifted, winograd
+from minseg.ops.fast import blocks, conv2d, im2col, patch_rows, shifted, winograd
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.window import Window
 
@@ -44,7 +43,7 @@ def test_a_number_that_is_none_shows():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_convolve(way, monkeypatch):
-    monkeypatch.setattr(columns, "_workspace_limit", 2**16)  # several blocks
+    monkeypatch.setattr(blocks, "_workspace_limit", 2**16)  # several blocks
     x, w, scale, bias = draw(2, 8, 20, 17), draw(6, 8, 3, 3, seed=1), draw(6), draw(6, seed=2)
     plain = WAYS[way](x, w, Epilogue())
     expected = np.maximum(plain * scale[:, None, None] + bias[:, None, None], 0)

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from minseg.ops import columns
-from minseg.ops.columns import Box
-from minseg.ops.fast import windows
+from minseg.ops.fast import blocks, columns, windows
+from minseg.ops.fast.blocks import Box
 from minseg.ops.window import Window
 
 # x shape, window, box
@@ -72,10 +71,10 @@ def test_one_copy_is_made_where_there_is_memory(monkeypatch):
         loops.clear()
         windows.gather(x, window, box)
         assert len(loops) == looped
-    limit = columns.get_workspace_limit()
+    limit = blocks.get_workspace_limit()
     try:
-        columns.set_workspace_limit(2**16)
+        blocks.set_workspace_limit(2**16)
         windows.gather(x, near, rows)
         assert len(loops) == 1
     finally:
-        columns.set_workspace_limit(limit)
+        blocks.set_workspace_limit(limit)

@@ -1,20 +1,18 @@
-"""im2col in blocks: the patches under a kernel as the columns of a matrix, within bounded memory.
+"""How the work of a convolution is cut into blocks, and the memory in which a block is computed.
 
-A convolution is a matrix product once each patch of the image is a column. Written out whole, that
-matrix is kernel height x kernel width times as large as the image; so it is made and used one block
-of output positions at a time, in a buffer small enough to stay in the processor's cache.
+A block is a range of output positions: a Box, or a range of images and of their rows (row_blocks).
+It is small enough for what it computes on the way to stay in the processor's cache, and never
+larger than its share of the workspace. Blocks depend on shapes alone, not on the number of threads.
 """
 
 import math
 import threading
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from minseg.array import Array
 from minseg.ops.checks import Pair
-from minseg.ops.window import Window, overlap
 
 CACHE_BYTES = 6 * 2**20  # a block of about this size is still in cache when it is multiplied
 MIN_COLUMNS = 512  # but narrower products than this read the weights too often to be fast
@@ -26,8 +24,6 @@ SHARED_COLUMNS = 64
 
 _workspace_limit = 48 * 2**20
 _buffers = threading.local()
-
-Index = tuple[slice, slice, slice, slice]
 
 
 def get_workspace_limit() -> int:
@@ -61,12 +57,6 @@ class Box(NamedTuple):
     def shape(self) -> tuple[int, int, int]:
         n, h, w = (s.stop - s.start for s in (self.images, self.rows, self.cols))
         return n, h, w
-
-
-def all_positions(x_shape: tuple[int, ...], window: Window) -> Box:
-    """The box of all output positions, of images of shape (N, C, H, W)."""
-    height, width = window.output_size(*x_shape[2:])
-    return Box(slice(0, x_shape[0]), slice(0, height), slice(0, width))
 
 
 def boxes(
@@ -138,46 +128,6 @@ def _box_size(positions: int, images: int, size: Pair) -> tuple[int, int, int]:
 def _equal(length: int, most: int) -> int:
     """`length` cut into as few equal parts of at most `most` as possible: the size of a part."""
     return math.ceil(length / math.ceil(length / most)) if length else 1
-
-
-def gather(x: Array, window: Window, box: Box) -> Array:
-    """The patches of `x` (N, C, H, W) at the positions in `box`, as (C, kh, kw, n, h, w).
-
-    Outside of `x` is 0. The result is not to be written to: it lives in this thread's buffer, which
-    the next call overwrites, or, where a patch is a single pixel, it is a view of `x` itself.
-    """
-    if window.is_pixel and box.shape[0] == 1:
-        return x[box.images, :, box.rows, box.cols].swapaxes(0, 1)[:, None, None]
-    columns = buffer((x.shape[1], *window.kernel, *box.shape), x.dtype)
-    for i, j, source, target in taps(x, window, box):
-        tap = columns[:, i, j]
-        piece = x[source].swapaxes(0, 1)
-        if piece.shape != tap.shape:
-            tap[...] = 0
-        tap[target] = piece
-    return columns
-
-
-def scatter_add(columns: Array, window: Window, box: Box, x: Array) -> None:
-    """The adjoint of `gather`: add every column's elements to the places of `x` they came from."""
-    for i, j, source, target in taps(x, window, box):
-        x[source] += columns[:, i, j][target].swapaxes(0, 1)
-
-
-def taps(x: Array, window: Window, box: Box) -> Iterator[tuple[int, int, Index, Index]]:
-    """For each kernel element (i, j): what of `x` it reads, and to which positions of the box."""
-    (kh, kw), (sh, sw), (ph, pw), (dh, dw) = (
-        window.kernel,
-        window.stride,
-        window.padding,
-        window.dilation,
-    )
-    rows = [overlap(box.rows, i * dh - ph, sh, x.shape[2]) for i in range(kh)]
-    cols = [overlap(box.cols, j * dw - pw, sw, x.shape[3]) for j in range(kw)]
-    for i, (row_source, row_target) in enumerate(rows):
-        for j, (col_source, col_target) in enumerate(cols):
-            source = (box.images, slice(None), row_source, col_source)
-            yield i, j, source, (slice(None), slice(None), row_target, col_target)
 
 
 def buffer(shape: tuple[int, ...], dtype: np.dtype) -> Array:
