@@ -60,6 +60,13 @@ def test_keys_of_one_number_are_not_scaled():
     assert_agree(got.data, by_definition(q, k, v, None, 1), np.float64, length=5)
 
 
+def test_one_matrix_needs_no_leading_dimension():
+    q, k, v = (a[0, 0] for a in case())
+    got = F.scaled_dot_product_attention(Tensor(q), Tensor(k), Tensor(v))
+    expected = attention_definition(q, k, v, None, 1 / math.sqrt(3))
+    assert_agree(got.data, expected, np.float64, length=5)
+
+
 def test_grouped_queries_share_a_head():
     q, k, v = case(heads=1)
     expected = by_definition(q, k.repeat(2, 1), v.repeat(2, 1), None, 1 / math.sqrt(3))

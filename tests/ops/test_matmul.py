@@ -56,13 +56,14 @@ def test_large_batches_and_long_matrices_fit_a_gpus_grid(n, m, l):
     assert check("matmul", one, one, one, n, m, 1, l).grid[0] >= 65_536
 
 
-# Each of the three axes is cut once; a batch of one is a single matrix; and one large batch.
+# Each of the three axes is cut once; a batch of one is a single matrix; and large batches.
 LARGE = [
     ((2001, 70), (70, 65)),
     ((65, 70), (70, 2001)),
     ((65, 2001), (2001, 70)),
     ((1, 2001, 70), (1, 70, 65)),
     ((3, 301, 300), (300, 35)),
+    ((2, 1, 151, 300), (3, 300, 35)),
 ]
 
 
@@ -75,3 +76,9 @@ def test_large_products_in_parts(a_shape, b_shape):
     expected = (a.astype(np.float64) @ b).astype(np.float32)
     (product,) = assert_threads_change_no_bit(lambda: [op.forward(a, b)])
     assert_agree(product, expected, np.float32, length=a.shape[-1])
+
+
+def test_a_large_matrix_times_a_vector():
+    a, b = np.ones((300, 300)), np.ones(300)
+    for left, right in ((a, b), (b, a)):
+        np.testing.assert_array_equal(op.forward(left, right), np.full(300, 300.0))
