@@ -54,9 +54,7 @@ def conv_transpose2d_definition(
     return y
 
 
-# On any device: conv2d's parts, with the roles of input and output exchanged. On NumPy,
-# ops/fast/phases.py is quicker at strides above 1 (further below).
-def _forward(
+def _forward_by_conv2d(
     x: Array,
     w: Array,
     b: Array | None,
@@ -66,6 +64,7 @@ def _forward(
     groups: int,
     dilation: Pair,
 ) -> Array:
+    """On any device: the input gradient of a convolution is the transpose of its matrix, times x."""
     size = _output_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
     x = _with_rows_of_zeros(x, stride, output_padding)
     y_shape = (x.shape[0], w.shape[1] * groups, *size)
@@ -73,7 +72,25 @@ def _forward(
     return y if b is None else y + b[:, None, None]
 
 
-def _grad_input(
+def _forward_numpy(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    stride: Pair,
+    padding: Pair,
+    output_padding: Pair,
+    groups: int,
+    dilation: Pair,
+) -> Array:
+    """At strides above 1, fast/phases.py is quicker: it knows which inputs reach an output."""
+    if not phases.fits(stride, groups, dilation):
+        return _forward_by_conv2d(x, w, b, stride, padding, output_padding, groups, dilation)
+    size = _output_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
+    y = phases.forward(x, w, stride, padding, size)
+    return y if b is None else np.add(y, b[:, None, None], out=y)
+
+
+def _grad_input_by_conv2d(
     grad: Array,
     w: Array,
     x_shape: tuple[int, ...],
@@ -82,11 +99,26 @@ def _grad_input(
     groups: int,
     dilation: Pair,
 ) -> Array:
+    """The transpose of the transpose: the convolution itself."""
     dx = conv2d.op.forward(grad, w, None, stride, padding, dilation, groups)
     return dx[:, :, : x_shape[2], : x_shape[3]]  # without the rows of zeros
 
 
-def _grad_weight(
+def _grad_input_numpy(
+    grad: Array,
+    w: Array,
+    x_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    groups: int,
+    dilation: Pair,
+) -> Array:
+    if not phases.fits(stride, groups, dilation):
+        return _grad_input_by_conv2d(grad, w, x_shape, stride, padding, groups, dilation)
+    return phases.grad_input(grad, w, x_shape, stride, padding)
+
+
+def _grad_weight_by_conv2d(
     grad: Array,
     x: Array,
     w_shape: tuple[int, ...],
@@ -96,8 +128,25 @@ def _grad_weight(
     groups: int,
     dilation: Pair,
 ) -> Array:
+    """The weight gradient of that convolution: grad is its input, and x its output's gradient."""
     x = _with_rows_of_zeros(x, stride, output_padding)
     return conv2d.op.grad_weight(x, grad, w_shape, stride, padding, dilation, groups)
+
+
+def _grad_weight_numpy(
+    grad: Array,
+    x: Array,
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    output_padding: Pair,
+    groups: int,
+    dilation: Pair,
+) -> Array:
+    if not phases.fits(stride, groups, dilation):
+        how = (stride, padding, output_padding, groups, dilation)
+        return _grad_weight_by_conv2d(grad, x, w_shape, *how)
+    return phases.grad_weight(grad, x, w_shape, stride, padding)
 
 
 def _with_rows_of_zeros(x: Array, stride: Pair, output_padding: Pair) -> Array:
@@ -128,53 +177,6 @@ def _output_size(
     return H_out, W_out
 
 
-def _forward_numpy(
-    x: Array,
-    w: Array,
-    b: Array | None,
-    stride: Pair,
-    padding: Pair,
-    output_padding: Pair,
-    groups: int,
-    dilation: Pair,
-) -> Array:
-    if not phases.fits(stride, groups, dilation):
-        return _forward(x, w, b, stride, padding, output_padding, groups, dilation)
-    size = _output_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
-    y = phases.forward(x, w, stride, padding, size)
-    return y if b is None else np.add(y, b[:, None, None], out=y)
-
-
-def _grad_input_numpy(
-    grad: Array,
-    w: Array,
-    x_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    groups: int,
-    dilation: Pair,
-) -> Array:
-    if not phases.fits(stride, groups, dilation):
-        return _grad_input(grad, w, x_shape, stride, padding, groups, dilation)
-    return phases.grad_input(grad, w, x_shape, stride, padding)
-
-
-def _grad_weight_numpy(
-    grad: Array,
-    x: Array,
-    w_shape: tuple[int, ...],
-    stride: Pair,
-    padding: Pair,
-    output_padding: Pair,
-    groups: int,
-    dilation: Pair,
-) -> Array:
-    if not phases.fits(stride, groups, dilation):
-        how = (stride, padding, output_padding, groups, dilation)
-        return _grad_weight(grad, x, w_shape, *how)
-    return phases.grad_weight(grad, x, w_shape, stride, padding)
-
-
 op = Op(
     "conv_transpose2d",
     definition=conv_transpose2d_definition,
@@ -183,7 +185,11 @@ op = Op(
         "grad_input": _grad_input_numpy,
         "grad_weight": _grad_weight_numpy,
     },
-    cuda={"forward": _forward, "grad_input": _grad_input, "grad_weight": _grad_weight},
+    cuda={
+        "forward": _forward_by_conv2d,
+        "grad_input": _grad_input_by_conv2d,
+        "grad_weight": _grad_weight_by_conv2d,
+    },
 )
 
 

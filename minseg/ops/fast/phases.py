@@ -40,7 +40,7 @@ SUM_ROWS = 128
 
 
 def fits(stride: Pair, groups: int, dilation: Pair) -> bool:
-    """Is there more than one phase? At stride 1, the plain way is the convolution above."""
+    """Is there more than one phase? At stride 1, conv2d.py does the same convolution."""
     return groups == 1 and dilation == (1, 1) and stride != (1, 1)
 
 
