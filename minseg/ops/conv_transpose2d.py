@@ -64,7 +64,7 @@ def _forward_by_conv2d(
     groups: int,
     dilation: Pair,
 ) -> Array:
-    """On any device: the input gradient of a convolution is the transpose of its matrix, times x."""
+    """The input gradient of a convolution: the transpose of its matrix, times x. On any device."""
     size = _output_size(x.shape[2:], w.shape[2:], stride, padding, output_padding, dilation)
     x = _with_rows_of_zeros(x, stride, output_padding)
     y_shape = (x.shape[0], w.shape[1] * groups, *size)
