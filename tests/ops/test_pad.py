@@ -20,6 +20,7 @@ CASES = [
     ((5, 2, 4, 1), "circular", None),
     ((-1, 2, 0, -1), "circular", None),
     ((), "constant", None),
+    ((), "reflect", None),
 ]
 
 

@@ -25,7 +25,7 @@ def fits(x: Array, widths: Sequence[tuple[int, int]]) -> bool:
 def forward(x: Array, sources: Sequence[Array], widths: Sequence[tuple[int, int]]) -> Array:
     """x in a frame; sources: for each place along each of the last axes, what of x it shows."""
     middle = _middle(x.shape, widths)
-    y = np.empty((*x.shape[: -len(widths)], *map(len, sources)), x.dtype)
+    y = np.empty((*x.shape[: x.ndim - len(widths)], *map(len, sources)), x.dtype)
 
     def fill(share: slice) -> None:
         part = y[share]
