@@ -2,10 +2,12 @@
 
     s = scale Q K^T + mask,   p = softmax(s),   y = p V,   scale = 1 / sqrt(E) unless given
 
-A query that may look at no key at all gets 0. Gradients, with g = dy, and <g, y> one number a query
-(it is the sum of its p_ij (g V^T)_ij, which the gradient of softmax takes off):
+A query that may look at no key at all gets 0. The gradients, from that of y, grad, are
 
-    dV = p^T g,   ds = p (g V^T - <g, y>),   dQ = scale ds K,   dK = scale ds^T Q,   dmask = ds
+    dV = p^T grad,   ds = p (grad V^T - <grad, y>),   dmask = ds,
+    dQ = scale ds K,   dK = scale ds^T Q
+
+<grad, y>, one number a query, is what softmax's gradient takes off: sum_j p_ij (grad V^T)_ij.
 
 The weights p, L S elements, are not kept but computed again: p = e^(s - lse), where lse is the
 log-sum-exp of a query's scores. With dropout, every step is an op on the tape instead, which finds

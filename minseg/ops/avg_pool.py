@@ -115,7 +115,9 @@ def _divisor(
     if divisor_override is not None:
         return np.asarray(divisor_override)
     lengths = []
-    for n, count, k, s, p in zip(image, size, *window[:3], strict=True):
+    for n, count, k, s, p in zip(
+        image, size, window.kernel, window.stride, window.padding, strict=True
+    ):
         first = starts(count, s, p)
         end = np.minimum(first + k, n + p)
         lengths.append(end - first if count_include_pad else end.clip(0, n) - first.clip(0, n))

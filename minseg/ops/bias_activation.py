@@ -1,14 +1,13 @@
 """A bias for each channel and an activation, as one op: what follows a convolution without a bias.
 
     y[n, c, l] = act(z),  z = x[n, c, l] + b[c]
-    dx = dy act'(z),      db[c] = sum over n and l of dx[n, c, l]
+    dx = grad act'(z),      db[c] = sum over n and l of dx[n, c, l]
 
 Done apart, the sum z goes to memory and comes back, and dx comes back once more for db: a kernel
 does without. (minseg's own conv2d adds its bias to a result before it writes it: behind it, only
 the gradient would gain.)
 
 Shapes: x (N, C, ...), b (C,) -> y as x; the parts on arrays take x as (N, C, L)
-Source: the activations are those of activation.py and gelu.py
 """
 
 import math

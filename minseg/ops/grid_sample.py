@@ -116,17 +116,17 @@ def _grad_grid_numpy(
     grad: Array, x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
 ) -> Array:
     """A grid value moves the weights: sum over channels and taps of grad * x * slope."""
-    d_grid = np.zeros(grid.shape, grid.dtype)
+    dgrid = np.zeros(grid.shape, grid.dtype)
     if mode == "nearest":
-        return d_grid
+        return dgrid
     axes = find_taps(grid, x.shape[2:], mode, padding_mode, align_corners)
     flat, grad = _flat_with_zero(x), grad.reshape(*x.shape[:2], math.prod(grid.shape[1:-1]))
     for index, taps in samples(axes, x.shape[2:]):
         value = (grad * flat.take(_in_flat(index, x.shape))).sum(axis=1)  # (N, outputs)
         for d in range(len(axes)):
             moved = value * weight_of(axes, taps, slope_of=d)
-            d_grid[..., -1 - d] += moved.reshape(d_grid.shape[:-1])
-    return d_grid
+            dgrid[..., -1 - d] += moved.reshape(dgrid.shape[:-1])
+    return dgrid
 
 
 def _flat_with_zero(x: Array) -> Array:
@@ -191,12 +191,12 @@ def _grad_grid_cuda(
     grad: Array, x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
 ) -> Array:
     xp = array_module(grad)
-    d_grid = xp.empty(grid.shape, grid.dtype)
+    dgrid = xp.empty(grid.shape, grid.dtype)
     sizes = (*x.shape[:2], *_sizes(x.shape[2:], grid))
     how = _how(mode, padding_mode, align_corners)
     grad, x, grid = (xp.ascontiguousarray(a) for a in (grad, x, grid))
-    launch("grid_sample_grad_grid", grad, x, grid, d_grid, *sizes, *how)
-    return d_grid
+    launch("grid_sample_grad_grid", grad, x, grid, dgrid, *sizes, *how)
+    return dgrid
 
 
 op = Op(
@@ -251,22 +251,22 @@ def grid_sample(
     if 0 in input.shape[2:]:
         raise ValueError(f"grid_sample: input has shape {input.shape}: there is nothing to sample")
 
-    x, where, how = input.data, grid.data, (mode, padding_mode, bool(align_corners))
-    if op.is_numpy(x) and fast.fits(x.shape, where.shape, mode):
-        y, grad_input, grad_grid = fast.grid_sample(x, where, *how)
+    x, places, how = input.data, grid.data, (mode, padding_mode, bool(align_corners))
+    if op.is_numpy(x) and fast.fits(x.shape, places.shape, mode):
+        y, grad_input, grad_grid = fast.grid_sample(x, places, *how)
     else:
         y, grad_input, grad_grid = (
-            op.forward(x, where, *how),
-            lambda grad: op.grad_input(grad, where, x.shape, *how),
-            lambda grad: op.grad_grid(grad, x, where, *how),
+            op.forward(x, places, *how),
+            lambda grad: op.grad_input(grad, places, x.shape, *how),
+            lambda grad: op.grad_grid(grad, x, places, *how),
         )
 
     def backward(grad: Array) -> tuple[Array | None, Array | None]:
-        dx = d_grid = None
+        dx = dgrid = None
         if input.requires_grad:
             dx = grad_input(grad)
         if grid.requires_grad:
-            d_grid = grad_grid(grad)
-        return dx, d_grid
+            dgrid = grad_grid(grad)
+        return dx, dgrid
 
     return record("grid_sample", y, (input, grid), backward)

@@ -2,9 +2,9 @@
 
     y[..., o] = b[o] + sum over k of w[o, k] * x[..., k]
 
-With all of x as one matrix of many rows, y = x w^T + b, and with g = dy
+With all of x as one matrix of many rows, y = x w^T + b, and with the gradient of y, grad,
 
-    dx = g w,   dw = g^T x,   db = sum of the rows of g
+    dx = grad w,   dw = grad^T x,   db = sum of the rows of grad
 
 Shapes: x (..., K), w (O, K), b (O,) -> y (..., O); w (K,), without a bias -> y (...)
 """

@@ -4,9 +4,10 @@
 by degrees m_i: sort them, the worst first, and weight each by what it adds to 1 - IoU when it joins
 those before it,
 
-    loss = sum_i m_i (J(1 .. i) - J(1 .. i - 1)),   J = 1 - (G - hits lost) / (G + false alarms)
+    loss = sum_i m_i (J_i - J_(i - 1)),   J_i = 1 - (total - hits_i) / (total + others_i),   J_0 = 0
 
-(G pixels of the class.) As long as the order stays, the factors do: they are the gradient.
+with `total` pixels of the class, of which hits_i are among the first i, beside others_i of other
+classes. As long as the order stays, the factors J_i - J_(i - 1) do: they are the gradient.
 
     softmax: m = 1 - p for a pixel of the class, p for another; the mean over classes that occur
     hinge (binary): m = max(0, 1 - x) for a pixel of the class, max(0, 1 + x) for another
@@ -35,9 +36,9 @@ def lovasz_definition(m: Array, truth: Array) -> float:
     loss = before = 0.0
     for i in range(len(order)):
         wrong = order[: i + 1]
-        lost = sum(bool(truth[j]) for j in wrong)
+        hits = sum(bool(truth[j]) for j in wrong)
         total = sum(bool(t) for t in truth)
-        jaccard = 1 - (total - lost) / (total + len(wrong) - lost)
+        jaccard = 1 - (total - hits) / (total + len(wrong) - hits)
         loss += m[order[i]] * (jaccard - before)
         before = jaccard
     return loss

@@ -1,7 +1,7 @@
 """Matrix product: c[m, l] = sum over k of a[m, k] * b[k, l], for each matrix of a batch.
 
 This op takes arrays, not Tensors: `Tensor.__matmul__` and linear are made of it, and so are their
-gradients (dA = dC @ B^T, dB = A^T @ dC).
+gradients (da = dc @ b^T, db = a^T @ dc).
 
 Shapes: a (..., M, K), b (..., K, L) -> (..., M, L); leading dimensions broadcast, and a vector is a
         matrix of one row (left) or one column (right), as in NumPy

@@ -14,8 +14,7 @@ the mean and through the variance,
 
 With given statistics (batch norm in evaluation) only the first way is left: dx = r g.
 
-Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
-        2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018
+Source: Ioffe & Szegedy, "Batch Normalization", 2015, section 3
 """
 
 import math

@@ -15,12 +15,12 @@ from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
 
 
-def prelu_definition(input: Array, weight: Array) -> Array:
+def prelu_definition(x: Array, w: Array) -> Array:
     """The formula above, element by element."""
-    y = np.empty_like(input)
-    for index in np.ndindex(input.shape):
-        slope = weight.flat[index[1] if weight.size > 1 else 0]
-        y[index] = input[index] if input[index] > 0 else slope * input[index]
+    y = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        slope = w.flat[index[1] if w.size > 1 else 0]
+        y[index] = x[index] if x[index] > 0 else slope * x[index]
     return y
 
 

@@ -144,13 +144,13 @@ def _check_indices(input: Tensor, indices: Tensor, size: Pair) -> Array:
             f"max_unpool2d: indices has shape {indices.shape} on {indices.device}, the input "
             f"{input.shape} on {input.device}"
         )
-    places = size[0] * size[1]
-    wrong = (indices.data < 0) | (indices.data >= places)
+    area = size[0] * size[1]
+    wrong = (indices.data < 0) | (indices.data >= area)
 
     def fail() -> NoReturn:
         raise ValueError(
             f"max_unpool2d: indices are in {indices.data.min()} ... {indices.data.max()}, the "
-            f"output {size[0]}x{size[1]} has the places 0 ... {places - 1}"
+            f"output {size[0]}x{size[1]} has the places 0 ... {area - 1}"
         )
 
     raise_where(wrong, fail)

@@ -57,14 +57,14 @@ def grid_sample(
         return later(lambda: _grad_input(flat, index, weight, places).reshape(x.shape))
 
     def grad_grid(grad: Array) -> Array:
-        d_grid = np.zeros(grid.shape, grid.dtype)
+        dgrid = np.zeros(grid.shape, grid.dtype)
         if mode == "nearest":
-            return d_grid
+            return dgrid
         values = _grad_weight(grad.reshape(N, C, outputs), pixels, index).swapaxes(0, 1)
         for d in range(len(size)):
             moved = [v * weight_of(axes, tap, d) for v, tap in zip(values, taps, strict=True)]
-            d_grid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
-        return d_grid
+            dgrid[..., -1 - d] = sum(moved).reshape(grid.shape[:-1])
+        return dgrid
 
     return _forward(pixels, index, weight).reshape(N, C, *out), grad_input, grad_grid
 
