@@ -10,7 +10,7 @@ all its pixels, is then one long line, and each tap multiplies whole lines,
 
 with the channels' weights repeated for each pixel. The lines that the taps read are a view of
 `padded`, so one call of einsum does it all. The gradient of the weights sums over n, rows and
-pixels instead. The gradient of the input is a convolution by the kernel turned by 180 degrees.
+pixels instead. The gradient of the input is a convolution by the kernel turned round (turned.py).
 
 The result's channels lie side by side if the input's do: the layers that follow may want that.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
-from minseg.ops.checks import Pair
+from minseg.ops.fast.turned import turned, turns
 from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
@@ -33,13 +33,6 @@ EINSUM = 8  # einsum takes at least as long for one multiplication as BLAS for s
 def fits(x: Array, window: Window) -> bool:
     """Is this the quicker way? It is if the channels lie side by side, or if rows are short."""
     return turns(window) and (_has_short_rows(x) or _side_by_side(x))
-
-
-def turns(window: Window) -> bool:
-    """Is the gradient of the input such a convolution, too, with a padding of at least 0?"""
-    return window.stride == (1, 1) and all(
-        p <= most for p, most in zip(window.padding, _reach(window), strict=True)
-    )
 
 
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:
@@ -65,12 +58,6 @@ def grad_input(grad: Array, w: Array, window: Window) -> Array:
     return forward(grad, w[..., ::-1, ::-1], None, turned(window))
 
 
-def turned(window: Window) -> Window:
-    """The window of the gradient's convolution, back to the input, at stride 1."""
-    rest_h, rest_w = (most - p for most, p in zip(_reach(window), window.padding, strict=True))
-    return Window(window.kernel, (1, 1), (rest_h, rest_w), window.dilation)
-
-
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
     """The gradient of each image by itself, so that threads share no sum; then their sum."""
     N, C, height, width = grad.shape
@@ -83,12 +70,6 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 
     _for_images(some_images, N, sums[:1].size * height * width)
     return sums.sum(axis=0).transpose(2, 0, 1).reshape(w_shape)
-
-
-def _reach(window: Window) -> Pair:
-    """The distance from the first to the last place that a kernel reads, along each axis."""
-    down, right = (d * (k - 1) for d, k in zip(window.dilation, window.kernel, strict=True))
-    return down, right
 
 
 def _windows(x: Array, window: Window) -> Array:

@@ -22,6 +22,7 @@ from minseg.ops.depthwise import fits as is_depthwise
 from minseg.ops.fast import depthwise, im2col, patch_rows, shifted, winograd
 from minseg.ops.fast.blocks import workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
+from minseg.ops.fast.turned import turned, turns
 from minseg.ops.window import Window, overlap
 
 FEW = 16_000  # elements of all columns: up to so many are copied and multiplied at once
@@ -61,25 +62,20 @@ def grad_input(
 ) -> Array:
     """Which outputs does an input reach, and with which weight?
 
-    At stride 1 the answer is a convolution again: of grad, with the kernel turned by 180 degrees
-    and its channel axes swapped, padded so that every output which an input reaches lies under the
-    kernel: by dilation * (k - 1) - padding. Otherwise, or where turning so many weights would take
-    longer, the gradient of the columns is added to the places that they came from.
+    At stride 1 the answer is a convolution again: of grad, with the kernel turned round (turned.py)
+    and its channel axes swapped. Otherwise, or where turning so many weights would take longer, the
+    gradient of the columns is added to the places that they came from.
     """
     (rows, cols), window = within_reach(window, *x_shape[2:])
     w = w[:, :, rows, cols]
     if is_depthwise(w.shape, groups):
         return depthwise.grad_input(grad, w, x_shape, window)
-    pad_h, pad_w = (
-        d * (k - 1) - p
-        for d, k, p in zip(window.dilation, window.kernel, window.padding, strict=True)
-    )
     few_positions = grad[:, 0].size < w.shape[0]  # then turning the weights takes longer
-    if window.stride == (1, 1) and min(pad_h, pad_w) >= 0 and not few_positions:
+    if turns(window) and not few_positions:
         # (G O/G, C/G, kh, kw) -> (G C/G, O/G, kh, kw)
         by_group = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-        turned = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
-        return forward(grad, turned, window._replace(padding=(pad_h, pad_w)), groups)
+        kernels = by_group.swapaxes(1, 2)[..., ::-1, ::-1].reshape(-1, *by_group[0, :, 0].shape)
+        return forward(grad, kernels, turned(window), groups)
     several_images = len(grad) > 1  # within one, patches overlap: no work for two threads
     if several_images and patch_rows.fits(grad, w.shape, grad.shape[3], groups):
         return patch_rows.grad_input(grad, w, x_shape, window)

@@ -89,7 +89,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
     """conv2d's forward, for groups = C. With `relu`, y is max(y, 0)."""
     if channels_last.fits(x, window):
         return channels_last.forward(x, w, b, window, relu)
-    if channels_last.turns(window):
+    if kernel_columns.fits(window):
         return kernel_columns.forward(x, w, b, window, relu)
     size = window.output_size(*x.shape[2:])
     layout = _layout(window, x.shape[2:], size)
@@ -124,7 +124,7 @@ def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = Fa
 def grad_input(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) -> Array:
     if channels_last.fits(grad, window):
         return channels_last.grad_input(grad, w, window)
-    if channels_last.turns(window):
+    if kernel_columns.fits(window):
         return kernel_columns.grad_input(grad, w, window)
     layout = _layout(window, (x_shape[2], x_shape[3]), grad.shape[2:])
     planes, weights = as_planes(grad), np.tile(w[:, 0], (x_shape[0], 1, 1))
@@ -153,7 +153,7 @@ def grad_input(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) 
 def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
     if channels_last.fits(x, window):
         return channels_last.grad_weight(grad, x, w_shape, window)
-    if channels_last.turns(window):
+    if kernel_columns.fits(window):
         total = kernel_columns.grad_weight(grad, x, w_shape, window)
         if np.isfinite(total).all():
             return total
@@ -178,6 +178,6 @@ def grad_weight(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window)
 def explain(x: Array, window: Window) -> str:
     if channels_last.fits(x, window):
         return "depthwise: channels side by side, one einsum of all taps"
-    if channels_last.turns(window):
+    if kernel_columns.fits(window):
         return "depthwise: a copy for each column of the kernel, products of small matrices"
     return "depthwise: a multiply-add of whole maps for each kernel element"

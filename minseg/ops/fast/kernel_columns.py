@@ -14,7 +14,7 @@ and these sums are added up, each shifted by its row:
 
 All rows lie end to end, so r and c are one long axis. The gradient of the weights is the dot
 product of the shifted copies with the outputs' gradient. The gradient of the input is a convolution
-by the kernel turned by 180 degrees.
+by the kernel turned round (turned.py).
 
 A thread goes through its planes a few at a time, in the same memory, which stays in its cache.
 """
@@ -26,13 +26,18 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from minseg.array import Array
-from minseg.ops.fast.channels_last import turned
 from minseg.ops.fast.dots import dots
 from minseg.ops.fast.planes import as_planes, plane_blocks
+from minseg.ops.fast.turned import turned, turns
 from minseg.ops.window import Window, overlap
 from minseg.parallel import parallel_for
 
 PART_BYTES = 2**19  # of the planes copied at once: with fewer, the calls of NumPy are too short
+
+
+def fits(window: Window) -> bool:
+    """Is the gradient of the input such a convolution, too?"""
+    return turns(window)
 
 
 def forward(x: Array, w: Array, b: Array | None, window: Window, relu: bool = False) -> Array:

@@ -27,7 +27,7 @@ def arguments(case, dtype):
         rng.standard_normal(s).astype(dtype) for s in (x_shape, (channels, 1, *kernel), (channels,))
     )
     window = Window(kernel, (1, 1), padding, dilation)
-    assert channels_last.turns(window)
+    assert kernel_columns.fits(window)
     return x, w, b, window
 
 
