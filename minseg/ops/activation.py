@@ -46,6 +46,7 @@ def elementwise_definition(scalar: Callable[..., float]) -> Callable[..., Array]
 
 def elementwise_op(
     name: str,
+    *,
     scalar: Callable[..., float],
     forward: Callable[..., Array],
     grad_input: Callable[..., Array],
@@ -53,7 +54,11 @@ def elementwise_op(
     fast_grad_input: Callable[..., None] | None = None,
     light: bool = False,
 ) -> Op:
-    """The op of a function of one number, and of its derivative; on arrays, by `in_blocks`."""
+    """The op of a function of one number, `scalar`, and of its derivative.
+
+    `forward` and `grad_input` are the same on arrays. in_blocks cuts these, and takes the fast ones,
+    if there are any, for float32.
+    """
     return Op(
         name,
         definition=elementwise_definition(scalar),
@@ -100,11 +105,12 @@ def of_output(op: Op, input: Tensor) -> Tensor:
 # relu, relu6 and the hard ones, `where` is needed (for float32, fast/activation.py has no branch).
 relu_op = elementwise_op(
     "relu",
-    lambda x: max(x, 0.0),
-    lambda x: array_module(x).maximum(x, 0),
-    lambda grad, y: array_module(y).where(y <= 0, 0, grad),  # not y > 0, which would hide a NaN
-    fast.relu,
-    fast.relu_grad,
+    scalar=lambda x: max(x, 0.0),
+    forward=lambda x: array_module(x).maximum(x, 0),
+    # y <= 0, and not y > 0 the other way round: that would hide a NaN
+    grad_input=lambda grad, y: array_module(y).where(y <= 0, 0, grad),
+    fast_forward=fast.relu,
+    fast_grad_input=fast.relu_grad,
     light=True,
 )
 
@@ -127,11 +133,11 @@ def _leaky_relu_grad_input(grad: Array, x: Array, slope: float) -> Array:
 
 leaky_relu_op = elementwise_op(
     "leaky_relu",
-    lambda x, slope: x if x > 0 else slope * x,
-    _leaky_relu_forward,
-    _leaky_relu_grad_input,
-    fast.leaky_relu,
-    fast.leaky_relu_grad,
+    scalar=lambda x, slope: x if x > 0 else slope * x,
+    forward=_leaky_relu_forward,
+    grad_input=_leaky_relu_grad_input,
+    fast_forward=fast.leaky_relu,
+    fast_grad_input=fast.leaky_relu_grad,
     light=True,
 )
 
@@ -156,10 +162,10 @@ def _elu_grad_input(grad: Array, x: Array, alpha: float) -> Array:
 
 elu_op = elementwise_op(
     "elu",
-    lambda x, alpha: x if x > 0 else alpha * math.expm1(x),
-    _elu_forward,
-    _elu_grad_input,
-    fast.elu,
+    scalar=lambda x, alpha: x if x > 0 else alpha * math.expm1(x),
+    forward=_elu_forward,
+    grad_input=_elu_grad_input,
+    fast_forward=fast.elu,
 )
 
 
@@ -171,9 +177,9 @@ def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
 
 relu6_op = elementwise_op(
     "relu6",
-    lambda x: min(max(x, 0.0), 6.0),
-    lambda x: x.clip(0, 6),
-    lambda grad, y: array_module(y).where((y <= 0) | (y >= 6), 0, grad),
+    scalar=lambda x: min(max(x, 0.0), 6.0),
+    forward=lambda x: x.clip(0, 6),
+    grad_input=lambda grad, y: array_module(y).where((y <= 0) | (y >= 6), 0, grad),
     fast_grad_input=fast.relu6_grad,
 )
 
@@ -186,9 +192,9 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 hardsigmoid_op = elementwise_op(
     "hardsigmoid",
-    lambda x: min(max(x + 3, 0.0), 6.0) / 6,
-    lambda x: (x + 3).clip(0, 6) / 6,
-    lambda grad, x: array_module(x).where((x <= -3) | (x >= 3), 0, grad / 6),
+    scalar=lambda x: min(max(x + 3, 0.0), 6.0) / 6,
+    forward=lambda x: (x + 3).clip(0, 6) / 6,
+    grad_input=lambda grad, x: array_module(x).where((x <= -3) | (x >= 3), 0, grad / 6),
     fast_grad_input=fast.hardsigmoid_grad,
 )
 
@@ -207,11 +213,11 @@ def _hardswish_grad_input(grad: Array, x: Array) -> Array:
 
 hardswish_op = elementwise_op(
     "hardswish",
-    lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
-    lambda x: x * ((x + 3).clip(0, 6) / 6),
-    _hardswish_grad_input,
-    fast.hardswish,
-    fast.hardswish_grad,
+    scalar=lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
+    forward=lambda x: x * ((x + 3).clip(0, 6) / 6),
+    grad_input=_hardswish_grad_input,
+    fast_forward=fast.hardswish,
+    fast_grad_input=fast.hardswish_grad,
 )
 
 
@@ -234,11 +240,11 @@ def _sigmoid_scalar(x: float) -> float:
 
 sigmoid_op = elementwise_op(
     "sigmoid",
-    _sigmoid_scalar,
-    sigmoid_of,
-    lambda grad, y: grad * (y * (1 - y)),
-    fast.sigmoid,
-    fast.sigmoid_grad,
+    scalar=_sigmoid_scalar,
+    forward=sigmoid_of,
+    grad_input=lambda grad, y: grad * (y * (1 - y)),
+    fast_forward=fast.sigmoid,
+    fast_grad_input=fast.sigmoid_grad,
 )
 
 
@@ -254,10 +260,10 @@ def _silu_grad_input(grad: Array, x: Array) -> Array:
 
 silu_op = elementwise_op(
     "silu",
-    lambda x: x * _sigmoid_scalar(x),
-    lambda x: x * sigmoid_of(x),
-    _silu_grad_input,
-    fast.silu,
+    scalar=lambda x: x * _sigmoid_scalar(x),
+    forward=lambda x: x * sigmoid_of(x),
+    grad_input=_silu_grad_input,
+    fast_forward=fast.silu,
 )
 
 
@@ -269,11 +275,11 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 
 tanh_op = elementwise_op(
     "tanh",
-    math.tanh,
-    lambda x: array_module(x).tanh(x),
-    lambda grad, y: grad * (1 - y * y),
-    fast.tanh,
-    fast.tanh_grad,
+    scalar=math.tanh,
+    forward=lambda x: array_module(x).tanh(x),
+    grad_input=lambda grad, y: grad * (1 - y * y),
+    fast_forward=fast.tanh,
+    fast_grad_input=fast.tanh_grad,
 )
 
 
@@ -297,9 +303,9 @@ def _softplus_grad_input(grad: Array, x: Array, beta: float, threshold: float) -
 
 softplus_op = elementwise_op(
     "softplus",
-    _softplus_scalar,
-    _softplus_forward,
-    _softplus_grad_input,
+    scalar=_softplus_scalar,
+    forward=_softplus_forward,
+    grad_input=_softplus_grad_input,
 )
 
 

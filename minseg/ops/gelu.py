@@ -100,7 +100,9 @@ def _inner(x: Array) -> Array:
     return SQRT_2_OVER_PI * (x + 0.044715 * x * x * x)
 
 
-op = elementwise_op("gelu", _scalar, _forward, _grad_input, fast.gelu)
+op = elementwise_op(
+    "gelu", scalar=_scalar, forward=_forward, grad_input=_grad_input, fast_forward=fast.gelu
+)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:

@@ -113,7 +113,7 @@ def _weighted(
 
 
 def _difference_op(
-    name: str, scalar: Callable[..., float], value: Callable[..., Array], slope: Callable
+    name: str, *, scalar: Callable[..., float], value: Callable[..., Array], slope: Callable
 ) -> Op:
     """An op of d = x - t: its value, and its slope, which the target gets with a minus."""
     return Op(
@@ -150,13 +150,18 @@ def _huber_value(d: Array, delta: float) -> Array:
     return array_module(d).where(abs(d) <= delta, d * d / 2, delta * (abs(d) - delta / 2))
 
 
-mse_op = _difference_op("mse_loss", lambda d: d * d, lambda d: d * d, lambda d: 2 * d)
-l1_op = _difference_op("l1_loss", abs, abs, lambda d: array_module(d).sign(d))
+mse_op = _difference_op(
+    "mse_loss", scalar=lambda d: d * d, value=lambda d: d * d, slope=lambda d: 2 * d
+)
+l1_op = _difference_op("l1_loss", scalar=abs, value=abs, slope=lambda d: array_module(d).sign(d))
 smooth_l1_op = _difference_op(
-    "smooth_l1_loss", _smooth_l1_scalar, _smooth_l1_value, _smooth_l1_slope
+    "smooth_l1_loss", scalar=_smooth_l1_scalar, value=_smooth_l1_value, slope=_smooth_l1_slope
 )
 huber_op = _difference_op(
-    "huber_loss", _huber_scalar, _huber_value, lambda d, delta: d.clip(-delta, delta)
+    "huber_loss",
+    scalar=_huber_scalar,
+    value=_huber_value,
+    slope=lambda d, delta: d.clip(-delta, delta),
 )
 
 
