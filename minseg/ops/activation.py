@@ -56,8 +56,8 @@ def elementwise_op(
 ) -> Op:
     """The op of a function of one number, `scalar`, and of its derivative.
 
-    `forward` and `grad_input` are the same on arrays. in_blocks cuts these, and takes the fast ones,
-    if there are any, for float32.
+    forward(x, ...) and grad_input(grad, x or y, ...) are its formulas on arrays. in_blocks computes
+    them block by block; of float32 by the fast functions, where there are any.
     """
     return Op(
         name,
