@@ -38,9 +38,9 @@ def arguments(case, dtype=np.float64):
 def test_all_parts_equal_the_plain_ones(case, dtype):
     x, w, g, stride, padding, more = arguments(case)
     rest = (1, (1, 1))  # groups, dilation
-    y = plain._forward(x, w, None, stride, padding, more, *rest)
-    dx = plain._grad_input(g, w, x.shape, stride, padding, *rest)
-    dw = plain._grad_weight(g, x, w.shape, stride, padding, more, *rest)
+    y = plain._forward_by_conv2d(x, w, None, stride, padding, more, *rest)
+    dx = plain._grad_input_by_conv2d(g, w, x.shape, stride, padding, *rest)
+    dw = plain._grad_weight_by_conv2d(g, x, w.shape, stride, padding, more, *rest)
     x, w, g = (a.astype(dtype) for a in (x, w, g))
     how, outputs = (stride, padding), w[0].size
     assert_agree(phases.forward(x, w, *how, g.shape[2:]), y, dtype, length=w[:, 0].size)
