@@ -41,7 +41,7 @@ from minseg.ops.interpolate_taps import (
     cubic_kernel,
     linear_kernel,
     taps_of,
-    turned_round,
+    transposed,
 )
 from minseg.ops.op import Op, launch
 from minseg.tensor import Tensor, record
@@ -128,7 +128,7 @@ def _grad_input_numpy(
     axes = [taps_of(*line, how, align_corners, grad.dtype) for line in lines]
     if fast.fits((*grad.shape[:2], *size), axes):
         return fast.grad_input(grad, size, axes)
-    return _resize(grad, [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)])
+    return _resize(grad, [transposed(taps, n) for taps, n in zip(axes, size, strict=True)])
 
 
 Table = tuple[Array, Array]  # taps on a device: index (int32) and weight, each (T, out)
@@ -143,11 +143,11 @@ def _table(
     align_corners: bool,
     dtype: np.dtype,
     device: str,
-    turned: bool,
+    transpose: bool,
 ) -> Table:
     """Cached, so that only the first of many training steps copies a table to the GPU."""
     taps = taps_of(size, out, scale, how, align_corners, dtype)
-    taps = turned_round(taps, size) if turned else taps
+    taps = transposed(taps, size) if transpose else taps
     index, weight = taps.index.astype(np.int32), np.ascontiguousarray(taps.weight)
     return to_device(index, device), to_device(weight, device)
 
@@ -156,14 +156,15 @@ def _apply_cuda(x: Array, tables: list[Table]) -> Array:
     """kernels/interpolate.cu resizes rows and columns; one or three axes are reduced to two."""
     xp, device = array_module(x), device_of(x)
     if len(tables) == 1:
-        as_it_is = _table(1, 1, None, "nearest", False, x.dtype, device, False)
-        return _apply_cuda(x[:, :, None], [as_it_is, *tables])[:, :, 0]
+        unchanged = _table(1, 1, None, "nearest", False, x.dtype, device, transpose=False)
+        return _apply_cuda(x[:, :, None], [unchanged, *tables])[:, :, 0]
     if len(tables) == 3:
         N, C, D, H, W = x.shape
         slices = _apply_cuda(x.reshape(N, C * D, H, W), tables[1:])
         flat = slices.reshape(N, C, D, slices.shape[2] * slices.shape[3])
-        as_it_is = _table(*flat.shape[3:] * 2, None, "nearest", False, x.dtype, device, False)
-        volume = _apply_cuda(flat, [tables[0], as_it_is])
+        length = flat.shape[3]
+        unchanged = _table(length, length, None, "nearest", False, x.dtype, device, transpose=False)
+        volume = _apply_cuda(flat, [tables[0], unchanged])
         return volume.reshape(N, C, volume.shape[2], *slices.shape[2:])
     (row_taps, height), (col_taps, width) = (index.shape for index, _ in tables)
     y = xp.empty((*x.shape[:2], height, width), x.dtype)
@@ -174,16 +175,16 @@ def _apply_cuda(x: Array, tables: list[Table]) -> Array:
 
 def _forward_cuda(x: Array, out: Sizes, scales: Scales, how: str, align_corners: bool) -> Array:
     lines = zip(x.shape[2:], out, scales, strict=True)
-    place = (x.dtype, device_of(x))
-    return _apply_cuda(x, [_table(*line, how, align_corners, *place, False) for line in lines])
+    kind = (how, align_corners, x.dtype, device_of(x))
+    return _apply_cuda(x, [_table(*line, *kind, transpose=False) for line in lines])
 
 
 def _grad_input_cuda(
     grad: Array, size: Sizes, scales: Scales, how: str, align_corners: bool
 ) -> Array:
     lines = zip(size, grad.shape[2:], scales, strict=True)
-    place = (grad.dtype, device_of(grad))
-    return _apply_cuda(grad, [_table(*line, how, align_corners, *place, True) for line in lines])
+    kind = (how, align_corners, grad.dtype, device_of(grad))
+    return _apply_cuda(grad, [_table(*line, *kind, transpose=True) for line in lines])
 
 
 op = Op(

@@ -105,7 +105,7 @@ def _windows(start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 @lru_cache(maxsize=256)
-def turned_round(taps: Taps, size: int) -> Taps:
+def transposed(taps: Taps, size: int) -> Taps:
     """The transposed table of an axis with `size` inputs: which outputs did each input reach?"""
     used = taps.weight != 0
     source = taps.index[used]

@@ -15,7 +15,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.fast import repeat, small_maps
-from minseg.ops.interpolate_taps import Taps, turned_round
+from minseg.ops.interpolate_taps import Taps, transposed
 from minseg.parallel import PASS, parallel_for
 
 FEW = 2000  # elements times taps along an axis: up to so many are taken at once
@@ -41,7 +41,7 @@ def grad_input(grad: Array, size: tuple[int, ...], axes: Sequence[Taps]) -> Arra
     """grad (N, C, *out) -> (N, C, *size); `axes` are those of the forward."""
     if repeat.fits(size, [taps.index for taps in axes]):
         return repeat.grad_input(grad, size)
-    return _in_blocks(grad, [turned_round(taps, n) for taps, n in zip(axes, size, strict=True)])
+    return _in_blocks(grad, [transposed(taps, n) for taps, n in zip(axes, size, strict=True)])
 
 
 def _in_blocks(x: Array, axes: Sequence[Taps]) -> Array:

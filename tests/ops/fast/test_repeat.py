@@ -7,7 +7,7 @@ from minseg.ops import interpolate
 from minseg.ops.fast import interpolate as fast
 from minseg.ops.fast import repeat
 from minseg.ops.interpolate import _resize
-from minseg.ops.interpolate_taps import taps_of, turned_round
+from minseg.ops.interpolate_taps import taps_of, transposed
 from tests.witness import assert_adjoint
 
 CASES = {
@@ -36,7 +36,7 @@ def test_it_equals_the_table(case, how, dtype, monkeypatch):
         dx = interpolate.op.grad_input(view(grad), shape[2:], scales, how, False)
         assert y.dtype == dx.dtype == dtype
         np.testing.assert_array_equal(y, _resize(x, axes))
-        turned = [turned_round(taps, n) for taps, n in zip(axes, shape[2:], strict=True)]
+        turned = [transposed(taps, n) for taps, n in zip(axes, shape[2:], strict=True)]
         if shape[0]:
             np.testing.assert_array_equal(dx, _resize(grad, turned))
     if dtype == np.float64:
