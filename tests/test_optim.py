@@ -18,7 +18,8 @@ def parameters(dtype=np.float64, seed=0):
 def give_gradients(params, step):
     rng = np.random.default_rng(100 + step)
     for p in params:
-        p.grad = Tensor(rng.standard_normal(p.shape).astype(p.dtype))
+        grad = rng.standard_normal(p.shape).astype(p.dtype)
+        p.grad = Tensor(np.asfortranarray(grad))  # strided, as the transpose of a matrix
 
 
 # -- the textbook formulas, for one number at a time -----------------------------------------------

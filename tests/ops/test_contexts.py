@@ -99,3 +99,37 @@ def test_the_threads_that_help_do_as_their_caller(monkeypatch):
     with minseg.override("relu", forward=sevens):
         parallel.parallel_for(body, 2)
     assert list(seen.values()) == [[7, 7], [7, 7]]
+
+
+# Large enough for the quicker ways of ops/fast, which serve the library's own NumPy functions only.
+X = np.random.default_rng(0).standard_normal((8, 8, 64, 64)).astype(np.float32)
+GRID, W, B = X[:, :2].transpose(0, 2, 3, 1), X[0, 0], X[0, 0, 0]
+LARGE = {
+    "batch_norm": lambda x: F.batch_norm(x, training=True),
+    "instance_norm": F.instance_norm,
+    "group_norm": lambda x: F.group_norm(x, 4),
+    "layer_norm": lambda x: F.layer_norm(x, 64),
+    "grid_sample": lambda x: F.grid_sample(x, Tensor(GRID)),
+    "matmul": lambda x: F.linear(x, Tensor(W), Tensor(B)),
+    "max_pool2d": lambda x: F.max_pool2d(x, 2),
+}
+
+
+@pytest.mark.filterwarnings("ignore:override")
+@pytest.mark.parametrize("name", LARGE)
+def test_large_arrays_go_where_they_are_sent(name, monkeypatch):
+    launched, called = [], []
+    monkeypatch.setattr("minseg.kernels.launch", lambda kernel, *_: launched.append(kernel))
+    own = get_op(name).numpy
+
+    def mine(*arguments):
+        called.append("forward")
+        return own["forward"](*arguments)
+
+    with minseg.no_grad():
+        with minseg.override(name, forward=mine):
+            LARGE[name](Tensor(X))
+        assert (called, launched) == (["forward"], [])
+        with minseg.use_kernels("emulator"):
+            LARGE[name](Tensor(X))
+        assert launched != []

@@ -185,6 +185,7 @@ def test_two_dimensions_and_a_constant_channel():
     y = F.batch_norm(Tensor(x), training=True).data
     np.testing.assert_array_equal(y[:, 0], 0)
     np.testing.assert_allclose(y[:, 1].std(), 1, rtol=1e-5)
+    np.testing.assert_array_equal(F.group_norm(Tensor(x), 2).data, 0)  # a value is its own mean
 
 
 @pytest.mark.parametrize(
@@ -246,6 +247,20 @@ def test_kernels_with_given_statistics(dtype):
         got = gradients(function, x, (w, b), grad)
     for one, other in zip(got, expected, strict=True):
         assert_agree(one, other, dtype, length=30)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_kernels_take_strided_arrays(name):
+    """Channels side by side in memory: seen as (B, G, K, L), batch norm's input is no copy."""
+    function, affine, _, _ = LAYERS[name]
+    x, grad = (
+        np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) for a in (X, np.cos(X))
+    )
+    expected = gradients(function, X, affine, np.cos(X))
+    with minseg.use_kernels("emulator"):
+        got = gradients(function, x, affine, grad)
+    for one, other in zip(got, expected, strict=True):
+        assert_agree(one, other, np.float64, length=X[:, 0].size)
 
 
 def test_kernels_keep_the_digits_under_a_large_mean_and_beside_an_outlier():
