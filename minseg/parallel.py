@@ -151,6 +151,7 @@ class Later:
             self._ended.release()
 
     def on_helper(self) -> None:
+        """`begin`, in a helper's thread, under the same conditions as a block of parallel_for."""
         _inside.block = True
         try:
             with blas_on_one_thread(), np.errstate():

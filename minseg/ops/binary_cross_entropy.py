@@ -36,6 +36,7 @@ def _bce_scalar(p: float, t: float, w: float) -> float:
 
 
 def _logs(p: Array) -> tuple[Array, Array]:
+    """log p and log(1 - p), each at least -100."""
     xp = array_module(p)
     with np.errstate(divide="ignore"):
         return xp.log(p).clip(LEAST_LOG), xp.log1p(-p).clip(LEAST_LOG)

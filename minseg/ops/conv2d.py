@@ -233,7 +233,7 @@ def conv2d(
 
     def backward(grad: Array) -> tuple[Array | None, Array | None, Array | None]:
         dx = dw = None
-        if weight.requires_grad:
+        if weight.requires_grad:  # begun first: no layer waits for dw, so another thread may do it
             dw = op.later("grad_weight", w[0].size * grad.size, grad, x, w.shape, *how)
         if input.requires_grad:
             dx = op.grad_input(grad, w, x.shape, *how)

@@ -3,10 +3,10 @@
     y[n, c, r, q] = b[c] + sum over i, j of
         w[c, 0, i, j] * x[n, c, r * stride - padding + i * dilation, q * ... + j * ...]
 
-It is conv2d with groups = C, and comes from there. But without the sum over channels the matrix
-product of conv2d.py shrinks to a vector times a matrix, and copying the patches costs more than the
-arithmetic. So no patches: for each of the few kernel elements (taps) the image is shifted, times
-the tap, and added up. Of large images, fast/depthwise.py does it in quicker ways.
+It is conv2d with groups = C, and conv2d.py calls the functions here: without the sum over channels
+its matrix product would shrink to a vector times a matrix, and copying the patches cost more than
+the arithmetic. So no patches: for each of the few kernel elements (taps), the image is shifted,
+multiplied by the tap and added to the result. For large images fast/depthwise.py has quicker ways.
 
 Shapes: x (N, C, H, W), w (C, 1, kh, kw), b (C,) -> y (N, C, H', W'), as in conv2d.py
 Source: Chollet, "Xception", 2017, section 2; Howard et al., "MobileNets", 2017, section 3.1
@@ -26,6 +26,7 @@ def fits(w_shape: tuple[int, ...], groups: int) -> bool:
 
 
 def forward_numpy(x: Array, w: Array, b: Array | None, window: Window) -> Array:
+    """Tap by tap, for all channels and outputs at once."""
     y = np.zeros((*x.shape[:2], *window.output_size(*x.shape[2:])), x.dtype)
     for i, j, source, target in taps(window, x.shape[2:], y.shape[2:]):
         y[target] += w[:, :, i, j, None] * x[source]

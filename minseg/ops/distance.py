@@ -36,6 +36,7 @@ def distance_transform(mask: np.ndarray) -> np.ndarray:
 
 
 def _along_columns(mask: np.ndarray, height: int) -> np.ndarray:
+    """The distance g; inf in a column without a pixel of the mask."""
     row = np.arange(height, dtype=np.float64)[:, None]
     above = np.maximum.accumulate(np.where(mask, row, -np.inf), axis=-2)
     below = np.minimum.accumulate(np.where(mask, row, np.inf)[..., ::-1, :], axis=-2)[..., ::-1, :]

@@ -10,8 +10,9 @@ align_corners, else their outer edges. What lies outside is
     border       the nearest place inside
     reflection   mirrored at the ends of the image until it is inside
 
-A tap that is outside and counts as 0 reads an extra element, a zero, whose gradient is dropped. The
-input gradient is a scatter, in the order of the taps and outputs: the same each time.
+The elements (i, j) that an output reads are its taps. A tap outside that counts as 0 reads an extra
+element, a zero, whose gradient is dropped. The input gradient is a scatter: it adds in the order of
+the taps and outputs, the same each time.
 
 Shapes: x (N, C, *size), grid (N, *out, D) -> y (N, C, *out), D = 2 or 3 dimensions of size; the
         grid's last axis runs x, y(, z): the last dimension of size first

@@ -174,7 +174,7 @@ def max_pool2d(
     window = check_window("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     _check_no_window_is_empty(window, input.shape[2:], ceil_mode)
     x = input.data
-    if not (is_grad_enabled() or return_indices) and op.is_numpy(x):  # the indices are for nothing
+    if not (is_grad_enabled() or return_indices) and op.is_numpy(x):  # nobody needs the indices
         return Tensor(window_maxima(x, window, ceil_mode))
     how = (window.kernel, window.stride, window.padding, window.dilation)
     y, indices = op.forward(x, *how, ceil_mode)

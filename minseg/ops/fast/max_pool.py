@@ -5,8 +5,9 @@ a mask what is larger. NumPy does that element by element, but comparisons, prod
 vector instructions. So where windows are many or large, there are
 
     max_pool_2x2.py     2 x 2 at stride 2: comparisons of neighbours
-    window_maxima.py    any windows, for predictions, which need no indices
     the ranks below     everything else
+
+(For predictions, which need no indices, max_pool2d itself calls window_maxima.py.)
 
 The maximum of a window is found down its columns first, then along what is left. To find where it
 stood, each place of a window has a rank: the earlier in row-major order, the larger. Of the places

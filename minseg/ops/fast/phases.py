@@ -134,15 +134,15 @@ def forward(x: Array, w: Array, stride: Pair, padding: Pair, out: Pair) -> Array
         (rows, cols), (from_rows, from_cols) = phases.outputs(box)
         target = y[box.images, :, rows, cols]
         size = phases.wide(box)
-        fits = target.shape[2:] == size  # else some of its rows or columns are cut off
-        whole = target if fits else np.zeros((*target.shape[:2], *size), x.dtype)
+        complete = target.shape[2:] == size  # else some of its rows or columns are cut off
+        whole = target if complete else np.zeros((*target.shape[:2], *size), x.dtype)
         for kind, matrix in matrices:
             product = matrix @ _columns(x, kind.taps, box)
             product = product.reshape(w.shape[1], *kind.shape, *box.shape)
             own = phases.deal(whole)[:, :, :, kind.rows, :, kind.cols]
             for j in range(kind.shape[1]):  # one by one, so that NumPy copies along the rows of x
                 own[..., j] = product[:, :, j].transpose(2, 0, 3, 1, 4)
-        if not fits:
+        if not complete:
             target[...] = whole[:, :, from_rows, from_cols]
 
     parallel_for(one_block, len(blocks))
