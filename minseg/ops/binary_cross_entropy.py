@@ -20,8 +20,8 @@ from minseg.device import raise_where
 from minseg.ops.activation import sigmoid_of
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import loss as fast
-from minseg.ops.loss import check_pair, pointwise_definition, pointwise_loss
 from minseg.ops.op import Op
+from minseg.ops.pointwise import check_pair, pointwise_definition, pointwise_loss
 from minseg.tensor import Tensor
 
 LEAST_LOG = -100.0  # PyTorch's: the loss of a certain and wrong prediction stays finite

@@ -10,16 +10,12 @@ Source: Lin et al., "Focal loss for dense object detection", 2017, equation 5
 """
 
 import math
-from typing import NoReturn
-
-import numpy as np
 
 from minseg.array import Array, array_module
-from minseg.device import raise_where
 from minseg.ops.activation import elementwise_definition, of_input, softplus
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import cross_entropy
-from minseg.ops.labels import check_classes, check_ignore_index, check_weight
+from minseg.ops.labels import check_classes, check_weight, check_yes_or_no
 from minseg.ops.op import Op, launch
 from minseg.ops.reduction import at_least_one, check_reduction
 from minseg.tensor import Tensor
@@ -113,31 +109,6 @@ def sigmoid_focal_loss(
     w = xp.ones(()) if alpha is None else xp.where(yes, alpha, 1 - alpha)
     weights = Tensor(xp.where(valid, w, 0).astype(input.dtype))
     return _reduced(of_input(op, ce, gamma) * weights, valid, reduction)
-
-
-def check_yes_or_no(
-    op: str, input: Tensor, target: Tensor, ignore_index: int
-) -> tuple[Array, Array]:
-    """Where the target is 1, and where it counts. Raises for other values and another shape."""
-    if not isinstance(target, Tensor):
-        raise TypeError(f"{op}: target is a {type(target).__name__}, needs a Tensor")
-    check_ignore_index(op, ignore_index)
-    if target.shape != input.shape:
-        raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
-    if target.device != input.device:
-        raise ValueError(f"{op}: target is on {target.device} but the input is on {input.device}")
-    yes, valid = target.data == 1, target.data != ignore_index
-    wrong = valid & ~yes & (target.data != 0)
-
-    def fail() -> NoReturn:
-        at = np.unravel_index(int(wrong.argmax()), target.shape)
-        raise ValueError(
-            f"{op}: target has label {target.data[at]} at {tuple(map(int, at))}, needs 0, 1 or "
-            f"ignore_index ({ignore_index})"
-        )
-
-    raise_where(wrong, fail)
-    return yes & valid, valid
 
 
 def _check(op: str, gamma: float, reduction: str) -> None:

@@ -1,4 +1,4 @@
-"""Checks of what a loss compares scores with: class labels, and weights of the classes."""
+"""Checks of what a loss compares scores with: labels, yes or no, and weights of the classes."""
 
 from typing import NoReturn
 
@@ -113,3 +113,28 @@ def check_classes(op: str, input: Tensor, target: Tensor, ignore_index: int) -> 
             f"{op}: input has shape {input.shape}, needs (N, C, ...) with at least 2 classes"
         )
     return check_labels(op, input, target, ignore_index)
+
+
+def check_yes_or_no(
+    op: str, input: Tensor, target: Tensor, ignore_index: int
+) -> tuple[Array, Array]:
+    """Where the target is 1, and where it counts. Raises for other values and another shape."""
+    if not isinstance(target, Tensor):
+        raise TypeError(f"{op}: target is a {type(target).__name__}, needs a Tensor")
+    check_ignore_index(op, ignore_index)
+    if target.shape != input.shape:
+        raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
+    if target.device != input.device:
+        raise ValueError(f"{op}: target is on {target.device} but the input is on {input.device}")
+    yes, valid = target.data == 1, target.data != ignore_index
+    wrong = valid & ~yes & (target.data != 0)
+
+    def fail() -> NoReturn:
+        at = np.unravel_index(int(wrong.argmax()), target.shape)
+        raise ValueError(
+            f"{op}: target has label {target.data[at]} at {tuple(map(int, at))}, needs 0, 1 or "
+            f"ignore_index ({ignore_index})"
+        )
+
+    raise_where(wrong, fail)
+    return yes & valid, valid

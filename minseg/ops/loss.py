@@ -15,116 +15,14 @@ Source: Huber, "Robust estimation of a location parameter", 1964; smooth L1: Gir
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
-
-import numpy as np
 
 from minseg.array import Array, array_module
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import loss as fast
 from minseg.ops.op import Op
-from minseg.ops.reduction import check_reduction, reduce, spread
-from minseg.tensor import Tensor, record
-
-
-def pointwise_definition(scalar: Callable[..., float]) -> Callable[..., Array]:
-    """The definition of a loss: `scalar` on one element of each array after the other."""
-
-    def definition(x: Array, target: Array, *arguments: Any) -> Array:
-        loss = np.empty_like(x)
-        for i in np.ndindex(x.shape):
-            numbers = [float(a[i]) if np.ndim(a) else a for a in (x, target, *arguments)]
-            loss[i] = scalar(*numbers)
-        return loss
-
-    return definition
-
-
-def pointwise_loss(
-    op: Op,
-    input: Tensor,
-    target: Tensor,
-    arguments: tuple[Any, ...],
-    reduction: str,
-    with_slope: fast.Formula | None = None,
-) -> Tensor:
-    """What `op` gives for each element of input and target, reduced; both may want a gradient.
-
-    `with_slope` computes the loss and its slope at once, where the target wants no gradient.
-    """
-    x, t = input.data, target.data
-    grad_input: Callable[[Array], Array]
-    wanted = input.requires_grad, target.requires_grad
-    if with_slope and wanted == (True, False) and op.is_numpy(x) and fast.fits(x):
-        loss, slope = fast.value_and_slope(with_slope, x, t, summed=reduction != "none")
-        grad_input = partial(fast.grad_input, slope=slope)
-    else:
-        loss = op.forward(x, t, *arguments)
-        grad_input = lambda grad: op.grad_input(grad, x, t, *arguments)  # noqa: E731
-    y = reduce(loss, reduction, x.size)
-
-    def backward(grad: Array) -> tuple[Array | None, Array | None]:
-        dx = dt = None
-        grad = spread(grad, input.shape, reduction, x.size)
-        if input.requires_grad:
-            dx = grad_input(grad)
-        if target.requires_grad:
-            dt = op.grad_target(grad, x, t, *arguments)
-        return dx, dt
-
-    return record(op.name, y, (input, target), backward)
-
-
-def check_pair(op: str, input: Tensor, target: Tensor, reduction: str) -> None:
-    """Raise unless `target` has the input's dtype and shape, and `reduction` is a known one."""
-    check_reduction(op, reduction)
-    check_tensor(op, "input", input, ndim=None)
-    check_tensor(op, "target", target, ndim=None, like=input)
-    if target.shape != input.shape:
-        raise ValueError(f"{op}: target has shape {target.shape}, the input has {input.shape}")
-
-
-def _weighted(
-    op: Op,
-    input: Tensor,
-    target: Tensor,
-    arguments: tuple[Any, ...],
-    reduction: str,
-    weight: Tensor | None,
-) -> Tensor:
-    """`pointwise_loss` with a weight for each element, which may want a gradient as well."""
-    check_pair(op.name, input, target, reduction)
-    if weight is None:
-        with_slope = fast.squared_error if op is mse_op else None
-        return pointwise_loss(op, input, target, arguments, reduction, with_slope)
-    check_tensor(op.name, "weight", weight, ndim=None, like=input)
-    if weight.shape != input.shape:
-        raise ValueError(f"{op.name}: weight has shape {weight.shape}, the input {input.shape}")
-    loss = pointwise_loss(op, input, target, arguments, "none") * weight
-    if reduction == "none":
-        return loss
-    if reduction == "sum":
-        return loss.sum()
-    if op is huber_op:
-        return loss.mean()
-    total = weight.sum()
-    return loss.sum() / total.where(total != 0, math.nan)  # all weights 0: the mean of nothing
-
-
-def _difference_op(
-    name: str, *, scalar: Callable[..., float], value: Callable[..., Array], slope: Callable
-) -> Op:
-    """An op of d = x - t: its value, and its slope, which the target gets with a minus."""
-    return Op(
-        name,
-        definition=pointwise_definition(lambda x, t, *how: scalar(x - t, *how)),
-        numpy={
-            "forward": lambda x, t, *how: value(x - t, *how),
-            "grad_input": lambda grad, x, t, *how: grad * slope(x - t, *how),
-            "grad_target": lambda grad, x, t, *how: -grad * slope(x - t, *how),
-        },
-    )
+from minseg.ops.pointwise import check_pair, pointwise_definition, pointwise_loss
+from minseg.tensor import Tensor
 
 
 def _smooth_l1_scalar(d: float, beta: float) -> float:
@@ -150,6 +48,21 @@ def _huber_value(d: Array, delta: float) -> Array:
     return array_module(d).where(abs(d) <= delta, d * d / 2, delta * (abs(d) - delta / 2))
 
 
+def _difference_op(
+    name: str, *, scalar: Callable[..., float], value: Callable[..., Array], slope: Callable
+) -> Op:
+    """An op of d = x - t: its value, and its slope, which the target gets with a minus."""
+    return Op(
+        name,
+        definition=pointwise_definition(lambda x, t, *how: scalar(x - t, *how)),
+        numpy={
+            "forward": lambda x, t, *how: value(x - t, *how),
+            "grad_input": lambda grad, x, t, *how: grad * slope(x - t, *how),
+            "grad_target": lambda grad, x, t, *how: -grad * slope(x - t, *how),
+        },
+    )
+
+
 mse_op = _difference_op(
     "mse_loss", scalar=lambda d: d * d, value=lambda d: d * d, slope=lambda d: 2 * d
 )
@@ -169,14 +82,14 @@ def mse_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
     """The squared difference. Raises ValueError for shapes that differ (nothing is broadcast)."""
-    return _weighted(mse_op, input, target, (), reduction, weight)
+    return _loss_of_difference(mse_op, input, target, (), reduction, weight)
 
 
 def l1_loss(
     input: Tensor, target: Tensor, *, reduction: str = "mean", weight: Tensor | None = None
 ) -> Tensor:
     """The absolute difference, with slope 0 at 0. Raises ValueError for shapes that differ."""
-    return _weighted(l1_op, input, target, (), reduction, weight)
+    return _loss_of_difference(l1_op, input, target, (), reduction, weight)
 
 
 def smooth_l1_loss(
@@ -202,4 +115,31 @@ def huber_loss(
     """A parabola within `delta`, straight outside, with slope delta. ValueError for delta <= 0."""
     if delta <= 0:
         raise ValueError(f"huber_loss: delta is {delta}, needs to be above 0")
-    return _weighted(huber_op, input, target, (float(delta),), reduction, weight)
+    return _loss_of_difference(huber_op, input, target, (float(delta),), reduction, weight)
+
+
+def _loss_of_difference(
+    op: Op,
+    input: Tensor,
+    target: Tensor,
+    arguments: tuple[Any, ...],
+    reduction: str,
+    weight: Tensor | None,
+) -> Tensor:
+    """Those with a weight, which may want a gradient as well: it is multiplied on the tape."""
+    check_pair(op.name, input, target, reduction)
+    if weight is None:
+        with_slope = fast.squared_error if op is mse_op else None
+        return pointwise_loss(op, input, target, arguments, reduction, with_slope)
+    check_tensor(op.name, "weight", weight, ndim=None, like=input)
+    if weight.shape != input.shape:
+        raise ValueError(f"{op.name}: weight has shape {weight.shape}, the input {input.shape}")
+    loss = pointwise_loss(op, input, target, arguments, "none") * weight
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if op is huber_op:
+        return loss.mean()
+    total = weight.sum()
+    return loss.sum() / total.where(total != 0, math.nan)  # all weights 0: the mean of nothing

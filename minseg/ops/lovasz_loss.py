@@ -23,8 +23,7 @@ import numpy as np
 from minseg.array import Array, array_module
 from minseg.ops.activation import relu
 from minseg.ops.checks import check_tensor
-from minseg.ops.focal_loss import check_yes_or_no
-from minseg.ops.labels import check_segmentation
+from minseg.ops.labels import check_segmentation, check_yes_or_no
 from minseg.ops.reduction import at_least_one
 from minseg.ops.softmax import softmax
 from minseg.tensor import Tensor
