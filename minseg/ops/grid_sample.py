@@ -2,9 +2,11 @@
 
     y[n, :, o] = sum over i, j of k(p_y - i) k(p_x - j) x[n, :, i, j],     p = place(grid[n, o])
 
+    place(g) = ((g + 1) size - 1) / 2     -1 and 1 are the outer edges of the border pixels
+               (g + 1) (size - 1) / 2     with align_corners: -1 and 1 are their centres
+
 with k the kernel of linear or cubic interpolation (see interpolate.py), or the nearest pixel alone.
-A grid value of -1 is one end of the image and 1 the other: the centres of the border pixels with
-align_corners, else their outer edges. What lies outside is
+What lies outside is
 
     zeros        0
     border       the nearest place inside

@@ -3,14 +3,15 @@
     place p of output o     (o + 1/2) in / out - 1/2     pixels are squares, corners meet corners
     with align_corners      o (in - 1) / (out - 1)       pixels are points, ends meet ends
 
-    y[o] = sum over i of k(p - i) x[i], x continued by its edge     k(s), with s = |p - i|:
-    linear    1 - s  for s < 1
-    cubic     (a + 2) s^3 - (a + 3) s^2 + 1      for s <= 1,    a = -3/4
-              a s^3 - 5a s^2 + 8a s - 4a         for 1 < s < 2
-    nearest         x[floor(o in / out)]         nearest-exact   x[floor((o + 1/2) in / out)]
-    area            the mean of x[floor(o in / out) : ceil((o + 1) in / out)]
+    y[o] = sum over i of k(|p - i|) x[i],     x continued by its edge pixels
+    linear          k(s) = 1 - s                              for s < 1
+    cubic           k(s) = (a + 2) s^3 - (a + 3) s^2 + 1      for s <= 1,    a = -3/4
+                           a s^3 - 5a s^2 + 8a s - 4a         for 1 < s < 2
+    nearest         y[o] = x[floor(o in / out)]
+    nearest-exact   y[o] = x[floor((o + 1/2) in / out)]
+    area            y[o] = mean of x[floor(o in / out) : ceil((o + 1) in / out)]
     antialias       linear or cubic (a = -1/2); where the image gets smaller, the kernel is
-                    stretched to reach every pixel: k((p - i) / max(in / out, 1)) with
+                    stretched to reach every pixel: k(|p - i| / max(in / out, 1)) with
                     p = (o + 1/2) in / out - 1/2, over the pixels there are, divided by its sum
 
 Where a scale factor is given, 1 / scale takes the place of in / out: they differ when in * scale is
