@@ -28,7 +28,7 @@ class Optimizer:
     A subclass has an `op`, whose function "update" changes a parameter in place.
 
     Raises ValueError without a parameter, or for one that is given twice or is not a leaf;
-    TypeError for a parameter that is not a Tensor.
+    TypeError for a parameter that is not a Tensor, or for one alone, outside of a list.
     """
 
     op: Op
@@ -37,10 +37,12 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
-        if not isinstance(params, Iterable | Tensor):
-            kind = type(params).__name__
-            raise TypeError(f"{type(self).__name__}: params is a {kind}, needs parameters")
-        given: list[Any] = [params] if isinstance(params, dict | Tensor) else list(params)
+        if isinstance(params, dict | Tensor) or not isinstance(params, Iterable):
+            name, kind = type(self).__name__, type(params).__name__
+            raise TypeError(
+                f"{name}: params is a {kind}, needs an iterable of parameters or groups"
+            )
+        given: list[Any] = list(params)
         groups = given if given and isinstance(given[0], dict) else [{"params": given}]
         for group in groups:
             self.add_param_group(group)

@@ -21,6 +21,15 @@ def test_the_paper_s_network():
     ]  # fmt: skip
 
 
+def test_every_convolution_but_the_last_is_normalised():
+    network = SegNet(2, width=1, depth=11)
+    norms = {name: m for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    convolutions = {name for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    assert {name.replace("bn", "conv") for name in norms} == convolutions - {"conv1_1_D"}
+    network(Tensor(np.random.default_rng(0).random((2, 3, 64, 64)).astype(np.float32)))
+    assert [norm.num_batches_tracked.item() for norm in norms.values()] == [1] * len(norms)
+
+
 @pytest.mark.parametrize("size", [(45, 60), (23, 31)])
 def test_values_return_to_where_they_came_from(size):
     """With convolutions that pass on their input, what comes out is the maxima, in their places."""
