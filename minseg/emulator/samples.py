@@ -18,6 +18,7 @@ from minseg.cuda.source import Kernel, Parameter, split_commas
 from minseg.kernels import DTYPES, VECTORS
 
 _ITEM = re.compile(r"(\w+)=(\((?:[^()]|\([^()]*\))*\)(?:%\S+)?|\S+)")
+_FLOAT = re.compile(r"[-+]?(?=.*[.eE])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?")  # 1e-5, 2.f
 
 
 def samples(kernel: Kernel) -> list[tuple[str, tuple[Any, ...]]]:
@@ -26,7 +27,7 @@ def samples(kernel: Kernel) -> list[tuple[str, tuple[Any, ...]]]:
 
 
 def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
-    template, double = "", False
+    template = ""
     if line.startswith("<"):
         template, line = line[: line.index(">") + 1], line[line.index(">") + 1 :]
     given = dict(_ITEM.findall(line))
@@ -53,7 +54,8 @@ def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
         if text == "null":
             arguments.append(None)
         elif not parameter.pointer:
-            arguments.append(float(text) if "." in text else number(text))
+            is_float = _FLOAT.fullmatch(text)
+            arguments.append(float(text.rstrip("fF")) if is_float else number(text))
         else:
             shape, _, limit = text.rpartition("%") if "%" in text else (text, "", "10")
             ctype = types.get(parameter.ctype, parameter.ctype)

@@ -61,6 +61,17 @@ def test_what_only_looks_faulty_has_no_findings(kernel):
         assert not sanitize(name, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-5", 1e-5), ("2.f", 2), ("-.5", -0.5), ("1E3f", 1000), ("0x1e", 30)]
+)
+def test_numbers_of_a_sample_line_are_written_as_in_c(text, value, tmp_path):
+    (tmp_path / "k.cu").write_text(
+        f"// launch: grid=(1) block=(1)\n// sample: a={text}\n__global__ void k(float a) {{}}\n"
+    )
+    (case,) = samples(kernels.kernel_info(f"{tmp_path / 'k.cu'}:k"))
+    assert case[1] == (value,)
+
+
 def test_sound_kernels_compute_what_they_say():
     def run(name, *arguments):
         kernels.launch(f"{SOUND}:{name}", *arguments)
