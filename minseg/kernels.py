@@ -37,13 +37,13 @@ DTYPES = {
     "unsigned long long": np.uint64, "int8_t": np.int8, "uint8_t": np.uint8, "int16_t": np.int16,
     "uint16_t": np.uint16, "int32_t": np.int32, "uint32_t": np.uint32, "int64_t": np.int64,
     "uint64_t": np.uint64, "size_t": np.uint64, "float": np.float32, "double": np.float64,
-    "half": np.float16, "__half": np.float16, "__nv_bfloat16": np.uint16,
+    "half": np.float16, "__half": np.float16, "__nv_bfloat16": np.uint16, "uint": np.uint32,
 }  # fmt: skip
 VECTORS = {
     f"{name}{lanes}": (ctype, lanes)
     for name, ctype in {"float": "float", "double": "double", "int": "int", "uint": "unsigned int",
                         "char": "char", "uchar": "unsigned char"}.items()
-    for lanes in (2, 4)
+    for lanes in (2, 3, 4)
 } | {name: (name.replace("2", ""), 2) for name in ("half2", "__half2")}  # fmt: skip
 VECTORS["__nv_bfloat162"] = ("__nv_bfloat16", 2)
 MAX_THREADS = 1024
@@ -258,7 +258,8 @@ def _check_array(kernel: Kernel, parameter: Parameter, ctype: str, value: Any) -
         raise ValueError(f"{where}: the kernel writes it, but the array is read-only")
     if lanes > 1 and value.size % lanes:
         raise ValueError(f"{where}: {value.size} elements are no whole number of {ctype}")
-    if lanes > 1 and _address(value) % (lanes * wanted.itemsize):
+    alignment = wanted.itemsize if lanes == 3 else lanes * wanted.itemsize
+    if _address(value) % alignment:
         raise ValueError(f"{where}: the array does not start on a multiple of sizeof({ctype})")
     return value
 

@@ -109,6 +109,22 @@ def test_a_vector_type_needs_whole_and_aligned_vectors():
         check(LANGUAGE + "copies", x, x[start : start + 4], x, 4)
 
 
+def test_vectors_of_three_lie_packed(tmp_path):
+    file = tmp_path / "three.cu"
+    file.write_text(
+        "// launch: grid=(1) block=(n)  in: x colour  out: y\n"
+        "__global__ void k(const float3* x, const uchar3* colour, uint* y, int n) {\n"
+        "    const float3 v = x[threadIdx.x];\n"
+        "    y[threadIdx.x] = v.x + 10 * v.y + 100 * v.z + colour[threadIdx.x].z;\n}\n"
+    )
+    x, y = np.arange(16, dtype=np.float32)[1:], np.empty(5, np.uint32)
+    colour = np.arange(15, dtype=np.uint8).reshape(5, 3)
+    launch(f"{file}:k", x, colour, y, 5)
+    assert y.tolist() == (x.reshape(5, 3) @ [1, 10, 100] + colour[:, 2]).tolist()
+    with pytest.raises(ValueError, match=r"x: 14 elements are no whole number of float3"):
+        check(f"{file}:k", x[1:], colour, y, 5)
+
+
 def test_launch_bounds_and_block_limits(tmp_path):
     file = tmp_path / "big.cu"
     file.write_text(
