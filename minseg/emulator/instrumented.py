@@ -95,8 +95,14 @@ def _executable(source: Source, instance: str, double: bool) -> Path:
     flags.append("-fsanitize=array-bounds" if compiler.is_clang() else "-fsanitize=bounds")
     flags.append("-fsanitize=integer-divide-by-zero")
     if compiler.is_clang():  # by itself it leaves out the read of `x += 1`, and in a loop, both
-        for option in ("-tsan-instrument-read-before-write=1", "-disable-licm-promotion"):
-            flags += ["-mllvm", option]
+        for option in ("tsan-instrument-read-before-write=1", "disable-licm-promotion",
+                       "tsan-distinguish-volatile=1"):  # fmt: skip
+            flags += ["-mllvm", f"-{option}"]
+    else:  # g++ sees no access where a struct goes into a call, or comes out of it by value
+        flags += ["-finline-functions", "-finline-small-functions", "-finline-limit=100000"]
+        for limit in ("inline-unit-growth", "large-function-growth", "large-stack-frame-growth"):
+            flags += ["--param", f"{limit}=100000"]
+        flags += ["--param", "tsan-distinguish-volatile=1"]
     kernel = compiler.build(".o", program.cpp_text(source, [instance]), flags)
     objects = [kernel, *(compiler.runtime(name, watch) for name in _RUNTIME)]
     # Linked without the flag: the sanitizer's own runtime stays out.

@@ -18,8 +18,10 @@
 // --- Keywords ----------------------------------------------------------------------------------
 #ifdef MINSEG_WATCH
 #define __global__ __attribute__((noinline))  // it must not melt into the uninstrumented caller
+#define __noinline__                          // g++ does not see the structs that a call passes
 #else
 #define __global__
+#define __noinline__ __attribute__((noinline))
 #endif
 #define __device__
 #define __host__
@@ -28,7 +30,6 @@
 #define __grid_constant__
 #define __launch_bounds__(...)
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
 #define __align__(n) __attribute__((aligned(n)))
 #define __CUDA_ARCH__ 800  // what the emulator knows: everything up to sm_80
 
