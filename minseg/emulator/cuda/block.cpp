@@ -170,6 +170,7 @@ void Block::wait(State state, Site site) {
 }
 
 void Block::finish_thread() {
+    on_thread_end();
     current().state = State::DONE;
     --live;
     warp().present &= ~(1u << running % WARP_SIZE);

@@ -74,6 +74,7 @@ struct Block {
 };
 
 void forget_copies();  // copy.cpp
+void on_thread_end();
 
 extern __thread Block* running_block;  // null while a kernel without barriers runs as a plain loop
 extern __thread jmp_buf loop_exit;     // where a failure leads from such a loop

@@ -64,4 +64,14 @@ void copy_wait(unsigned groups_left) {
     queue.pending.swap(later);
 }
 
+// Of a copy that its thread never waits for, the sanitizer still has to see what it reads.
+void on_thread_end() {
+#ifdef MINSEG_WATCH
+    const auto found = queues.find(linear_thread());
+    if (found == queues.end()) return;
+    for (const Copy& copy : found->second.pending)
+        watch_read(copy.from, copy.bytes - copy.zeros, copy.code);
+#endif
+}
+
 }  // namespace minseg

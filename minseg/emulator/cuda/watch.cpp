@@ -201,15 +201,17 @@ void pass_warp_barrier(int warp, unsigned mask) {
 
 // --- The checks -----------------------------------------------------------------------------------------------
 static Kind kind_of(const Access& access, bool wrote) {
-    return access.atomic != Scope::NONE ? Kind::ATOMIC : wrote ? Kind::WRITE : Kind::READ;
+    return access.atomic > Scope::VOLATILE ? Kind::ATOMIC : wrote ? Kind::WRITE : Kind::READ;
 }
 
 static void check_race(const Region& region, const Cell& cell, size_t offset, size_t bytes,
                        const Access& now, Kind kind) {
     auto conflict = [&](const Access& before, bool wrote) {
-        const Scope scope = std::min(before.atomic, now.atomic);
-        const bool same_block = before.block == now.block;
-        const bool atomic = scope == Scope::GPU || (scope == Scope::BLOCK && same_block);
+        const auto [weaker, stronger] = std::minmax(before.atomic, now.atomic);
+        auto reaches = [&](Scope scope) {
+            return scope == Scope::GPU || (scope == Scope::BLOCK && before.block == now.block);
+        };
+        const bool atomic = reaches(stronger) && (weaker == Scope::VOLATILE || reaches(weaker));
         if (!before.valid || atomic || over(before, now.thread)) return false;
         report("racecheck", "", &region, (long long)offset, bytes, side_of(now, kind),
                side_of(before, kind_of(before, wrote)),
@@ -271,7 +273,7 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
         acquired = true;
         release();
     }
-    if (scope != Scope::NONE) {
+    if (scope > Scope::VOLATILE) {
         atomic_time[now.thread] = time_now;
     }
     if (kind != Kind::READ) write_time[now.thread] = time_now;
@@ -293,7 +295,7 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     if (profiling && kind != Kind::COPY && region->role != Role::VARIABLES)
         profile_access(*region, p, bytes, kind_of(now, kind == Kind::WRITE), now.code);
     if (bytes % region->unit || offset % region->unit) region->split();
-    const bool reads = kind == Kind::READ || scope != Scope::NONE;
+    const bool reads = kind == Kind::READ || kind == Kind::ATOMIC || kind == Kind::SWAP;
     bool told = false;
     for (size_t at = offset / region->unit; at * region->unit < offset + bytes; ++at) {
         Cell& cell = region->cells[at];
@@ -401,8 +403,12 @@ using minseg::Kind;
 #define CALLBACKS(n)                                                                             \
     void __tsan_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, true); }                  \
     void __tsan_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, true); }                \
-    void __tsan_volatile_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, true); }         \
-    void __tsan_volatile_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, true); }       \
+    void __tsan_volatile_read##n(void* p) {                                                      \
+        minseg::see(p, n, Kind::READ, CODE, true, minseg::Scope::VOLATILE);                      \
+    }                                                                                            \
+    void __tsan_volatile_write##n(void* p) {                                                     \
+        minseg::see(p, n, Kind::WRITE, CODE, true, minseg::Scope::VOLATILE);                     \
+    }                                                                                            \
     void __tsan_unaligned_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, false); }       \
     void __tsan_unaligned_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, false); }
 
