@@ -179,6 +179,17 @@ def test_the_launch_line_may_go_on(tmp_path):
     assert (launch.grid, launch.block) == ((7, 4, 1), (8, 2, 1))
 
 
+def test_every_type_that_a_kernel_may_take_has_a_size(tmp_path):
+    """Of a vector type, that of its components together."""
+    (tmp_path / "f.cu").write_text(
+        "// launch: grid=(1) block=(1) shared=(3 * sizeof(T))\n"
+        "template <typename T> __global__ void k(int n) {}\n"
+    )
+    for ctype, (item, lanes) in ({c: (c, 1) for c in kernels.DTYPES} | kernels.VECTORS).items():
+        size = lanes * np.dtype(kernels.DTYPES[item]).itemsize
+        assert check(f"{tmp_path / 'f.cu'}:k<{ctype}>", 1).shared == 3 * size, ctype
+
+
 def test_another_kernel_folder(tmp_path, monkeypatch):
     source = Path(BASIC[:-1]).read_text()
     (tmp_path / "mine.cu").write_text(

@@ -14,7 +14,11 @@ from pathlib import Path
 
 from minseg.cuda.expression import evaluate
 
-_SIZES = {"bool": 1, "char": 1, "short": 2, "half": 2, "int": 4, "float": 4, "double": 8}
+_SIZES = {
+    "bool": 1, "char": 1, "short": 2, "int": 4, "long long": 8, "size_t": 8, "float": 4,
+    "double": 8, "half": 2, "__half": 2, "__nv_bfloat16": 2, "int8_t": 1, "uint8_t": 1,
+    "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "int64_t": 8, "uint64_t": 8,
+}  # fmt: skip
 HOPPER = "sm_90a"  # the target of wgmma: code for it runs on Hopper GPUs only
 ROLES = ("in", "out", "inout")
 
@@ -359,8 +363,6 @@ def bind(
     def size_of(ctype: str) -> int:
         name = spelling(types.get(ctype, ctype)).removeprefix("unsigned ")
         vector = re.fullmatch(r"u?(\w+?)([1-4])", name)
-        if name == "long long":
-            return 8
         if name in sizes:
             return sizes[name]
         if vector and vector[1] in sizes:

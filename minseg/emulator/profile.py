@@ -120,8 +120,11 @@ def profile(kernel: str, *arguments: Any, operations: int = 0, seconds: int = 60
 
     The arrays stay unchanged. The intensity needs `operations`, the arithmetic operations of the
     whole launch. RuntimeError if the kernel fails or takes longer than `seconds`: sanitize it.
+    ValueError for a grid without blocks.
     """
     launch = kernels.check(kernel, *arguments)
+    if 0 in launch.grid:
+        raise ValueError(f"{launch.kernel}: cannot be profiled, its grid {launch.grid} is empty")
     outcome = instrumented.run(launch, "counted", seconds, profile=True)
     if outcome.arrays is None:
         raise RuntimeError(f"{launch.kernel}: cannot be profiled, it fails: {outcome.message}")

@@ -52,6 +52,12 @@ def test_the_figure_shows_the_sectors_that_move_and_says_what_a_box_is():
     assert "a box: 32 bytes" in figure.get_supxlabel()
 
 
+def test_an_empty_grid_has_nothing_to_count():
+    x = np.ones(0, np.float32)
+    with pytest.raises(ValueError, match=r"its grid \(0, 1, 1\) is empty"):
+        profile(BASIC + "saxpy", x, x.copy(), 2.0, 0)
+
+
 def test_a_float4_is_one_access_of_16_bytes():
     x, y = np.ones((32, 4), np.float32), np.empty((32, 4), np.float32)
     result = profile(TRAFFIC + "wide", x, y)
