@@ -16,7 +16,7 @@ from itertools import product
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair, check_tensor, pair
 from minseg.ops.fast import window_means
 from minseg.ops.fast.planes import for_planes
@@ -179,7 +179,7 @@ def _max_forward_cuda(x: Array, size: Pair) -> tuple[Array, Array]:
 def _max_grad_input_cuda(grad: Array, indices: Array, x_shape: tuple[int, ...]) -> Array:
     xp = array_module(grad)
     dx = xp.empty(x_shape, grad.dtype)
-    grad, indices = xp.ascontiguousarray(grad), xp.ascontiguousarray(indices)
+    grad, indices = contiguous(grad, indices)
     launch("adaptive_max_pool2d_grad_input", grad, indices, dx, *x_shape, *grad.shape[2:])
     return dx
 

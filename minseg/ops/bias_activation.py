@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.activation import leaky_relu, relu, sigmoid, silu
 from minseg.ops.checks import check_tensor
 from minseg.ops.gelu import gelu
@@ -76,7 +76,7 @@ def _forward_cuda(x: Array, b: Array, activation: str) -> Array:
     """kernels/bias_activation.cu: a block takes a range of a channel's elements."""
     xp = array_module(x)
     y = xp.empty(x.shape, x.dtype)
-    x, b = xp.ascontiguousarray(x), xp.ascontiguousarray(b)
+    x, b = contiguous(x, b)
     launch("bias_activation_forward", x, b, y, *x.shape, _splits(x), _number(activation))
     return y
 
@@ -86,7 +86,7 @@ def _grad_cuda(grad: Array, x: Array, b: Array, activation: str) -> tuple[Array,
     xp = array_module(x)
     splits = _splits(x)
     dx, partial = xp.empty(x.shape, x.dtype), xp.empty((splits, x.shape[1]), x.dtype)
-    grad, x, b = (xp.ascontiguousarray(a) for a in (grad, x, b))
+    grad, x, b = contiguous(grad, x, b)
     how = (*x.shape, splits, _number(activation))
     launch("bias_activation_grad", grad, x, b, dx, partial, *how)
     return dx, partial.sum(axis=0)

@@ -69,7 +69,7 @@ def grad_input_cuda(
     xp = array_module(grad)
     dx = xp.empty(x_shape, grad.dtype)
     how = (*w.shape[2:], *stride, *padding, *dilation)
-    grad, w = xp.ascontiguousarray(grad), xp.ascontiguousarray(w)
+    grad, w = contiguous(grad, w)
     launch("depthwise_grad_input", grad, w, dx, *x_shape, *grad.shape[2:], *how)
     return dx
 
@@ -81,6 +81,6 @@ def grad_weight_cuda(
     xp = array_module(grad)
     dw = xp.empty(w_shape, grad.dtype)
     how = (*w_shape[2:], *stride, *padding, *dilation)
-    grad, x = xp.ascontiguousarray(grad), xp.ascontiguousarray(x)
+    grad, x = contiguous(grad, x)
     launch("depthwise_grad_weight", grad, x, dw, *x.shape, *grad.shape[2:], *how)
     return dw

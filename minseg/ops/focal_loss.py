@@ -11,7 +11,7 @@ Source: Lin et al., "Focal loss for dense object detection", 2017, equation 5
 
 import math
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.activation import elementwise_definition, of_input, softplus
 from minseg.ops.checks import check_tensor
 from minseg.ops.cross_entropy import cross_entropy
@@ -40,15 +40,15 @@ def _grad_input_numpy(grad: Array, ce: Array, gamma: float) -> Array:
 def _forward_cuda(ce: Array, gamma: float) -> Array:
     """kernels/focal.cu: the same in one go through memory."""
     xp = array_module(ce)
-    y, ce = xp.empty(ce.shape, ce.dtype), xp.ascontiguousarray(ce)
-    launch("focal_forward", ce, y, gamma, ce.size)
+    y = xp.empty(ce.shape, ce.dtype)
+    launch("focal_forward", xp.ascontiguousarray(ce), y, gamma, ce.size)
     return y
 
 
 def _grad_input_cuda(grad: Array, ce: Array, gamma: float) -> Array:
     xp = array_module(grad)
     dce = xp.empty(ce.shape, ce.dtype)
-    grad, ce = xp.ascontiguousarray(grad), xp.ascontiguousarray(ce)
+    grad, ce = contiguous(grad, ce)
     launch("focal_grad_input", grad, ce, dce, gamma, ce.size)
     return dce
 

@@ -91,9 +91,9 @@ def _grad_input(grad: Array, x: Array, approximate: str) -> Array:
     if approximate == "none":
         density = xp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
         return grad * (erfc(x * -math.sqrt(0.5)) / 2 + x * density)
-    y = xp.tanh(_inner(x))
+    t = xp.tanh(_inner(x))
     slope = SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x * x)
-    return grad * ((1 + y + x * (1 - y * y) * slope) / 2)
+    return grad * ((1 + t + x * (1 - t * t) * slope) / 2)
 
 
 def _inner(x: Array) -> Array:

@@ -26,7 +26,7 @@ from itertools import product
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import grid_sample as fast
 from minseg.ops.grid_sample_taps import find_taps, samples, weight_of
@@ -161,7 +161,7 @@ def _forward_cuda(
     xp = array_module(x)
     y = xp.empty((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
     sizes = (*x.shape[:2], *_sizes(x.shape[2:], grid))
-    x, grid = xp.ascontiguousarray(x), xp.ascontiguousarray(grid)
+    x, grid = contiguous(x, grid)
     launch("grid_sample_forward", x, grid, y, *sizes, *_how(mode, padding_mode, align_corners))
     return y
 
@@ -197,7 +197,7 @@ def _grad_grid_cuda(
     dgrid = xp.empty(grid.shape, grid.dtype)
     sizes = (*x.shape[:2], *_sizes(x.shape[2:], grid))
     how = _how(mode, padding_mode, align_corners)
-    grad, x, grid = (xp.ascontiguousarray(a) for a in (grad, x, grid))
+    grad, x, grid = contiguous(grad, x, grid)
     launch("grid_sample_grad_grid", grad, x, grid, dgrid, *sizes, *how)
     return dgrid
 

@@ -69,10 +69,9 @@ def interpolate_definition(
     for axis, scale in enumerate(scales):
         x = np.moveaxis(x, axis + 2, 0)
         y = np.zeros((out[axis], *x.shape[1:]), x.dtype)
+        line = (len(x), out[axis], scale, how, align_corners)
         for o in range(out[axis]):
-            for i, weight in _weights_by_definition(
-                o, len(x), out[axis], scale, how, align_corners
-            ):
+            for i, weight in _weights_by_definition(o, *line):
                 y[o] += weight * x[i]
         x = np.moveaxis(y, 0, axis + 2)
     return x

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.labels import check_classes
 from minseg.ops.op import Op, launch
 from minseg.ops.reduction import at_least_one
@@ -74,7 +74,7 @@ def _forward_cuda(p: Array, labels: Array, ignore_index: int) -> tuple[Array, Ar
     N, C, P = p.shape
     splits = max(1, -(-P // PIXELS_A_BLOCK))
     partial, sizes = xp.empty((2, splits, N, C), p.dtype), xp.empty((splits, N, C), np.int32)
-    p, labels = xp.ascontiguousarray(p), xp.ascontiguousarray(labels)
+    p, labels = contiguous(p, labels)
     launch("overlap_sums", p, labels, partial, sizes, N, C, P, splits, ignore_index)
     return partial.sum(axis=1), sizes.sum(axis=0)
 
@@ -82,7 +82,7 @@ def _forward_cuda(p: Array, labels: Array, ignore_index: int) -> tuple[Array, Ar
 def _grad_input_cuda(grad: Array, labels: Array, ignore_index: int) -> Array:
     xp = array_module(grad)
     dp = xp.empty((*grad.shape[1:], labels.shape[1]), grad.dtype)
-    grad, labels = xp.ascontiguousarray(grad), xp.ascontiguousarray(labels)
+    grad, labels = contiguous(grad, labels)
     launch("overlap_grad", grad, labels, dp, *dp.shape, ignore_index)
     return dp
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.array import Array, array_module
+from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import check_tensor
 from minseg.ops.fast import softmax as fast
 from minseg.ops.op import Op, launch
@@ -86,14 +86,14 @@ def _cuda(logarithm: bool) -> dict[str, Callable[..., Array]]:
 
     def forward(x: Array, axis: int) -> Array:
         xp = array_module(x)
-        y, x = xp.empty(x.shape, x.dtype), xp.ascontiguousarray(x)
-        launch("softmax_forward", x, y, *_shape_and_lanes(x, axis), logarithm)
+        y = xp.empty(x.shape, x.dtype)
+        launch("softmax_forward", xp.ascontiguousarray(x), y, *_shape_and_lanes(x, axis), logarithm)
         return y
 
     def grad_input(grad: Array, y: Array, axis: int) -> Array:
         xp = array_module(grad)
         dx = xp.empty(y.shape, y.dtype)
-        grad, y = xp.ascontiguousarray(grad), xp.ascontiguousarray(y)
+        grad, y = contiguous(grad, y)
         launch("softmax_grad_input", grad, y, dx, *_shape_and_lanes(y, axis), logarithm)
         return dx
 
