@@ -11,8 +11,8 @@ statistics run over B, K and L, and there is a weight for every (g, k):
     layer norm      the last dimensions              (1, rest, last, 1)
 
 normalization.py holds the computation and its gradient, as whole-array formulas and as launches of
-CUDA kernels. Of large NumPy arrays, fast/normalize.py computes the same in fewer passes over
-memory, together with a ReLU that follows, and fast/layer_norm.py does so for layer norm.
+CUDA kernels. On the CPU, fast/normalize.py computes large arrays in fewer passes over memory,
+together with a ReLU that follows, and fast/layer_norm.py all rows of a layer norm.
 
 Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
         2016; Ulyanov et al., "Instance Normalization", 2016; Wu & He, "Group Normalization", 2018

@@ -1,1 +1,16 @@
-"""What is fast rather than plain: each module is tested against the plain version in minseg/ops."""
+"""What is quicker for large arrays, and harder to read, than the pages of minseg/ops.
+
+Each module is tested against the plain version there. Its `fits` says where it is the quicker one.
+
+    convolution          conv2d chooses among winograd, shifted, patch_rows, im2col and depthwise
+        im2col           blocks, columns, windows
+        depthwise        channels_last, kernel_columns
+        any              epilogue (bias and ReLU), conv_norm_relu, turned (the input's gradient)
+    conv_transpose2d     phases
+    pooling              max_pool, max_pool_2x2, window_maxima, window_means; all by planes
+    interpolate          interpolate chooses among repeat, small_maps and its own
+    norms                normalize, layer_norm
+    element by element   activation, loss, exponential (e^x)
+    as the op is called  attention, cross_entropy, grid_sample, linear, matmul, pad, softmax
+    NumPy's own, faster  concatenate, dots, outer
+"""
