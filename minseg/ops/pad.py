@@ -117,6 +117,18 @@ def pad(
     negative widths leave) cannot fill, or a negative size of the result (with "constant": of what
     negative widths leave).
     """
+    _check(input, pad, mode, value)
+    widths = tuple((pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2))
+    _check_widths(input, widths, mode)
+    y = op.forward(input.data, widths, mode, value or 0.0)
+
+    def backward(grad: Array) -> tuple[Array]:
+        return (op.grad_input(grad, input.shape, widths, mode),)
+
+    return record("pad", y, (input,), backward)
+
+
+def _check(input: Tensor, pad: Sequence[int], mode: str, value: float | None) -> None:
     if not isinstance(input, Tensor):
         raise TypeError(f"pad: input is a {type(input).__name__}, needs a Tensor")
     integers = isinstance(pad, Sequence) and all(isinstance(n, int | np.integer) for n in pad)
@@ -132,10 +144,13 @@ def pad(
         )
     if mode != "constant" and value:
         raise ValueError(f'pad: value {value} is for mode "constant", not {mode!r}')
-    widths = tuple((pad[i], pad[i + 1]) for i in range(len(pad) - 2, -1, -2))
+
+
+def _check_widths(input: Tensor, widths: Widths, mode: str) -> None:
+    """Raise ValueError for a width that the dimension, or what is left of it, cannot fill."""
     most = {"reflect": -1, "circular": 0}
     for size, width in zip(input.shape[input.ndim - len(widths) :], widths, strict=True):
-        left = size + sum(min(n, 0) for n in width)  # of negative widths
+        left = size + sum(min(n, 0) for n in width)  # what negative widths leave
         least = left if mode == "constant" else size + sum(width)
         if least < 0 or (mode != "constant" and size == 0 and max(width) > 0):
             raise ValueError(f"pad: widths {width} do not fit a dimension of size {size}")
@@ -144,10 +159,3 @@ def pad(
             raise ValueError(
                 f"pad: width {max(width)} is more than mode {mode!r} can fill from {size} elements"
             )
-
-    y = op.forward(input.data, widths, mode, value or 0.0)
-
-    def backward(grad: Array) -> tuple[Array]:
-        return (op.grad_input(grad, input.shape, widths, mode),)
-
-    return record("pad", y, (input,), backward)

@@ -39,6 +39,7 @@ def _forward_numpy(x: Array, indices: Array, size: Pair) -> Array:
 
 
 def _grad_input_numpy(grad: Array, indices: Array) -> Array:
+    """Each x gets the gradient of its place."""
     dx = np.empty(indices.shape, grad.dtype)
 
     def take(grad: Array, indices: Array, dx: Array) -> None:
