@@ -42,32 +42,27 @@ def grid_sample_definition(
     x: Array, grid: Array, mode: str, padding_mode: str, align_corners: bool
 ) -> Array:
     """The formula, output by output."""
-    size = x.shape[2:]
+    size, kernel = x.shape[2:], cubic_kernel if mode == "bicubic" else linear_kernel
     y = np.zeros((*x.shape[:2], *grid.shape[1:-1]), x.dtype)
-    pixels, results = np.moveaxis(x, 1, -1), np.moveaxis(y, 1, -1)  # (N, ..., C)
-    for o in np.ndindex(grid.shape[:-1]):
-        places = []
-        for g, length in zip(grid[o][::-1], size, strict=True):
-            places.append(
-                (g + 1) / 2 * (length - 1) if align_corners else ((g + 1) * length - 1) / 2
-            )
-        if mode != "bicubic":
-            places = [
-                _inside_by_definition(p, length, padding_mode, align_corners)
-                for p, length in zip(places, size, strict=True)
-            ]
+
+    def place(g: float, length: int) -> float:
+        return (g + 1) / 2 * (length - 1) if align_corners else ((g + 1) * length - 1) / 2
+
+    def inside(p: float, length: int) -> float:
+        return _inside_by_definition(p, length, padding_mode, align_corners)
+
+    for n, *o in np.ndindex(grid.shape[:-1]):
+        places = list(map(place, grid[(n, *o)][::-1], size))
+        if mode != "bicubic":  # there, each tap is brought inside
+            places = list(map(inside, places, size))
         if mode == "nearest":
             places = [round(p) for p in places]  # halves to the even neighbour
-        kernel = cubic_kernel if mode == "bicubic" else linear_kernel
         for taps in product(*(range(math.floor(p) - 1, math.floor(p) + 3) for p in places)):
             weight = math.prod(float(kernel(abs(p - i))) for p, i in zip(places, taps, strict=True))
             if mode == "bicubic":
-                taps = tuple(
-                    int(_inside_by_definition(i, length, padding_mode, align_corners))
-                    for i, length in zip(taps, size, strict=True)
-                )
+                taps = tuple(int(inside(i, length)) for i, length in zip(taps, size, strict=True))
             if all(0 <= i < length for i, length in zip(taps, size, strict=True)):
-                results[o] += weight * pixels[o[0]][taps]
+                y[(n, slice(None), *o)] += weight * x[(n, slice(None), *taps)]
     return y
 
 
