@@ -97,7 +97,7 @@ def _parts(text: str) -> re.Match[str]:
 # Names by which a kernel makes its threads wait for each other, and so needs fibers.
 _WAITS = re.compile(
     r"__sync|__shfl|__ballot|__any_sync|__all_sync|__match_|__reduce_|__activemask|__pipeline"
-    r"|wmma$|mma_"
+    r"|wmma$|mma_|this_thread_block|coalesced_threads"
 )
 
 
