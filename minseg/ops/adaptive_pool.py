@@ -143,11 +143,12 @@ def adaptive_max_pool2d_definition(x: Array, size: Pair) -> tuple[Array, Array]:
 
 
 def _max_forward_numpy(x: Array, size: Pair) -> tuple[Array, Array]:
+    """Window by window, for all planes at once."""
     rows, cols = _windows(x.shape, size)
     y = np.empty((*x.shape[:2], *size), x.dtype)
     indices = np.empty(y.shape, np.int64)
 
-    def largest(x: Array, y: Array, indices: Array) -> None:  # of planes, as above
+    def largest(x: Array, y: Array, indices: Array) -> None:  # planes (P, H, W), (P, H', W')
         for (r, row), (q, col) in product(enumerate(rows), enumerate(cols)):
             height, width = row.stop - row.start, col.stop - col.start
             values = x[:, row, col].reshape(len(x), height * width)

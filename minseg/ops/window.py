@@ -38,7 +38,10 @@ class Window(NamedTuple):
 
 
 def overlap(positions: slice, offset: int, stride: int, size: int) -> Tap:
-    """Position o reads o * stride + offset. Which inputs, and for which o is that inside?"""
+    """Output o reads input o * stride + offset: source and target of those that are inside.
+
+    Inputs are 0 ... size - 1. The outputs are `positions`, from whose start the target counts.
+    """
     first = max(positions.start, -(offset // stride))
     last = min(positions.stop, -((offset - size) // stride))
     if last <= first:
