@@ -161,6 +161,7 @@ def _grad_input_cuda(
     dilation: Pair,
     groups: int,
 ) -> Array:
+    """kernels/conv2d.cu: an input's gradient is a sum over the outputs that it reaches."""
     if depthwise.fits(w.shape, groups):
         return depthwise.grad_input_cuda(grad, w, x_shape, stride, padding, dilation)
     xp = array_module(grad)
@@ -180,6 +181,7 @@ def _grad_weight_cuda(
     dilation: Pair,
     groups: int,
 ) -> Array:
+    """kernels/conv2d.cu: each split sums over a part of the positions; then these are added."""
     if depthwise.fits(w_shape, groups):
         return depthwise.grad_weight_cuda(grad, x, w_shape, stride, padding, dilation)
     xp = array_module(grad)

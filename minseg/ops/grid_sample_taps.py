@@ -59,6 +59,7 @@ def weight_of(axes: list[Taps], taps: list[int], slope_of: int | None = None) ->
 
 
 def _taps(grid: Array, size: int, mode: str, padding_mode: str, align_corners: bool) -> Taps:
+    """Along an axis of `size`, for its grid values (N, outputs)."""
     half = grid.dtype.type(((size - 1) if align_corners else size) / 2)
     place = (grid + 1) * half if align_corners else (grid + 1) * half - grid.dtype.type(0.5)
     slope = np.full_like(place, half)

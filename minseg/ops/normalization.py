@@ -133,6 +133,7 @@ def _grad_cuda(
     eps: float,
     constant: bool,
 ) -> tuple[Array, Array, Array]:
+    """First dw and db; dx's two means, of g xhat and of g, are sums of these times the weight."""
     grad, x, mean, var, weight = contiguous(grad, x, mean, var, weight)
     xp, (B, G, K, L) = array_module(x), x.shape
     if B * L == 1:  # layer norm: nothing to sum yet

@@ -37,19 +37,6 @@ class Window(NamedTuple):
         )
 
 
-def overlap(positions: slice, offset: int, stride: int, size: int) -> Tap:
-    """Output o reads input o * stride + offset: source and target of those that are inside.
-
-    Inputs are 0 ... size - 1. The outputs are `positions`, from whose start the target counts.
-    """
-    first = max(positions.start, -(offset // stride))
-    last = min(positions.stop, -((offset - size) // stride))
-    if last <= first:
-        return slice(0, 0), slice(0, 0)
-    source = slice(first * stride + offset, (last - 1) * stride + offset + 1, stride)
-    return source, slice(first - positions.start, last - positions.start)
-
-
 def taps(
     window: Window, size: Sequence[int], counts: Sequence[int]
 ) -> Iterator[tuple[int, int, Index, Index]]:
@@ -75,3 +62,16 @@ def reads(
         )
     )
     return rows, cols
+
+
+def overlap(positions: slice, offset: int, stride: int, size: int) -> Tap:
+    """Output o reads input o * stride + offset: source and target of those that are inside.
+
+    Inputs are 0 ... size - 1. The outputs are `positions`, from whose start the target counts.
+    """
+    first = max(positions.start, -(offset // stride))
+    last = min(positions.stop, -((offset - size) // stride))
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    source = slice(first * stride + offset, (last - 1) * stride + offset + 1, stride)
+    return source, slice(first - positions.start, last - positions.start)
