@@ -62,6 +62,7 @@ def test_figure_2(model):
     assert [len(list(layer[0].children())) for layer in (first, second)] == [2 * separable] * 2
     pointwise = first[0][1] if separable else first[0]
     assert (pointwise.in_channels, pointwise.out_channels) == (64 + 12, 64)
+    assert dilations(network.refine) == [1, 1]
     assert network.head.weight.shape == (5, 64, 1, 1)
 
 

@@ -8,7 +8,7 @@ import minseg
 from minseg import Tensor, no_grad
 from minseg.backbones import VGG, ResNet
 from minseg.hub import adapt
-from minseg.models import DeepLabV3Plus, build
+from minseg.models import DeepLabV3, DeepLabV3Plus, build
 from tests.golden.make_models import IMAGE, KEPT, NETWORKS, formula, shapes_of
 
 
@@ -116,11 +116,16 @@ def test_two_stages_of_four():
         ResNet(18, stages=5)
 
 
+@pytest.mark.parametrize("model", [DeepLabV3, DeepLabV3Plus])
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_rates_of_the_pyramid(output_stride):
-    network = DeepLabV3Plus(2, width=1, depth=50, output_stride=output_stride)
+def test_rates_of_backbone_and_pyramid(output_stride, model):
+    """Sections 3.2 and 3.3 of DeepLabV3: at output stride 16 these, at 8 twice as much."""
+    how, finer = {"width": 1, "depth": 50, "output_stride": output_stride}, 16 // output_stride
+    network = model(2, **how)
+    assert rates(network.backbone)[-3:] == [finer * rate for rate in (2, 4, 8)]
+    assert rates(model(2, **how, multi_grid=False).backbone)[-2:] == [finer * 2] * 2
     found = [branch[0].dilation[0] for branch in list(network.aspp.convs)[1:4]]
-    assert found == [rate * 16 // output_stride for rate in (6, 12, 18)]
+    assert found == [finer * rate for rate in (6, 12, 18)]
     assert DeepLabV3Plus(2, width=64, depth=18).low_level[0].out_channels == 48
 
 
