@@ -11,7 +11,8 @@
 It does not see: local variables that were never written, and wrong pointers into local arrays; an
 overflow from one part of dynamic shared memory into the next, unless it is a race; a number that
 overflows, until it is used as an index. Threads switch at barriers only: a loop that waits for
-another thread's write never ends. An atomic is taken to acquire for its whole block.
+another thread's write never ends. An atomic is taken to acquire for its whole block, and a volatile
+read beside atomics to be meant so.
 """
 
 from __future__ import annotations

@@ -307,13 +307,14 @@ def test_a_race_is_drawn_as_a_timeline():
     assert json.loads(json.dumps(finding.to_json()))["timeline"] == finding.timeline()
 
 
-def test_an_atomic_update_against_a_write_is_said_to_be_two_writes(tmp_path):
+@pytest.mark.parametrize("pointer", ["int*", "volatile int*"])
+def test_an_atomic_update_against_a_write_is_said_to_be_two_writes(pointer, tmp_path):
     file = tmp_path / "init.cu"
-    file.write_text("""// launch: grid=(1) block=(32)  out: y
-__global__ void k(int* y) {
+    file.write_text(f"""// launch: grid=(1) block=(32)  out: y
+__global__ void k({pointer} y) {{
     if (threadIdx.x == 0) y[0] = 0;
-    atomicAdd(y, 1);
-}
+    atomicAdd((int*)y, 1);
+}}
 """)
     findings = sanitize(f"{file}:k", np.empty(1, np.int32))
     (race,) = [f for f in findings if f.kind == "racecheck"]

@@ -79,8 +79,8 @@ void* shared_variable(const void* key, const char* name, int line, size_t item, 
                       const size_t sizes[MAX_RANK], size_t alignment);
 void watch_read(const void* p, size_t bytes, void* code);
 void watch_write(const void* p, size_t bytes, void* code);
-// Among whose threads an access is atomic. A volatile one is PTX's relaxed: it does not race with an
-// atomic (but may with another volatile one: the order of the two is what a kernel forgets).
+// Among whose threads an access is atomic. A volatile read is PTX's relaxed one: it does not race with
+// an atomic. (Nor does a volatile write, by PTX; but there a forgotten order is the likelier reading.)
 enum class Scope : unsigned char { NONE, VOLATILE, BLOCK, GPU };
 void watch_atomic(const void* p, size_t bytes, void* code, Scope);
 void watch_swap(const void* p, size_t bytes, void* code, Scope);  // atomicCAS

@@ -406,9 +406,7 @@ using minseg::Kind;
     void __tsan_volatile_read##n(void* p) {                                                      \
         minseg::see(p, n, Kind::READ, CODE, true, minseg::Scope::VOLATILE);                      \
     }                                                                                            \
-    void __tsan_volatile_write##n(void* p) {                                                     \
-        minseg::see(p, n, Kind::WRITE, CODE, true, minseg::Scope::VOLATILE);                     \
-    }                                                                                            \
+    void __tsan_volatile_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, true); }       \
     void __tsan_unaligned_read##n(void* p) { minseg::see(p, n, Kind::READ, CODE, false); }       \
     void __tsan_unaligned_write##n(void* p) { minseg::see(p, n, Kind::WRITE, CODE, false); }
 
