@@ -108,6 +108,8 @@ TASK = Task(
         "themselves; p = 1 needs a case of its own, since 1 / 0 is not a number.",
     ),
     slips=(
+        Slip("0 / 0", "If p = 1, the mask is 0 everywhere, and so is 1 - p: 0 / 0 is no number. "
+             "p = 1 needs a case of its own.", other(scaled)),
         Slip("not scaled", "The survivors are not scaled: divide by 1 - p.",
              other(lambda draws, p: draws >= p)),
         Slip("divided by p", "The survivors are divided by p, the share that is dropped; divide by "
@@ -137,6 +139,10 @@ TASK = Task(
              one_draw),
     ),
     mutants=(
+        Mutant("0 / 0", "np.where(draws >= p, 1 / (1 - p) if p < 1 else 0, 0)",
+               "((draws >= p) / (1 - p))"),
+        Mutant("edge cases", "    if not training",
+               "    if p == 1:\n        return 0 * x, grad\n    if not training"),
         Mutant("not scaled", "1 / (1 - p) if p < 1 else 0, 0)", "1, 0)"),
         Mutant("mask inverted", "draws >= p, 1 /", "draws < p, 1 /"),
         Mutant("a draw of p is dropped", "draws >= p, 1 /", "draws > p, 1 /"),

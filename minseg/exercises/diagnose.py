@@ -28,7 +28,7 @@ def recognise(
         try:
             with np.errstate(all="ignore"):
                 slipped = task.answers(slip.answer, arguments)
-        except (ValueError, IndexError):  # it makes no sense for these shapes
+        except (ArithmeticError, LookupError, ValueError):  # it makes no sense for these arguments
             continue
         pairs = [(a, np.asarray(s)) for a, s in zip(answers, slipped, strict=True) if s is not None]
         if slipped[output] is not None and all(_same(a, s, task.terms) for a, s in pairs):
@@ -66,7 +66,7 @@ def _ignores(
     try:
         with np.errstate(all="ignore"):
             answer = task.answers(task.reference, others)[output]
-    except (TypeError, ValueError, LookupError):
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         return False
     return _same(got, np.asarray(answer), task.terms)
 
