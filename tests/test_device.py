@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minseg import device
-from minseg.device import raise_where, to_device
+from minseg.device import device_of, raise_where, to_device
 
 
 class OnGpu:
@@ -47,6 +47,14 @@ def test_what_follows_is_computed_on_the_gpu_that_an_array_went_to(monkeypatch):
     monkeypatch.setattr(device, "_cupy", lambda: (cupy, 2))
     assert to_device(np.ones(3), "cuda:1") == cupy.asarray(None) == "on 1"
     assert to_device(np.ones(3), "cuda") == cupy.asarray(None) == "on 0"
+
+
+def test_names_of_devices():
+    for number, name in ((0, "cuda"), (1, "cuda:1")):
+        assert device_of(SimpleNamespace(device=SimpleNamespace(id=number))) == name
+    for name in ("gpu", "gpu:0", "cpu:0", "cuda:", "cuda:x"):
+        with pytest.raises(ValueError, match=f"device: got '{name}'"):
+            to_device(np.ones(1), name)
 
 
 def fail():

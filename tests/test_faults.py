@@ -48,6 +48,7 @@ def failing(error):
 
 
 def test_a_gpu_that_is_not_there_is_named(cupy):
+    assert device.has_gpu()
     device.to_device(np.ones(1), "cuda:1")
     with pytest.raises(RuntimeError, match=r"got 'cuda:2', the last GPU here is \"cuda:1\""):
         device.to_device(np.ones(1), "cuda:2")

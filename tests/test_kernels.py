@@ -242,6 +242,8 @@ def test_every_kernel_of_the_project_can_be_read():
         ("1 << 4 | 3", 19),
         ("n > 3 ? n : 0", 5),
         ("n == 5 && !(n < 2)", 1),
+        ("n <= 5 || 0", 1),
+        ("6 & 3 | 8 ^ 12", 6),
         ("0x10u + 3L + 0xFuL", 34),
         ("n2L + 1", 10),  # a name, not 2L
         ("(int)n * DOUBLE_N", 50),

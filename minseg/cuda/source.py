@@ -15,7 +15,7 @@ from pathlib import Path
 from minseg.cuda.expression import evaluate
 
 _SIZES = {
-    "bool": 1, "char": 1, "short": 2, "int": 4, "long long": 8, "size_t": 8, "float": 4,
+    "bool": 1, "char": 1, "short": 2, "int": 4, "uint": 4, "long long": 8, "size_t": 8, "float": 4,
     "double": 8, "half": 2, "__half": 2, "__nv_bfloat16": 2, "int8_t": 1, "uint8_t": 1,
     "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4, "int64_t": 8, "uint64_t": 8,
 }  # fmt: skip
