@@ -72,6 +72,34 @@ def test_numbers_of_a_sample_line_are_written_as_in_c(text, value, tmp_path):
     assert case[1] == (value,)
 
 
+def sample(line, tmp_path):
+    (tmp_path / "k.cu").write_text(
+        f"// launch: grid=(n) block=(1)  out: y v\n// sample: {line}\n"
+        "__global__ void k(scalar* y, float4* v, int n) {}\n"
+    )
+    (case,) = samples(kernels.kernel_info(f"{tmp_path / 'k.cu'}:k"))
+    return case[1]
+
+
+@pytest.mark.parametrize(("more", "dtype"), [("", np.float32), ("scalar=double ", np.float64)])
+def test_arrays_of_a_sample_line(more, dtype, tmp_path):
+    y, v, n = sample(f"{more}y=(n, 2) v=(n) n=3", tmp_path)
+    assert (y.shape, y.dtype, v.shape, v.dtype, n) == ((3, 2), dtype, (3, 4), np.float32, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("y=(n) v=null n=3 z=1", r"sample line: unknown \['z'\]"),
+        ("y=(n) n=3", r"sample line: no value for \['v'\]"),
+        ("y=(m) v=null n=3", r"sample line: 'm' is no parameter"),
+    ],
+)
+def test_a_faulty_sample_line_is_named(line, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        sample(line, tmp_path)
+
+
 def test_sound_kernels_compute_what_they_say():
     def run(name, *arguments):
         kernels.launch(f"{SOUND}:{name}", *arguments)
