@@ -20,6 +20,7 @@ import numpy as np
 from minseg.array import Array, array_module, contiguous
 from minseg.ops import depthwise
 from minseg.ops.checks import Pair, check_kernels, check_tensor, pair
+from minseg.ops.depthwise import is_depthwise
 from minseg.ops.fast import conv2d as fast
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.op import Op, launch
@@ -64,7 +65,7 @@ def _forward_numpy(
     window = Window(w.shape[2:], stride, padding, dilation)
     if fast.fits(x.shape, w.shape, window, groups):
         return fast.forward(x, w, window, groups, Epilogue(b))
-    if depthwise.fits(w.shape, groups):
+    if is_depthwise(w.shape, groups):
         return depthwise.forward_numpy(x, w, b, window)
     with blas_on_one_thread():
         y = _kernels(w, groups) @ _columns(x, window, groups)  # (G, O / G, N H' W')
@@ -87,7 +88,7 @@ def _grad_input_numpy(
     window = Window(w.shape[2:], stride, padding, dilation)
     if fast.fits(x_shape, w.shape, window, groups):
         return fast.grad_input(grad, w, x_shape, window, groups)
-    if depthwise.fits(w.shape, groups):
+    if is_depthwise(w.shape, groups):
         return depthwise.grad_input_numpy(grad, w, x_shape, window)
     with blas_on_one_thread():
         columns = _kernels(w, groups).swapaxes(1, 2) @ _by_group(grad, groups)
@@ -111,7 +112,7 @@ def _grad_weight_numpy(
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     if fast.fits(x.shape, w_shape, window, groups):
         return fast.grad_weight(grad, x, w_shape, window, groups)
-    if depthwise.fits(w_shape, groups):
+    if is_depthwise(w_shape, groups):
         return depthwise.grad_weight_numpy(grad, x, w_shape, window)
     with blas_on_one_thread():
         dw = _by_group(grad, groups) @ _columns(x, window, groups).swapaxes(1, 2)
@@ -141,7 +142,7 @@ def _forward_cuda(
     x: Array, w: Array, b: Array | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Array:
     """kernels/conv2d.cu: the same matrix product, its columns gathered tile by tile."""
-    if depthwise.fits(w.shape, groups):
+    if is_depthwise(w.shape, groups):
         return depthwise.forward_cuda(x, w, b, stride, padding, dilation)
     xp = array_module(x)
     size = Window(w.shape[2:], stride, padding, dilation).output_size(*x.shape[2:])
@@ -162,7 +163,7 @@ def _grad_input_cuda(
     groups: int,
 ) -> Array:
     """kernels/conv2d.cu: an input's gradient is a sum over the outputs that it reaches."""
-    if depthwise.fits(w.shape, groups):
+    if is_depthwise(w.shape, groups):
         return depthwise.grad_input_cuda(grad, w, x_shape, stride, padding, dilation)
     xp = array_module(grad)
     dx = xp.empty(x_shape, grad.dtype)
@@ -182,7 +183,7 @@ def _grad_weight_cuda(
     groups: int,
 ) -> Array:
     """kernels/conv2d.cu: each split sums over a part of the positions; then these are added."""
-    if depthwise.fits(w_shape, groups):
+    if is_depthwise(w_shape, groups):
         return depthwise.grad_weight_cuda(grad, x, w_shape, stride, padding, dilation)
     xp = array_module(grad)
     positions = grad.shape[0] * grad.shape[2] * grad.shape[3]

@@ -20,7 +20,7 @@ from minseg.ops.op import launch
 from minseg.ops.window import Window, taps
 
 
-def fits(w_shape: tuple[int, ...], groups: int) -> bool:
+def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
     """Has every channel a kernel of its own? Then there is no sum over channels."""
     return groups > 1 and w_shape[:2] == (groups, 1)
 

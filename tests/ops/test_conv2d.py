@@ -187,7 +187,7 @@ def test_the_weights_kernel_has_no_more_blocks_than_a_gpu_takes():
     assert _splits(16 * 1024 * 1024, 32) * 32 <= 65535  # 4096 splits for each of 32 groups
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if depthwise.fits(c[1], c[-1])])
+@pytest.mark.parametrize("case", [c for c in CASES if depthwise.is_depthwise(c[1], c[-1])])
 def test_sanitizer_finds_nothing_in_the_depthwise_kernels(case):
     x, w, b, *how = case_arguments(case, np.float32)
     inputs = [Tensor(a, requires_grad=True) for a in (x, w, b)]

@@ -18,7 +18,7 @@ from types import ModuleType
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.depthwise import fits as is_depthwise
+from minseg.ops.depthwise import is_depthwise
 from minseg.ops.fast import depthwise, im2col, patch_rows, shifted, winograd
 from minseg.ops.fast.blocks import workspace_of_a_thread
 from minseg.ops.fast.epilogue import NOTHING, Epilogue
