@@ -39,9 +39,11 @@ class Outcome:
     executable: Path
 
 
-def run(launch: Launch, order: str, seconds: int, profile: bool = False) -> Outcome:
-    """Run a checked launch on copies of its arrays."""
-    executable = _executable(launch.kernel.source, launch.instance, launch.double)
+def run(
+    launch: Launch, order: str, seconds: int, profile: bool = False, filled: bool = False
+) -> Outcome:
+    """Run a checked launch on copies of its arrays; `filled`: local variables start as garbage."""
+    executable = _executable(launch.kernel.source, launch.instance, launch.double, filled)
     with tempfile.TemporaryDirectory(prefix="minseg-") as folder:
         request, report, arrays = (Path(folder) / n for n in ("request", "report", "arrays"))
         request.write_bytes(_request(launch, ORDERS.index(order), profile))
@@ -85,11 +87,13 @@ def _read_arrays(launch: Launch, path: Path) -> dict[str, np.ndarray]:
 
 
 @lru_cache(maxsize=256)
-def _executable(source: Source, instance: str, double: bool) -> Path:
+def _executable(source: Source, instance: str, double: bool, filled: bool) -> Path:
     watch = ["-DMINSEG_EMULATOR", "-DMINSEG_WATCH"]
     flags = ["-O1", "-gdwarf-4", "-fsanitize=thread", *watch] + (
         ["-DMINSEG_DOUBLE"] if double else []
     )
+    if filled:
+        flags.append("-ftrivial-auto-var-init=pattern")
     flags.append("-fno-finite-loops")  # an endless loop is to be found, not to be optimised away
     # What no address tells: an index past one row of a table, or past a local array.
     flags.append("-fsanitize=array-bounds" if compiler.is_clang() else "-fsanitize=bounds")

@@ -3,16 +3,16 @@
 - racecheck: two threads access one element, one writes, and there is no barrier between;
 - memcheck: an access outside an array or the kernel's shared memory, or at a misaligned address; an
   index outside the declared bounds;
-- initcheck: a read of memory that was never written; an output that is never written;
+- initcheck: a read of memory that was never written; an output that is never written, or that
+  depends on a local variable without a value;
 - synccheck: a barrier that some threads never reach, or reach at another line; a shuffle that reads
   from a lane that takes no part;
 - order: a result that depends on the order in which blocks and threads happen to run.
 
-It does not see: local variables that were never written, and wrong pointers into local arrays; an
-overflow from one part of dynamic shared memory into the next, unless it is a race; a number that
-overflows, until it is used as an index. Threads switch at barriers only: a loop that waits for
-another thread's write never ends. An atomic is taken to acquire for its whole block, and a volatile
-read beside atomics to be meant so.
+It does not see: wrong pointers into local arrays; an overflow from one part of dynamic shared
+memory into the next, unless it is a race; a number that overflows, until it is used as an index.
+Threads switch at barriers only: a loop that waits for another thread's write never ends. An atomic
+is taken to acquire for its whole block, and a volatile read beside atomics to be meant so.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 
 from minseg import kernels
 from minseg.emulator import instrumented, program
+from minseg.emulator.compiler import CompileError
 from minseg.emulator.findings import Actor, Finding, Triple, explain
 
 
@@ -53,7 +54,9 @@ def sanitize_launch(launch: kernels.Launch, seconds: int = 20) -> list[Finding]:
             results[order] = outcome.arrays
         if any(f.kind in ("timeout", "crash") for f in found.values()):
             break  # the other orders would take as long
-    return list(found.values()) or _order_dependence(launch, results)
+    if found:
+        return list(found.values())
+    return _order_dependence(launch, results) or _unwritten_locals(launch, results, seconds)
 
 
 def _lines(finding: Finding) -> tuple[int, ...]:
@@ -157,9 +160,53 @@ def _order_dependence(
                     f"{name}[{i}] is {first[i]} with threads and blocks in order, "
                     f"{values[i]} {order}"
                 )
-                return [Finding("order", launch.instance, kernel.path.name, kernel.line, message,
-                                name, (i,), None, None, 0, int(wrong.sum()), order)]  # fmt: skip
+                return [_of_launch(launch, "order", message, name, (i,), int(wrong.sum()), order)]
     return []
+
+
+# Also a `return x;`, which costs a run and no more.
+_WITHOUT_VALUE = re.compile(r"\w[\s*]+\w+(\s*\[[^]]*\])*\s*(,[^;(){}]*)?;")
+
+
+def _unwritten_locals(
+    launch: kernels.Launch, results: Mapping[str, Mapping[str, np.ndarray]], seconds: int
+) -> list[Finding]:
+    """Outputs that change when local variables without a value start as other garbage."""
+    kernel = launch.kernel
+    if not results or not _WITHOUT_VALUE.search(kernel.source.code):
+        return []
+    try:
+        outcome = instrumented.run(launch, "counted", seconds, filled=True)
+    except CompileError:  # g++ before version 12 cannot fill them
+        return []
+    where = "a local variable without a value: what it holds at the start"
+    if outcome.arrays is None:
+        return [
+            _of_launch(launch, "initcheck", f"reads {where} decides whether this fails", "", ())
+        ]
+    for name, values in results["counted"].items():
+        bits = f"V{values.itemsize}"
+        changed = values.view(bits) != outcome.arrays[name].view(bits)
+        if changed.any():
+            i = int(np.argmax(changed))
+            message = f"reads {where} decides about {name}[{i}]"
+            return [_of_launch(launch, "initcheck", message, name, (i,), int(changed.sum()))]
+    return []
+
+
+def _of_launch(
+    launch: kernels.Launch,
+    kind: str,
+    message: str,
+    variable: str,
+    index: tuple[int, ...],
+    count: int = 1,
+    order: str = "counted",
+) -> Finding:
+    """A finding that no thread is known to."""
+    kernel = launch.kernel
+    return Finding(kind, launch.instance, kernel.path.name, kernel.line, message, variable, index,
+                   None, None, 0, count, order)  # fmt: skip
 
 
 @contextmanager

@@ -349,6 +349,29 @@ __global__ void k({pointer} y) {{
     assert "(both write)" in race.message
 
 
+@pytest.mark.parametrize(
+    ("declared", "body"),
+    [("float sum", "for (int k = 0; k < 3; ++k) sum += x[k]; y[t] = sum;"),
+     ("float sum[2]", "for (int k = 0; k < 9; ++k) sum[k % 2] += x[k]; y[t] = sum[t % 2];"),
+     ("float v", "if (t % 2) v = x[t]; y[t] = v;"),
+     ("struct { float a, b; } p", "p.a = x[t]; y[t] = p.a + p.b;")],
+)  # fmt: skip
+def test_a_local_variable_without_a_value_is_found_where_the_output_depends_on_it(
+    declared, body, tmp_path
+):
+    file = tmp_path / "local.cu"
+    x = np.arange(32, dtype=np.float32) / 100
+    for start, kinds in [("", ["initcheck"]), (" = {}", [])]:
+        file.write_text(f"""// launch: grid=(1) block=(32)  in: x  out: y
+__global__ void k(const float* x, float* y) {{
+    const int t = threadIdx.x;
+    {declared}{start};
+    {body}
+}}
+""")
+        assert [f.kind for f in sanitize(f"{file}:k", x, np.empty_like(x))] == kinds
+
+
 def test_blocks_that_publish_by_fence_and_atomic_do_not_race(tmp_path):
     """The last block to finish sums what the others left: CUDA's own threadFenceReduction."""
     kernel = """
