@@ -199,6 +199,26 @@ __global__ void k(const half* x, half2* y) {
     assert "no multiple of 4 bytes" in finding.message
 
 
+@pytest.mark.parametrize("floats", [64, 66])
+def test_shared_arrays_lie_one_after_the_other(floats, tmp_path):
+    """So a float4 finds its place in the second of two tiles, if the first has a size to match."""
+    file = tmp_path / "tiles.cu"
+    file.write_text(f"""// launch: grid=(1) block=(16)  in: x  out: y
+__global__ void k(const float4* x, float4* y) {{
+    __shared__ float first[{floats}];
+    __shared__ float second[64];
+    const int t = threadIdx.x;
+    reinterpret_cast<float4*>(first)[t] = x[t];
+    reinterpret_cast<float4*>(second)[t] = x[t];
+    __syncthreads();
+    y[t] = t % 2 ? reinterpret_cast<float4*>(first)[15 - t] : x[t];
+}}
+""")
+    x = np.ones(64, np.float32)
+    findings = {(f.kind, f.variable, f.line) for f in sanitize(f"{file}:k", x, np.empty_like(x))}
+    assert findings == (set() if floats == 64 else {("memcheck", "second", 7)})
+
+
 def test_a_finding_in_shared_memory_of_four_dimensions(tmp_path):
     file = tmp_path / "four.cu"
     file.write_text("""// launch: grid=(1) block=(64)  in: x  out: y

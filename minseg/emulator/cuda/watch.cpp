@@ -79,7 +79,7 @@ static void poison(Region& region) {
 }
 
 constexpr size_t MAX_DECLARED = 48 * 1024;  // bytes a block, of every GPU
-static size_t declared_bytes;
+static size_t declared_bytes;  // so far: a block's arrays lie one after the other
 static const char dynamic_key = 0;
 
 void* shared_variable(const void* key, const char* name, int line, size_t item, size_t bytes,
@@ -89,11 +89,15 @@ void* shared_variable(const void* key, const char* name, int line, size_t item, 
     Region* region = new Region(name, bytes, item, Role::SHARED);
     region->key = key;
     region->line = line;
-    region->base += alignment;  // and no more: a float4 in an array of floats takes __align__(16)
     std::copy(sizes, sizes + MAX_RANK, region->sizes);
+    if (key != &dynamic_key) {
+        const size_t offset = (declared_bytes + alignment - 1) / alignment * alignment;
+        declared_bytes = offset + bytes;
+        region->base += offset % 1024;  // an array of floats may start at any multiple of 4
+    }
     poison(*region);
     regions.push_back(region);
-    if (key != &dynamic_key && (declared_bytes += bytes) > MAX_DECLARED)
+    if (key != &dynamic_key && declared_bytes > MAX_DECLARED)
         report("memcheck", "declared", region, 0, declared_bytes, Side(), Side(), {nullptr, 0});
     return region->base;
 }
@@ -101,7 +105,7 @@ void* shared_variable(const void* key, const char* name, int line, size_t item, 
 size_t dynamic_bytes;
 void* dynamic_shared(const char* name, int line, size_t item) {
     const size_t sizes[MAX_RANK] = {dynamic_bytes / item};
-    return shared_variable(&dynamic_key, name, line, item, dynamic_bytes, sizes, 1024);
+    return shared_variable(&dynamic_key, name, line, item, dynamic_bytes, sizes, 1);
 }
 
 // --- Order: which accesses happen before others ------------------------------------------------------------
