@@ -1,5 +1,6 @@
 """`minseg compare`: what it reports about right and about broken kernels, and how it reports it."""
 
+import inspect
 import io
 import json
 import math
@@ -138,6 +139,13 @@ def test_every_kernel_is_compared_in_both_precisions():
         scalars = any(p.ctype == "scalar" for p in kernels.kernel_info(name).parameters)
         for dtype in (np.float32, np.float64) if scalars else (np.int32,):
             assert (name, np.dtype(dtype)) in seen
+
+
+def test_definitions_take_the_arrays_by_name():
+    defined = [case for op in list_cases() for case in cases_of(op) if case.definition is not None]
+    assert {case.op for case in defined} == set(list_cases())
+    for case in defined:
+        inspect.signature(case.definition).bind(**case.arrays)
 
 
 @pytest.mark.parametrize("op", list_cases())

@@ -54,9 +54,13 @@ def prelu(draw: Draw) -> Iterator[Case]:
             {"input": draw.normal(*shape), "weight": draw.normal(shape[1])},
             gradients=("input", "weight"),
             lengths={"forward": 1, "grad_weight": shape[0] * shape[2] * shape[3]},
-            definition=None if large else get_op("prelu").definition,
+            definition=None if large else _prelu_definition,
             large=large,
         )
+
+
+def _prelu_definition(input: Any, weight: Any) -> Any:
+    return get_op("prelu").definition(input, weight)  # type: ignore[misc]
 
 
 @cases("bias_activation")
