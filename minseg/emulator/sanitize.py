@@ -164,7 +164,7 @@ def _order_dependence(
     return []
 
 
-# Also a `return x;`, which costs a run and no more.
+# Also a `return x;`, or what an included header declares: that costs a compilation and a run.
 _WITHOUT_VALUE = re.compile(r"\w[\s*]+\w+(\s*\[[^]]*\])*\s*(,[^;(){}]*)?;")
 
 

@@ -25,7 +25,7 @@ from minseg.ops.fast.dots import dots
 from minseg.ops.normalization import inverse_deviation
 from minseg.parallel import UFUNC_BUFFER, parallel_for
 
-FEW = 4096  # elements: of so many, the plain formulas take half of the time of the calls here
+FEW = 4096  # elements: the plain formulas take 0.6 of the time here for 1000, as long for 8000
 SHORT = UFUNC_BUFFER  # longer rows are computed where they lie, at full speed
 
 # Two threads hardly gain anything from NumPy calls of less than 50 us: they hand the interpreter's
