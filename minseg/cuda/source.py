@@ -21,6 +21,7 @@ _SIZES = {
 }  # fmt: skip
 HOPPER = "sm_90a"  # the target of wgmma: code for it runs on Hopper GPUs only
 ROLES = ("in", "out", "inout")
+OPERATORS = "operator"  # the name of all functions that code uses without naming them
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Source:
     text: str  # includes expanded; `#line` lines keep file names and line numbers right
     code: str  # the same, comments and strings blanked
     kernels: dict[str, Kernel] = field(default_factory=dict)
-    bodies: dict[str, set[str]] = field(default_factory=dict)  # function or macro: names it uses
+    bodies: dict[str, str] = field(default_factory=dict)  # function, class or macro: its code
 
     @cached_property
     def _constants(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -87,16 +88,25 @@ class Source:
         """Is all that was read still as it was on disk?"""
         return all(f.is_file() and f.stat().st_mtime_ns == t for f, t in self.files.items())
 
+    @cached_property
+    def _names(self) -> dict[str, set[str]]:
+        """The names that each body uses."""
+        return {name: set(re.findall(r"[A-Za-z_]\w*", code)) for name, code in self.bodies.items()}
+
     def reaches(self, kernel: str) -> set[str]:
         """Every name that the kernel uses, itself or through a function or macro of this file."""
-        found: set[str] = set()
-        todo = [kernel]
+        found = {kernel, OPERATORS}
+        todo = [kernel, OPERATORS]
         while todo:
             name = todo.pop()
-            new = self.bodies.get(name, set()) - found
+            new = self._names.get(name, set()) - found
             found |= new
             todo += new
         return found
+
+    def code_of(self, kernel: str) -> str:
+        """The code of the kernel and of all that it `reaches`."""
+        return "\n".join(self.bodies.get(name, "") for name in sorted(self.reaches(kernel)))
 
 
 def read_source(path: Path) -> Source:
@@ -189,10 +199,10 @@ def _expand(path: Path, seen: dict[Path, int]) -> str:
 
 
 def _read_bodies(source: Source) -> None:
-    """Note which names each function, struct and macro of the file uses."""
+    """Note the code of each function, class and macro of the file."""
     code = re.sub(r"^\s*#.*$", lambda m: " " * len(m.group()), source.code, flags=re.MULTILINE)
     for match in re.finditer(r"^[ \t]*#[ \t]*define[ \t]+(\w+)((?:.*\\\n)*.*)$", source.code, re.M):
-        source.bodies[match[1]] = set(re.findall(r"[A-Za-z_]\w*", match[2]))
+        source.bodies[match[1]] = match[2]
     position = 0
     while (start := code.find("{", position)) >= 0:
         end = _closing(source, start)
@@ -201,10 +211,9 @@ def _read_bodies(source: Source) -> None:
             position = start + 1  # read what is inside
             continue
         names = [n for n in re.findall(r"([A-Za-z_]\w*)\s*\(", head) if n != "__launch_bounds__"]
-        names = names or re.findall(r"struct\s+(\w+)", head)
-        for name in names[:1]:
-            used = set(re.findall(r"[A-Za-z_]\w*", code[start:end]))
-            source.bodies.setdefault(name, set()).update(used)
+        names = names or re.findall(r"(?:struct|class|union)\s+(\w+)", head) or [OPERATORS]
+        # Several functions may share a name.
+        source.bodies[names[0]] = source.bodies.get(names[0], "") + code[start : end + 1]
         position = end + 1
 
 

@@ -164,8 +164,17 @@ def _order_dependence(
     return []
 
 
-# Also a `return x;`, or what an included header declares: that costs a compilation and a run.
-_WITHOUT_VALUE = re.compile(r"\w[\s*]+\w+(\s*\[[^]]*\])*\s*(,[^;(){}]*)?;")
+# A declaration, at the start of a statement, of a variable that gets no value. Also the fields of
+# a struct: these cost a needless compilation and run.
+_WITHOUT_VALUE = re.compile(
+    r"""
+    (?<=[;{}:(]) \s* (?!(?:return|using|typedef|extern|__shared__|goto|namespace|default)\b)
+    (?:[A-Za-z_][\w:]* (?:<[^;<>]*>)? [\s*&]+)+ \w+          # its type, and its name;
+    (?:\s*=[^;{}]*, [\s*&]*\w+)?                            # or others with a value, then its name
+    (?:\s*\[[^]]*\])* \s* (?:,[^;(){}]*)? ;                 # an array; others after it
+    """,
+    re.VERBOSE,
+)
 
 
 def _unwritten_locals(
@@ -173,7 +182,7 @@ def _unwritten_locals(
 ) -> list[Finding]:
     """Outputs that change when local variables without a value start as other garbage."""
     kernel = launch.kernel
-    if not results or not _WITHOUT_VALUE.search(kernel.source.code):
+    if not results or not _WITHOUT_VALUE.search(kernel.source.code_of(kernel.name)):
         return []
     try:
         outcome = instrumented.run(launch, "counted", seconds, filled=True)

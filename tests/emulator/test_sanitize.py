@@ -10,6 +10,7 @@ import pytest
 
 from minseg import kernels
 from minseg.commands import kernels as commands
+from minseg.emulator import instrumented
 from minseg.emulator.samples import samples
 from minseg.emulator.sanitize import sanitize, sanitized
 
@@ -374,7 +375,8 @@ __global__ void k({pointer} y) {{
     [("float sum", "for (int k = 0; k < 3; ++k) sum += x[k]; y[t] = sum;"),
      ("float sum[2]", "for (int k = 0; k < 9; ++k) sum[k % 2] += x[k]; y[t] = sum[t % 2];"),
      ("float v", "if (t % 2) v = x[t]; y[t] = v;"),
-     ("struct { float a, b; } p", "p.a = x[t]; y[t] = p.a + p.b;")],
+     ("struct { float a, b; } p", "p.a = x[t]; y[t] = p.a + p.b;"),
+     ("float* p = y, one = max(x[3], x[4]), v", "if (t % 2) v = one; p[t] = v;")],
 )  # fmt: skip
 def test_a_local_variable_without_a_value_is_found_where_the_output_depends_on_it(
     declared, body, tmp_path
@@ -390,6 +392,40 @@ __global__ void k(const float* x, float* y) {{
 }}
 """)
         assert [f.kind for f in sanitize(f"{file}:k", x, np.empty_like(x))] == kinds
+
+
+@pytest.mark.parametrize(
+    ("helper", "call"),
+    [("__device__ float half(float x) { BODY }", "half(x[t])"),
+     ("#define HALF(x) half(x)\n__device__ float half(float x) { BODY }", "HALF(x[t])"),
+     ("class Half { public: __device__ static float of(float x) { BODY } };", "Half::of(x[t])"),
+     ("struct F { float x; };\n__device__ float operator-(F f) { float x = f.x; BODY }",
+      "-F{x[t]}")],
+)  # fmt: skip
+def test_such_a_variable_is_found_in_what_the_kernel_calls(helper, call, tmp_path, monkeypatch):
+    file = tmp_path / "called.cu"
+    file.write_text(
+        helper.replace("BODY", "float v; if (x > 0) v = x / 2; return v;")
+        + "".join(
+            f"""
+// launch: grid=(1) block=(32)  in: x  out: y
+__global__ void {name}(const float* x, float* y) {{
+    const int t = threadIdx.x;
+    y[t] = {value};
+}}
+"""
+            for name, value in (("calls", call), ("does_not", "x[t]"))
+        )
+    )
+    runs, run = [], instrumented.run
+    monkeypatch.setattr(instrumented, "run", lambda *a, **how: runs.append(how) or run(*a, **how))
+    x = np.arange(-16, 16, dtype=np.float32)
+    assert [f.kind for f in sanitize(f"{file}:calls", x, np.empty_like(x))] == ["initcheck"]
+    assert {"filled": True} in runs
+    runs.clear()
+    assert not sanitize(f"{file}:does_not", x, np.empty_like(x))
+    needless = {"filled": True} in runs
+    assert needless == ("operator" in helper)  # which code calls without its name
 
 
 def test_blocks_that_publish_by_fence_and_atomic_do_not_race(tmp_path):
