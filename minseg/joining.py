@@ -1,6 +1,7 @@
 """Joining tensors along a dimension, and cutting them up along one."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     if len(kinds) != 1:
         found = ", ".join(f"{t.shape} {t.dtype}" for t in tensors) or "nothing"
         raise ValueError(f"cat: got {found}; needs one dtype, and one shape but for dim {dim}")
-    ends = np.cumsum([t.shape[dim] for t in tensors])[:-1].tolist()
+    ends = list(accumulate(t.shape[dim] for t in tensors[:-1]))
     joined = concatenate([t.data for t in tensors], dim)
     return record("cat", joined, tuple(tensors), lambda grad: np.split(grad, ends, axis=dim))
 

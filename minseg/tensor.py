@@ -7,6 +7,7 @@ of the inputs.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from types import EllipsisType
 from typing import Any
 
@@ -46,12 +47,13 @@ class Tensor(Node):
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         super().__init__(as_array(_unwrap(data)))
         self.grad: Tensor | None = None
-        self.requires_grad_(requires_grad)
+        if requires_grad:
+            self.requires_grad_()
 
     # -- what it is --------------------------------------------------------------------------------
-    shape = property(lambda self: tuple(self.data.shape))
-    dtype = property(lambda self: self.data.dtype)
-    ndim = property(lambda self: self.data.ndim)
+    shape = property(attrgetter("data.shape"))  # half the time of a lambda
+    dtype = property(attrgetter("data.dtype"))
+    ndim = property(attrgetter("data.ndim"))
     device = property(lambda self: device_of(self.data))
 
     def numel(self) -> int:

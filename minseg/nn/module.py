@@ -61,7 +61,7 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         out = self.forward(*args, **kwargs)
-        for hook in tuple(self._forward_hooks.values()):
+        for hook in self._forward_hooks.values():
             replaced = hook(self, args, out)
             out = out if replaced is None else replaced
         return out

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minseg.array import FLOATS
+from minseg.device import device_of
 from minseg.tensor import Tensor
 
 Pair = tuple[int, int]
@@ -12,6 +13,8 @@ Pair = tuple[int, int]
 
 def pair(op: str, name: str, value: int | Sequence[int], least: int) -> Pair:
     """An int, or two, as (height, width). Raises TypeError if not ints, ValueError if too small."""
+    if type(value) is tuple and [type(v) for v in value] == [int, int] and min(value) >= least:
+        return value  # the most common by far
     values = tuple(value) if isinstance(value, Sequence) else (value,)
     if len(values) not in (1, 2) or not all(isinstance(v, int | np.integer) for v in values):
         raise TypeError(f"{op}: {name} is {value!r}, needs an int or a pair of ints")
@@ -26,17 +29,20 @@ def check_tensor(
     """Raise unless `x` is a float Tensor of `ndim` dimensions, with dtype and device of `like`."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{op}: {name} is a {type(x).__name__}, needs a Tensor")
-    if x.dtype not in FLOATS:
+    data = x.data
+    if data.dtype not in FLOATS:
         raise TypeError(f"{op}: {name} is {x.dtype}, needs float32 or float64: use .to(np.float32)")
-    if ndim is not None and x.ndim != ndim:
+    if ndim is not None and data.ndim != ndim:
         names = {4: " (N, C, H, W)", 3: " (N, C, L)", 2: " (N, C)", 1: " (C,)"}
         axes = "" if name == "weight" else names.get(ndim, "")
         single = name == "input" and (ndim, x.ndim) == (4, 3)
         hint = "; a single image needs a batch axis: x[None]" if single else ""
         raise ValueError(f"{op}: {name} has shape {x.shape}, needs {ndim} dimensions{axes}{hint}")
-    if like is not None and x.dtype != like.dtype:
+    if like is None:
+        return
+    if data.dtype != like.data.dtype:
         raise TypeError(f"{op}: {name} is {x.dtype} but the input is {like.dtype}: use .to(dtype)")
-    if like is not None and x.device != like.device:
+    if device_of(data) != device_of(like.data):
         raise ValueError(f"{op}: {name} is on {x.device} but the input is on {like.device}")
 
 

@@ -1,6 +1,6 @@
 """A window that moves over an image, as in convolution and pooling, and what it reads there."""
 
-from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from types import EllipsisType
 from typing import NamedTuple
 
@@ -37,23 +37,22 @@ class Window(NamedTuple):
         )
 
 
-def taps(
-    window: Window, size: Sequence[int], counts: Sequence[int]
-) -> Iterator[tuple[int, int, Index, Index]]:
+@lru_cache(maxsize=256)  # finding them anew takes as long as all else in a small convolution
+def taps(window: Window, size: Pair, counts: Pair) -> tuple[tuple[int, int, Index, Index], ...]:
     """For each kernel element (i, j): it reads image[source], for the outputs y[target].
 
     Images are (..., H, W) with (H, W) = `size`, outputs (..., H', W') with (H', W') = `counts`.
     Outputs for which the element meets padding are not in its target.
     """
     rows, cols = reads(window, size, counts)
-    for i, (row_source, row_target) in enumerate(rows):
-        for j, (col_source, col_target) in enumerate(cols):
-            yield i, j, (..., row_source, col_source), (..., row_target, col_target)
+    return tuple(
+        (i, j, (..., row_source, col_source), (..., row_target, col_target))
+        for i, (row_source, row_target) in enumerate(rows)
+        for j, (col_source, col_target) in enumerate(cols)
+    )
 
 
-def reads(
-    window: Window, size: Sequence[int], counts: Sequence[int]
-) -> tuple[list[Tap], list[Tap]]:
+def reads(window: Window, size: Pair, counts: Pair) -> tuple[list[Tap], list[Tap]]:
     """The sources and targets of each axis alone: of the kernel's rows, and of its columns."""
     rows, cols = (
         [overlap(slice(0, count), i * d - p, s, n) for i in range(k)]

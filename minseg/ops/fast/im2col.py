@@ -28,7 +28,7 @@ CHANNELS_A_TASK = 16  # at least
 MOST_SUMS = 2**20  # elements that the partial sums of the weights may have in all
 MIN_PIXELS = 64  # an image with as many is multiplied by itself where pixels need no copy
 MORE_PIXELS = 256  # the same, where blocks are large, and could hold several images
-MOVE = 64  # multiplications in the time of copying an element, or adding to it: about 20 to 75
+MOVE = 32  # multiplications in the time of copying an element: about 20 to 75
 
 
 def explain(x: Array, w_shape: tuple[int, ...], window: Window, groups: int) -> str:

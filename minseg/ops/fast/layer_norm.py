@@ -42,10 +42,11 @@ def layer_norm(
 ) -> tuple[Array, Gradients]:
     """x (G, K), weight and bias (K,) -> y (G, K), and the function that computes the gradients."""
     x = np.ascontiguousarray(x)  # and so y is, as the next layer wants it
-    (G, K), ones = x.shape, np.ones(x.shape[1], x.dtype)
-    w = ones if weight is None else weight.reshape(K)
+    G, K = x.shape
+    w = np.ones(K, x.dtype) if weight is None else weight.reshape(K)
     if G <= FEW_ROWS:
         return _of_few_rows(x, w, bias, eps)
+    ones = np.ones(K, x.dtype)
     finite = np.isfinite(w).all()
     shift = np.zeros((2, K), x.dtype)  # to be multiplied by (e r, 1)
     shift[0] = np.where(np.isfinite(w), -w, 0)  # where w is infinite, d (r w) decides alone
@@ -109,9 +110,9 @@ def _of_few_rows(x: Array, w: Array, bias: Array | None, eps: float) -> tuple[Ar
     def centred(rows: Array) -> Array:
         return rows - (rows @ mean_of)[:, None]
 
-    # Centred twice, as the precision of float32 does not hold all of a large mean
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        xhat = centred(centred(x))
+        xhat = centred(x)
+        xhat -= (xhat @ mean_of)[:, None]  # again: float32 does not hold all of a large mean
         r = 1 / np.sqrt(np.vecdot(xhat, xhat) / x.shape[1] + eps)
         xhat *= r[:, None]
     y = xhat * w

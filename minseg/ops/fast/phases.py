@@ -25,7 +25,7 @@ from minseg.array import Array
 from minseg.ops.checks import Pair
 from minseg.ops.fast.blocks import Box
 from minseg.ops.window import overlap
-from minseg.parallel import parallel_for
+from minseg.parallel import PASS, parallel_for
 
 Slices = tuple[slice, slice]  # of rows and of columns
 
@@ -145,7 +145,7 @@ def forward(x: Array, w: Array, stride: Pair, padding: Pair, out: Pair) -> Array
         if not complete:
             target[...] = whole[:, :, from_rows, from_cols]
 
-    parallel_for(one_block, len(blocks))
+    parallel_for(one_block, len(blocks), _work(x.shape, w.shape, y.shape))
     return y
 
 
@@ -168,7 +168,8 @@ def grad_input(
             share[:, :t, :u] += product.reshape(-1, t, u, *box.shape)
         shares[box.images, ..., box.rows, box.cols] = np.moveaxis(share, 3, 0)
 
-    parallel_for(one_block, len(blocks))
+    work = _work(x_shape, w.shape, grad.shape)
+    parallel_for(one_block, len(blocks), work)
     if phases.taps == (1, 1) and phases.size == x_shape[2:]:
         return shares.reshape(x_shape)
     dx = np.zeros(x_shape, grad.dtype)
@@ -179,7 +180,7 @@ def grad_input(
             (rows, cols), (at_rows, at_cols) = _reads((t, u), whole, x_shape)
             dx[n, :, rows, cols] += shares[n, :, t, u, at_rows, at_cols]
 
-    parallel_for(one_image, len(dx))
+    parallel_for(one_image, len(dx), work)
     return dx
 
 
@@ -202,8 +203,14 @@ def grad_weight(
                 product = _columns(x, kind.taps, box) @ _gather(grad[:, part], phases, kind, box).T
                 own += product.reshape(own.shape)
 
-    parallel_for(one_part, -(-w_shape[1] // step))
+    parallel_for(one_part, -(-w_shape[1] // step), _work(x.shape, w_shape, grad.shape))
     return dw.reshape(*w_shape[:2], t * sh, u * sw)[:, :, : w_shape[2], : w_shape[3]]
+
+
+def _work(x_shape: tuple[int, ...], w_shape: tuple[int, ...], y_shape: tuple[int, ...]) -> int:
+    """For parallel_for: each pixel meets every weight, and all outputs are copied, or read."""
+    N, _, H, W = x_shape
+    return N * H * W * math.prod(w_shape) + PASS * math.prod(y_shape)
 
 
 def _matrix(parts: Array, kind: Kind) -> Array:

@@ -11,7 +11,7 @@ loops over windows are quicker, the functions return None, and adaptive_pool.py 
 import numpy as np
 
 from minseg.array import Array
-from minseg.parallel import parallel_for
+from minseg.parallel import PASS, parallel_for
 
 MOST_WINDOWS = 64  # with more multiplications for each place, the loops are quicker
 MOST_ELEMENTS = 2**18  # of the matrix
@@ -69,5 +69,6 @@ def _product(images: Array, matrix: Array) -> Array:
         block = slice(index * step, (index + 1) * step)
         np.matmul(planes[block], matrix, out=result[block])
 
-    parallel_for(one_block, -(-len(planes) // step))
+    work = len(planes) * matrix.size + PASS * (planes.size + result.size)
+    parallel_for(one_block, -(-len(planes) // step), work)
     return result
