@@ -10,8 +10,8 @@ statistics run over B, K and L, and there is a weight for every (g, k):
     group norm      some channels of one image       (1, N groups, C / groups, H W)
     layer norm      the last dimensions              (1, rest, last, 1)
 
-normalization.py holds the computation and its gradient, as whole-array formulas and as launches of
-CUDA kernels. On the CPU, fast/normalize.py computes large arrays in fewer passes over memory,
+norm_formulas.py holds the computation and its gradient, as whole-array formulas and as launches of
+CUDA kernels. On the CPU, fast/norm.py computes large arrays in fewer passes over memory,
 together with a ReLU that follows, and fast/layer_norm.py all rows of a layer norm.
 
 Source: Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1; Ba et al., "Layer Normalization",
@@ -28,14 +28,14 @@ from minseg.array import Array
 from minseg.device import device_of
 from minseg.ops.activation import relu_op
 from minseg.ops.checks import check_tensor
-from minseg.ops.fast import normalize as fast
+from minseg.ops.fast import norm as fast
 from minseg.ops.fast.layer_norm import layer_norm as norm_of_rows
-from minseg.ops.normalization import PARTS, normalization_definition
+from minseg.ops.norm_formulas import PARTS, norm_definition
 from minseg.ops.op import Op
 from minseg.tensor import Tensor, record
 
 batch_norm_op, instance_norm_op, group_norm_op, layer_norm_op = (
-    Op(name, definition=normalization_definition, **PARTS)
+    Op(name, definition=norm_definition, **PARTS)
     for name in ("batch_norm", "instance_norm", "group_norm", "layer_norm")
 )
 
@@ -221,7 +221,7 @@ def _normalize(
 
     w, b = for_each_group(weight), for_each_group(bias)
     if quick():
-        y, moments = fast.normalize(x, w, b, eps, given, relu)
+        y, moments = fast.forward(x, w, b, eps, given, relu)
     else:
         moments = op.moments(x) if given is None else given
         y = op.forward(x, *moments, w, b, eps)
@@ -231,7 +231,7 @@ def _normalize(
         grad = grad.reshape(x.shape)
         if quick():
             how = (*moments, w, eps, given is not None)
-            dx, *affine = fast.normalize_grad(grad, x, y if relu else None, *how)
+            dx, *affine = fast.grad(grad, x, y if relu else None, *how)
         else:
             grad = relu_op.grad_input(grad, y) if relu else grad
             dx, *affine = op.grad(grad, x, *moments, w, eps, given is not None)

@@ -9,7 +9,7 @@ from minseg import Tensor, nn, no_grad
 from minseg.models import build
 from minseg.models.deeplabv3 import SeparableConvBNReLU
 from minseg.nn.sequence import scaled_conv2d
-from minseg.ops.fast import normalize
+from minseg.ops.fast import norm
 from minseg.ops.fast.conv_norm_relu import serves
 
 from ..models.test_models import QUICK, logits, options_of
@@ -196,7 +196,7 @@ def test_errors_are_the_layers_own():
 @pytest.fixture(params=["plain formulas", "few passes"])
 def way(request, monkeypatch):
     """Both that norm.py may go, whatever the size."""
-    monkeypatch.setattr(normalize, "FEW", 2**40 if request.param == "plain formulas" else -1)
+    monkeypatch.setattr(norm, "FEW", 2**40 if request.param == "plain formulas" else -1)
 
 
 def norm_and_relu(dtype=np.float32, **options):

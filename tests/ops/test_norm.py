@@ -5,9 +5,9 @@ import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
 from minseg.emulator.sanitize import sanitized
-from minseg.ops import normalization
-from minseg.ops.fast import normalize as fast
-from minseg.ops.normalization import normalization_definition
+from minseg.ops import norm_formulas
+from minseg.ops.fast import norm as fast
+from minseg.ops.norm_formulas import norm_definition
 from minseg.ops.op import get_op
 from tests.witness import assert_agree, assert_threads_change_no_bit
 
@@ -57,10 +57,10 @@ def test_forward_equals_the_definition(name, dtype):
     function, (w, b), view, for_each_group = LAYERS[name]
     x, w, b = (a.astype(dtype) for a in (X, w, b))
     exact = [a.astype(np.float64) for a in (x.reshape(view), for_each_group(w), for_each_group(b))]
-    expected = normalization_definition(*exact, 1e-5).reshape(x.shape)
+    expected = norm_definition(*exact, 1e-5).reshape(x.shape)
     got = function(*(Tensor(a) for a in (x, w, b)))
     assert_agree(got.data, expected, dtype, length=X[:, 0].size)
-    plain = normalization_definition(exact[0], None, None, 1e-5).reshape(x.shape)
+    plain = norm_definition(exact[0], None, None, 1e-5).reshape(x.shape)
     assert_agree(function(Tensor(x), None, None).data, plain, dtype, length=X[:, 0].size)
 
 
@@ -223,7 +223,7 @@ def gradients(function, x, affine, grad):
 @pytest.mark.parametrize("name", LAYERS)
 def test_kernels_equal_numpy(name, dtype, monkeypatch):
     function, affine, _, _ = LAYERS[name]
-    monkeypatch.setattr(normalization, "ELEMENTS_A_BLOCK", 8)  # several blocks share a sum
+    monkeypatch.setattr(norm_formulas, "ELEMENTS_A_BLOCK", 8)  # several blocks share a sum
     grad = np.cos(X).astype(dtype)
     for parameters in (affine, (None, None)):
         case = X.astype(dtype), [None if a is None else a.astype(dtype) for a in parameters], grad
@@ -286,7 +286,7 @@ def test_kernels_with_empty_and_constant_inputs():
 @pytest.mark.parametrize("name", LAYERS)
 def test_kernels_are_sound(name, monkeypatch):
     function, affine, _, _ = LAYERS[name]
-    monkeypatch.setattr(normalization, "ELEMENTS_A_BLOCK", 8)
+    monkeypatch.setattr(norm_formulas, "ELEMENTS_A_BLOCK", 8)
     x, w, b = (a.astype(np.float32) for a in (X, *affine))
     with minseg.use_kernels("emulator"), sanitized() as findings:
         gradients(function, x, (w, b), np.cos(x))
@@ -307,7 +307,7 @@ def test_many_blocks_are_one(name, dtype, monkeypatch):
     assert len(fast.blocks_of(x.reshape(view))) > 2
     cut = gradients(function, x, (w, b), grad)
     exact = [a.astype(np.float64) for a in (x.reshape(view), for_each_group(w), for_each_group(b))]
-    expected = normalization_definition(*exact, 1e-5).reshape(x.shape)
+    expected = norm_definition(*exact, 1e-5).reshape(x.shape)
     assert_agree(cut[0], expected, dtype, length=30)
     for one, other in zip(cut, whole, strict=True):
         assert_agree(one, other, dtype, length=30)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minseg.compare.cases.case import Case, Draw, cases
-from minseg.ops.normalization import normalization_definition
+from minseg.ops.norm_formulas import norm_definition
 
 EPS = 1e-5
 
@@ -44,7 +44,7 @@ def _norm(draw: Draw, op: str, shape: tuple[int, ...], large: bool) -> Case:
             )
             for v in (weight, bias)
         )
-        return normalization_definition(input.reshape(view), w, b, EPS).reshape(shape)
+        return norm_definition(input.reshape(view), w, b, EPS).reshape(shape)
 
     return Case(
         op,

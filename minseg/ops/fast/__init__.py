@@ -9,7 +9,7 @@ Each module is tested against the plain version there. Its `fits` says where it 
     conv_transpose2d     phases
     pooling              max_pool, max_pool_2x2, window_maxima, window_means; all by planes
     interpolate          interpolate chooses among repeat, small_maps and its own
-    norms                normalize, layer_norm
+    norms                norm, layer_norm
     element by element   activation, loss, exponential (e^x)
     as the op is called  attention, cross_entropy, grid_sample, linear, matmul, pad, softmax
     NumPy's own, faster  concatenate, dots, outer

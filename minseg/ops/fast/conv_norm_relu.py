@@ -27,7 +27,7 @@ from minseg.ops.activation import relu_op
 from minseg.ops.fast import conv2d as fast
 from minseg.ops.fast.epilogue import Epilogue
 from minseg.ops.norm import batch_norm_op
-from minseg.ops.normalization import inverse_deviation
+from minseg.ops.norm_formulas import inverse_deviation
 from minseg.ops.window import Window
 from minseg.tape import is_grad_enabled
 from minseg.tensor import Tensor

@@ -1,6 +1,6 @@
 """Layer norm on the CPU: many short rows that share their weights.
 
-The formulas are those of normalization.py. There, each group of elements is long, and NumPy works
+The formulas are those of norm_formulas.py. There, each group of elements is long, and NumPy works
 along it. Here a group is a row of perhaps 64 elements, and NumPy takes longer to begin a row than
 to compute it. So whatever is done row by row is a matrix product of BLAS's:
 
@@ -11,14 +11,14 @@ to compute it. So whatever is done row by row is a matrix product of BLAS's:
 sum(x^2) / K - e^2, with e the mean of x, is the variance, but loses digits where the mean is large.
 A mean of at most two deviations, the common case, costs two bits, and x is used as it is: d = x.
 Elsewhere d = x - mean; as the precision of float32 does not hold all of a large mean, d still has a
-small mean, again called e. Either way, in the terms of normalization.py, with sums over a row of K,
+small mean, again called e. Either way, in the terms of norm_formulas.py, with sums over a row of K,
 
     var = sum(d^2) / K - e^2,      y = d (r w) - (e r) w + b
     dx = g (r w) - average - (d - e) slope,      average = sum(g (r w)) / K
     dw = sum over rows of r (d - e) g,           slope = r^2 (r sum(g d w) / K - e average)
 
 For few rows, all these calls take longer than NumPy's slow repeating: there `_of_few_rows` computes
-the formulas of normalization.py as they stand.
+the formulas of norm_formulas.py as they stand.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ from collections.abc import Callable
 import numpy as np
 
 from minseg.array import Array
-from minseg.ops.fast.normalize import blocks_of
+from minseg.ops.fast.norm import blocks_of
 from minseg.ops.fast.outer import outer
-from minseg.ops.normalization import inverse_deviation
+from minseg.ops.norm_formulas import inverse_deviation
 from minseg.parallel import parallel_for
 
 FEW_ROWS = 512  # of 32 elements, in SegFormer: 70 us by _of_few_rows, else 113; not so for 2048

@@ -7,7 +7,7 @@ import minseg.functional as F
 from minseg import Tensor, parallel
 from minseg.ops.fast import layer_norm as module
 from minseg.ops.fast.layer_norm import layer_norm
-from minseg.ops.normalization import PARTS
+from minseg.ops.norm_formulas import PARTS
 from tests.witness import assert_agree
 
 EPS = 1e-5

@@ -31,9 +31,7 @@ from minseg.ops.op import launch
 ELEMENTS_A_BLOCK = 2**14
 
 
-def normalization_definition(
-    x: Array, weight: Array | None, bias: Array | None, eps: float
-) -> Array:
+def norm_definition(x: Array, weight: Array | None, bias: Array | None, eps: float) -> Array:
     """The formula, group by group, with x as (B, G, K, L)."""
     y = np.empty_like(x)
     m = x[:, :1].size

@@ -1,6 +1,6 @@
 """Norms of long groups on the CPU, in few passes, together with a ReLU that follows.
 
-The formulas are those of normalization.py, whose parts each read x anew. Here a block of groups
+The formulas are those of norm_formulas.py, whose parts each read x anew. Here a block of groups
 stays in the cache from the first pass over it to the last, and each pass is the cheapest that NumPy
 has. x is seen as rows (B, R, L), with R = G K:
 
@@ -22,7 +22,7 @@ import numpy as np
 from minseg.array import Array
 from minseg.ops.fast.activation import relu_grad
 from minseg.ops.fast.dots import dots
-from minseg.ops.normalization import inverse_deviation
+from minseg.ops.norm_formulas import inverse_deviation
 from minseg.parallel import UFUNC_BUFFER, parallel_for
 
 FEW = 4096  # elements: the plain formulas take 0.6 of the time here for 1000, as long for 8000
@@ -40,7 +40,7 @@ def fits(x: Array) -> bool:
     return x.size > FEW
 
 
-def normalize(
+def forward(
     x: Array,
     weight: Array | None,
     bias: Array | None,
@@ -92,7 +92,7 @@ def normalize(
     return y, (mean, var)
 
 
-def normalize_grad(
+def grad(
     grad: Array,
     x: Array,
     y: Array | None,

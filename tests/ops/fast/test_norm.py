@@ -5,9 +5,8 @@ import pytest
 
 from minseg import parallel
 from minseg.ops.activation import relu_op
-from minseg.ops.fast import normalize as fast
-from minseg.ops.fast.normalize import normalize, normalize_grad
-from minseg.ops.normalization import PARTS
+from minseg.ops.fast import norm as fast
+from minseg.ops.norm_formulas import PARTS
 from tests.witness import assert_agree
 
 EPS = 1e-5
@@ -36,7 +35,7 @@ def test_equals_the_plain_parts(shape, mean, dtype, affine):
     x, weight, bias = numbers(shape, mean, dtype)
     if not affine:
         weight = bias = None
-    y, (m, v) = normalize(x, weight, bias, EPS)
+    y, (m, v) = fast.forward(x, weight, bias, EPS)
     exact = x.astype(np.float64)
     moments = PLAIN["moments"](exact)
     length = x[:, 0].size
@@ -58,8 +57,8 @@ def test_gradients_equal_the_plain_parts(dtype, mean, shape, affine, relu, monke
     if not affine:
         weight = bias = None
     grad = np.random.default_rng(1).standard_normal(shape).astype(dtype)
-    y, moments = normalize(x, weight, bias, EPS, relu=relu)
-    got = normalize_grad(grad, x, y if relu else None, *moments, weight, EPS)
+    y, moments = fast.forward(x, weight, bias, EPS, relu=relu)
+    got = fast.grad(grad, x, y if relu else None, *moments, weight, EPS)
 
     exact, upstream = x.astype(np.float64), grad.astype(np.float64)
     if relu:  # where y is 0 is as this dtype has it
@@ -85,8 +84,8 @@ def test_given_moments_are_constants(dtype, mean, shape, affine, monkeypatch):
     given = rng.normal(mean, 0.1, shape[1]), rng.uniform(0.5, 2, shape[1])
     kept = [a.copy() for a in given]
     grad = rng.standard_normal(shape).astype(dtype)
-    y, moments = normalize(x, weight, bias, EPS, given)
-    got = normalize_grad(grad, x, None, *moments, weight, EPS, constant=True)
+    y, moments = fast.forward(x, weight, bias, EPS, given)
+    got = fast.grad(grad, x, None, *moments, weight, EPS, constant=True)
     np.testing.assert_array_equal(moments, kept)
     np.testing.assert_array_equal(given, kept)
 
@@ -107,12 +106,12 @@ def test_a_relu_in_the_same_go_changes_no_bit(shape, dtype):
     x[0, 1, 0, 2], bias[2, 0] = np.nan, np.nan
     grad = np.random.default_rng(1).standard_normal(shape).astype(dtype)
     with np.errstate(invalid="ignore"):
-        y, moments = normalize(x, weight, bias, EPS)
+        y, moments = fast.forward(x, weight, bias, EPS)
         after = relu_op.forward(y)
         masked = relu_op.grad_input(grad, after)
-        expected = [after, *normalize_grad(masked, x, None, *moments, weight, EPS)]
-        at_once, moments = normalize(x, weight, bias, EPS, relu=True)
-        got = [at_once, *normalize_grad(grad, x, at_once, *moments, weight, EPS)]
+        expected = [after, *fast.grad(masked, x, None, *moments, weight, EPS)]
+        at_once, moments = fast.forward(x, weight, bias, EPS, relu=True)
+        got = [at_once, *fast.grad(grad, x, at_once, *moments, weight, EPS)]
     for one, other in zip(got, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.isnan(at_once[:, 1:3]).all(axis=(0, 3)).any(axis=1).all()
@@ -125,8 +124,8 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     results = []
     for threads in (1, 2, 3):
         monkeypatch.setattr(parallel, "_num_threads", threads)
-        y, moments = normalize(x, weight, bias, EPS, relu=True)
-        results.append([y, *normalize_grad(np.cos(x), x, y, *moments, weight, EPS)])
+        y, moments = fast.forward(x, weight, bias, EPS, relu=True)
+        results.append([y, *fast.grad(np.cos(x), x, y, *moments, weight, EPS)])
     for others in results[1:]:
         for one, other in zip(results[0], others, strict=True):
             np.testing.assert_array_equal(one, other)
@@ -139,7 +138,7 @@ def test_squares_that_overflow_are_not_those_of_the_deviations():
     """
     x = (1e20 + 1e15 * np.random.default_rng(0).standard_normal((2, 3, 1, 40))).astype(np.float32)
     exact = x.astype(np.float64)
-    y, (mean, var) = normalize(x, None, None, EPS)
+    y, (mean, var) = fast.forward(x, None, None, EPS)
     np.testing.assert_allclose(mean, exact.mean(axis=(0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(var, exact.var(axis=(0, 2, 3)), rtol=1e-6)
     expected = (exact - mean[:, None, None]) / np.sqrt(var)[:, None, None]
@@ -149,7 +148,7 @@ def test_squares_that_overflow_are_not_those_of_the_deviations():
 def test_a_mean_that_float32_does_not_hold():
     """2^24 and 2^24 + 2 in turns: the mean, 2^24 + 1, is no float32; the variance is 1."""
     x = np.float32(2**24) + np.tile(np.float32([0, 2]), 64).reshape(1, 1, 1, 128)
-    y, (mean, var) = normalize(x, None, None, 0.0)
+    y, (mean, var) = fast.forward(x, None, None, 0.0)
     assert (mean[0], var[0]) == (2**24 + 1, 1)
     np.testing.assert_array_equal(y.ravel(), np.tile([-1, 1], 64))
 
@@ -161,4 +160,4 @@ def test_a_mean_is_large_or_small_beside_the_deviations():
     exact = x.astype(np.float64)
     moments = PLAIN["moments"](exact)
     expected = PLAIN["forward"](exact, *moments, None, None, EPS)
-    assert_agree(normalize(x, None, None, EPS)[0], expected, np.float32)
+    assert_agree(fast.forward(x, None, None, EPS)[0], expected, np.float32)
