@@ -65,8 +65,6 @@ def _forward_numpy(
     window = Window(w.shape[2:], stride, padding, dilation)
     if fast.fits(x.shape, w.shape, window, groups):
         return fast.forward(x, w, window, groups, Epilogue(b))
-    if is_depthwise(w.shape, groups):
-        return depthwise.forward_numpy(x, w, b, window)
     with blas_on_one_thread():
         y = _kernels(w, groups) @ _columns(x, window, groups)  # (G, O / G, N H' W')
     y = y.reshape(len(w), len(x), *window.output_size(*x.shape[2:]))
@@ -88,8 +86,6 @@ def _grad_input_numpy(
     window = Window(w.shape[2:], stride, padding, dilation)
     if fast.fits(x_shape, w.shape, window, groups):
         return fast.grad_input(grad, w, x_shape, window, groups)
-    if is_depthwise(w.shape, groups):
-        return depthwise.grad_input_numpy(grad, w, x_shape, window)
     with blas_on_one_thread():
         columns = _kernels(w, groups).swapaxes(1, 2) @ _by_group(grad, groups)
     columns = columns.reshape(x_shape[1], *window.kernel, len(grad), *grad.shape[2:])
@@ -112,8 +108,6 @@ def _grad_weight_numpy(
     window = Window((w_shape[2], w_shape[3]), stride, padding, dilation)
     if fast.fits(x.shape, w_shape, window, groups):
         return fast.grad_weight(grad, x, w_shape, window, groups)
-    if is_depthwise(w_shape, groups):
-        return depthwise.grad_weight_numpy(grad, x, w_shape, window)
     with blas_on_one_thread():
         dw = _by_group(grad, groups) @ _columns(x, window, groups).swapaxes(1, 2)
     return dw.reshape(w_shape)

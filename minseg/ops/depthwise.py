@@ -3,50 +3,25 @@
     y[n, c, r, q] = b[c] + sum over i, j of
         w[c, 0, i, j] * x[n, c, r * stride - padding + i * dilation, q * ... + j * ...]
 
-It is conv2d with groups = C, and conv2d.py calls the functions here: without the sum over channels
-its matrix product would shrink to a vector times a matrix, and copying the patches cost more than
-the arithmetic. So no patches: for each of the few kernel elements (taps), the image is shifted,
-multiplied by the tap and added to the result. For large images fast/depthwise.py has quicker ways.
+It is conv2d with groups = C. As a product of matrices (conv2d.py), each group has a single kernel:
+of the 64 rows that a block of the GPU computes at once, one would be in use. So conv2d.py calls the
+functions here. Their kernels make no tiles and no columns: a thread reads what it needs where it
+lies. On the CPU, small inputs are products of matrices all the same; for large ones,
+fast/depthwise.py has quicker ways.
 
 Shapes: x (N, C, H, W), w (C, 1, kh, kw), b (C,) -> y (N, C, H', W'), as in conv2d.py
 Source: Chollet, "Xception", 2017, section 2; Howard et al., "MobileNets", 2017, section 3.1
 """
 
-import numpy as np
-
 from minseg.array import Array, array_module, contiguous
 from minseg.ops.checks import Pair
 from minseg.ops.op import launch
-from minseg.ops.window import Window, taps
+from minseg.ops.window import Window
 
 
 def is_depthwise(w_shape: tuple[int, ...], groups: int) -> bool:
     """Has every channel a kernel of its own? Then there is no sum over channels."""
     return groups > 1 and w_shape[:2] == (groups, 1)
-
-
-def forward_numpy(x: Array, w: Array, b: Array | None, window: Window) -> Array:
-    """Tap by tap, for all channels and outputs at once."""
-    y = np.zeros((*x.shape[:2], *window.output_size(*x.shape[2:])), x.dtype)
-    for i, j, source, target in taps(window, x.shape[2:], y.shape[2:]):
-        y[target] += w[:, :, i, j, None] * x[source]
-    return y if b is None else y + b[:, None, None]
-
-
-def grad_input_numpy(grad: Array, w: Array, x_shape: tuple[int, ...], window: Window) -> Array:
-    """The same way back: the outputs' gradients, times a tap, are added where the tap had read."""
-    dx = np.zeros(x_shape, grad.dtype)
-    for i, j, source, target in taps(window, x_shape[2:], grad.shape[2:]):
-        dx[source] += w[:, :, i, j, None] * grad[target]
-    return dx
-
-
-def grad_weight_numpy(grad: Array, x: Array, w_shape: tuple[int, ...], window: Window) -> Array:
-    """A tap's gradient: the dot product of the outputs' gradients with what the tap has read."""
-    dw = np.zeros(w_shape, x.dtype)
-    for i, j, source, target in taps(window, x.shape[2:], grad.shape[2:]):
-        dw[:, 0, i, j] = (grad[target] * x[source]).sum(axis=(0, 2, 3))
-    return dw
 
 
 def forward_cuda(

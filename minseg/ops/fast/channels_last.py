@@ -1,7 +1,7 @@
 """A depthwise convolution of many channels on small maps: channels side by side, one einsum.
 
-minseg/ops/depthwise.py goes along the rows of a channel's map. Deep in a network these are short,
-and NumPy takes as long to begin one as to multiply some 50 numbers; but there are hundreds of
+Tap by tap, NumPy goes along the rows of each channel's map. Deep in a network these are short,
+and it takes as long to begin one as to multiply some 50 numbers; but there are hundreds of
 channels. So they are laid side by side in memory, (N, H, W, C), as the tokens of a transformer are
 anyway. (For tokens this is the quicker way however long the rows are.) A row of the image, with all
 channels of all its pixels, is then one long line, and each tap multiplies whole lines,

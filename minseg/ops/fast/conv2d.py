@@ -105,8 +105,7 @@ def explain(x: Array, w_shape: tuple[int, ...], window: Window, groups: int) -> 
     x itself is needed, not its shape alone: how it lies in memory matters, too.
     """
     if not fits(x.shape, w_shape, window, groups):
-        alone = is_depthwise(w_shape, groups)
-        return "depthwise: one tap after the other" if alone else "all columns at once"
+        return "all columns at once"
     _, window = within_reach(window, *x.shape[2:])
     w_shape = (*w_shape[:2], *window.kernel)
     if is_depthwise(w_shape, groups):

@@ -1,8 +1,8 @@
 """Depthwise convolution of large maps on the CPU, in the way that is the quickest for its shapes.
 
 At stride 1, channels_last.py serves short rows and maps whose channels lie side by side, and
-kernel_columns.py all others. What is left is here: the sum over the taps, each a shift of the
-image, as in minseg/ops/depthwise.py, but with shifts that NumPy is quick at.
+kernel_columns.py all others. What is left is here, tap by tap: for each of the few kernel elements,
+the image is shifted, multiplied by it, and added to the result.
 
 An image whose rows are padded at their end lies in memory as one long row, and a tap is a shift of
 it. What the shift carries from one row into the next lands in the padding and is cut off. With

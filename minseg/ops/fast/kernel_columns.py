@@ -1,8 +1,8 @@
 """A depthwise convolution of large maps: a copy for each column of the kernel, then products.
 
-minseg/ops/depthwise.py multiplies and adds whole maps, each in a call of NumPy, which reads and
-writes more than fits into the nearest cache. Here the planes are copied for each column j of the
-kernel, padded and shifted:
+Tap by tap, NumPy would multiply and add whole maps, and each call would read and write more than
+fits into the nearest cache. Here the planes are copied for each column j of the kernel, padded and
+shifted:
 
     copy[j][r, c] = x[r - top, c + j dilation - left],  0 outside
 
