@@ -6,10 +6,10 @@
 //   forward  y_i = sum over j of e^(s_ij - top) v_j / sum over j of e^(s_ij - top)
 // with the softmax "online": a tile of 32 keys at a time, top is the largest score so far, and what was
 // summed is scaled down when it grows. Kept for the gradients: lse_i = top + log(sum), so that the weights
-// p_ij = e^(s_ij - lse_i) can be computed again. With delta_i = <dy_i, y_i> and ds_ij = p_ij (<dy_i, v_j> -
-// delta_i),
-//   dv_j = sum over i of p_ij dy_i,  dq_i = scale sum over j of ds_ij k_j,  dk_j = scale sum over i of ds_ij q_i,
-//   dmask_ij = ds_ij, summed over all n that share the mask
+// p_ij = e^(s_ij - lse_i) can be computed again. With grad the gradient of y, and delta_i = <grad_i, y_i>,
+//   ds_ij = p_ij (<grad_i, v_j> - delta_i)
+//   dv_j = sum over i of p_ij grad_i,   dq_i = scale sum over j of ds_ij k_j,
+//   dk_j = scale sum over i of ds_ij q_i,   dmask_ij = ds_ij, summed over all n that share the mask
 // (Dao et al., "FlashAttention", 2022, appendix B.)
 //
 // A block has 8 warps and computes 32 rows of the result (queries; for dk and dv keys), 64 columns of
@@ -149,10 +149,10 @@ attention_forward(const scalar* __restrict__ q, const scalar* __restrict__ k,
         }
 }
 
-// launch: grid=(N * ceil_div(L, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: dy q k v mask lse delta  out: dq
-// sample: dy=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dq=(2, 40, 70) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2 causal=0
+// launch: grid=(N * ceil_div(L, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: grad q k v mask lse delta  out: dq
+// sample: grad=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dq=(2, 40, 70) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2 causal=0
 extern "C" __global__ void __launch_bounds__(THREADS)
-attention_grad_query(const scalar* __restrict__ dy, const scalar* __restrict__ q,
+attention_grad_query(const scalar* __restrict__ grad, const scalar* __restrict__ q,
                      const scalar* __restrict__ k, const scalar* __restrict__ v,
                      const scalar* __restrict__ mask, const scalar* __restrict__ lse,
                      const scalar* __restrict__ delta, scalar* __restrict__ dq, int N, int L, int S,
@@ -160,33 +160,33 @@ attention_grad_query(const scalar* __restrict__ dy, const scalar* __restrict__ q
     const int blocks = ceil_div(L, BLOCK_ROWS);  // of one n
     const int n = blockIdx.x / blocks, row0 = blockIdx.x % blocks * BLOCK_ROWS;
     const scalar *queries = q + (long long)n * L * E, *keys = k + (long long)n * S * E;
-    const scalar *grads = dy + (long long)n * L * D, *values = v + (long long)n * S * D;
+    const scalar *grads = grad + (long long)n * L * D, *values = v + (long long)n * S * D;
     const Mask added(mask, n, masks, L, S, causal);
     const int seen = causal ? min(S, row0 + BLOCK_ROWS) : S;
 
     scalar sum[ROWS][EACH_COLUMNS] = {};
     for (int key0 = 0; key0 < seen; key0 += WARP) {
-        scalar score[ROWS], slope[ROWS];
+        scalar score[ROWS], ds[ROWS];
         tile_dots(queries, row0, L, keys, key0, S, E, score);
-        tile_dots(grads, row0, L, values, key0, S, D, slope);
+        tile_dots(grads, row0, L, values, key0, S, D, ds);
         for (int r = 0; r < ROWS; r++) {
             const int i = row0 + my_warp() * ROWS + r;
             score[r] = score[r] * scale + added(i, key0 + my_lane());
             if (i < L) {
                 const long long query = (long long)n * L + i;
-                slope[r] = weight_of(score[r], lse[query]) * (slope[r] - delta[query]);
+                ds[r] = weight_of(score[r], lse[query]) * (ds[r] - delta[query]);
             }
         }
-        add_rows(slope, keys, key0, S, E, sum);
+        add_rows(ds, keys, key0, S, E, sum);
     }
     const scalar factor[ROWS] = {scale, scale, scale, scale};
     write_rows(sum, factor, row0, L, E, dq + (long long)n * L * E);
 }
 
-// launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: dy q k v mask lse delta  out: dk
-// sample: dy=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dk=(2, 50, 70) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2 causal=0
+// launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: grad q k v mask lse delta  out: dk
+// sample: grad=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dk=(2, 50, 70) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2 causal=0
 extern "C" __global__ void __launch_bounds__(THREADS)
-attention_grad_key(const scalar* __restrict__ dy, const scalar* __restrict__ q,
+attention_grad_key(const scalar* __restrict__ grad, const scalar* __restrict__ q,
                    const scalar* __restrict__ k, const scalar* __restrict__ v,
                    const scalar* __restrict__ mask, const scalar* __restrict__ lse,
                    const scalar* __restrict__ delta, scalar* __restrict__ dk, int N, int L, int S,
@@ -194,7 +194,7 @@ attention_grad_key(const scalar* __restrict__ dy, const scalar* __restrict__ q,
     const int blocks = ceil_div(S, BLOCK_ROWS);  // of one n
     const int n = blockIdx.x / blocks, row0 = blockIdx.x % blocks * BLOCK_ROWS;
     const scalar *queries = q + (long long)n * L * E, *keys = k + (long long)n * S * E;
-    const scalar *grads = dy + (long long)n * L * D, *values = v + (long long)n * S * D;
+    const scalar *grads = grad + (long long)n * L * D, *values = v + (long long)n * S * D;
     const Mask added(mask, n, masks, L, S, causal);
 
     scalar sum[ROWS][EACH_COLUMNS] = {};
@@ -202,23 +202,23 @@ attention_grad_key(const scalar* __restrict__ dy, const scalar* __restrict__ q,
         const int i = query0 + my_lane();
         const scalar lse_i = i < L ? lse[(long long)n * L + i] : scalar(0);
         const scalar delta_i = i < L ? delta[(long long)n * L + i] : scalar(0);
-        scalar score[ROWS], slope[ROWS];
+        scalar score[ROWS], ds[ROWS];
         tile_dots(keys, row0, S, queries, query0, L, E, score);
-        tile_dots(values, row0, S, grads, query0, L, D, slope);
+        tile_dots(values, row0, S, grads, query0, L, D, ds);
         for (int r = 0; r < ROWS; r++) {
             score[r] = score[r] * scale + added(i, row0 + my_warp() * ROWS + r);
-            slope[r] = weight_of(score[r], lse_i) * (slope[r] - delta_i);
+            ds[r] = weight_of(score[r], lse_i) * (ds[r] - delta_i);
         }
-        add_rows(slope, queries, query0, L, E, sum);
+        add_rows(ds, queries, query0, L, E, sum);
     }
     const scalar factor[ROWS] = {scale, scale, scale, scale};
     write_rows(sum, factor, row0, S, E, dk + (long long)n * S * E);
 }
 
-// launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(D, COLUMNS)) block=(THREADS)  in: dy q k mask lse  out: dv
-// sample: dy=(2, 40, 70) q=(2, 40, 35) k=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) dv=(2, 50, 70) N=2 L=40 S=50 E=35 D=70 masks=1 scale=0.2 causal=0
+// launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(D, COLUMNS)) block=(THREADS)  in: grad q k mask lse  out: dv
+// sample: grad=(2, 40, 70) q=(2, 40, 35) k=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) dv=(2, 50, 70) N=2 L=40 S=50 E=35 D=70 masks=1 scale=0.2 causal=0
 extern "C" __global__ void __launch_bounds__(THREADS)
-attention_grad_value(const scalar* __restrict__ dy, const scalar* __restrict__ q,
+attention_grad_value(const scalar* __restrict__ grad, const scalar* __restrict__ q,
                      const scalar* __restrict__ k, const scalar* __restrict__ mask,
                      const scalar* __restrict__ lse, scalar* __restrict__ dv, int N, int L, int S,
                      int E, int D, int masks, scalar scale, bool causal) {
@@ -237,17 +237,17 @@ attention_grad_value(const scalar* __restrict__ dy, const scalar* __restrict__ q
             scalar score = weight[r] * scale + added(i, row0 + my_warp() * ROWS + r);
             weight[r] = weight_of(score, lse_i);
         }
-        add_rows(weight, dy + (long long)n * L * D, query0, L, D, sum);
+        add_rows(weight, grad + (long long)n * L * D, query0, L, D, sum);
     }
     const scalar factor[ROWS] = {1, 1, 1, 1};
     write_rows(sum, factor, row0, S, D, dv + (long long)n * S * D);
 }
 
 // A block computes 32 x 32 elements, a lane one column of its warp's 4 rows.
-// launch: grid=(masks * ceil_div(S, WARP), ceil_div(L, BLOCK_ROWS)) block=(THREADS)  in: dy q k v mask lse delta  out: dmask
-// sample: dy=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dmask=(1, 40, 50) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2
+// launch: grid=(masks * ceil_div(S, WARP), ceil_div(L, BLOCK_ROWS)) block=(THREADS)  in: grad q k v mask lse delta  out: dmask
+// sample: grad=(2, 40, 35) q=(2, 40, 70) k=(2, 50, 70) v=(2, 50, 35) mask=(1, 40, 50) lse=(2, 40) delta=(2, 40) dmask=(1, 40, 50) N=2 L=40 S=50 E=70 D=35 masks=1 scale=0.2
 extern "C" __global__ void __launch_bounds__(THREADS)
-attention_grad_mask(const scalar* __restrict__ dy, const scalar* __restrict__ q,
+attention_grad_mask(const scalar* __restrict__ grad, const scalar* __restrict__ q,
                     const scalar* __restrict__ k, const scalar* __restrict__ v,
                     const scalar* __restrict__ mask, const scalar* __restrict__ lse,
                     const scalar* __restrict__ delta, scalar* __restrict__ dmask, int N, int L, int S,
@@ -258,14 +258,14 @@ attention_grad_mask(const scalar* __restrict__ dy, const scalar* __restrict__ q,
 
     scalar sum[ROWS] = {};
     for (int n = m; n < N; n += masks) {
-        scalar score[ROWS], slope[ROWS];
+        scalar score[ROWS], ds[ROWS];
         tile_dots(q + (long long)n * L * E, row0, L, k + (long long)n * S * E, key0, S, E, score);
-        tile_dots(dy + (long long)n * L * D, row0, L, v + (long long)n * S * D, key0, S, D, slope);
+        tile_dots(grad + (long long)n * L * D, row0, L, v + (long long)n * S * D, key0, S, D, ds);
         for (int r = 0; r < ROWS; r++) {
             const int i = row0 + my_warp() * ROWS + r;
             if (i >= L) continue;
             const long long query = (long long)n * L + i;
-            sum[r] += weight_of(score[r] * scale + added(i, j), lse[query]) * (slope[r] - delta[query]);
+            sum[r] += weight_of(score[r] * scale + added(i, j), lse[query]) * (ds[r] - delta[query]);
         }
     }
     for (int r = 0; r < ROWS; r++) {

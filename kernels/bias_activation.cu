@@ -2,10 +2,10 @@
 // A bias for each channel, then an activation, in one go through memory; x (N, C, L), b (C,):
 //
 //   forward   y  = act(z),        z = x + b_c
-//   grad      dx = dy act'(z),    db_c = sum of dx over n and l
+//   grad      dx = grad act'(z),    db_c = sum of dx over n and l
 //
 // `activation` is a number of the list below. `splits` blocks share a channel, each takes a range of
-// its N L elements. A thread reads one a step (the gradient two: dy and x), its neighbour the next
+// its N L elements. A thread reads one a step (the gradient two: grad and x), its neighbour the next
 // one, and writes one; the bias it reads once. In the gradient a block also adds up its dx: these sums
 // go to `partial` (splits, C), where they are added in order afterwards, so that the same input gives
 // the same bits. Expected bottleneck: global memory. What fusing saves: z would be written and read
@@ -81,11 +81,11 @@ bias_activation_forward(const scalar* __restrict__ x, const scalar* __restrict__
     }
 }
 
-// launch: grid=(C, splits) block=(THREADS)  in: dy x b  out: dx partial
-// sample: dy=(2, 3, 700) x=(2, 3, 700) b=(3) dx=(2, 3, 700) partial=(4, 3) N=2 C=3 L=700 splits=4 activation=3
-// sample: scalar=double dy=(3, 2, 70) x=(3, 2, 70) b=(2) dx=(3, 2, 70) partial=(1, 2) N=3 C=2 L=70 splits=1 activation=5
+// launch: grid=(C, splits) block=(THREADS)  in: grad x b  out: dx partial
+// sample: grad=(2, 3, 700) x=(2, 3, 700) b=(3) dx=(2, 3, 700) partial=(4, 3) N=2 C=3 L=700 splits=4 activation=3
+// sample: scalar=double grad=(3, 2, 70) x=(3, 2, 70) b=(2) dx=(3, 2, 70) partial=(1, 2) N=3 C=2 L=70 splits=1 activation=5
 extern "C" __global__ void __launch_bounds__(THREADS)
-bias_activation_grad(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+bias_activation_grad(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                      const scalar* __restrict__ b, scalar* __restrict__ dx,
                      scalar* __restrict__ partial, int N, int C, int L, int splits,
                      int activation) {
@@ -97,7 +97,7 @@ bias_activation_grad(const scalar* __restrict__ dy, const scalar* __restrict__ x
     scalar db = 0;
     for (int e = range.first + threadIdx.x; e < range.last; e += THREADS) {
         const long long i = place(e, c, C, L);
-        const scalar dz = dy[i] * derivative(x[i] + bias, activation);
+        const scalar dz = grad[i] * derivative(x[i] + bias, activation);
         dx[i] = dz;
         db += dz;
     }

@@ -4,9 +4,9 @@
 // Each is a matrix product whose patch matrix (im2col) is never written out: when a tile of it is
 // needed in shared memory, its elements are gathered from the image by index.
 //
-//   forward      y[o, p]  = sum over k = (c, i, j) of       w[o, k]  * patch[k, p]    p: an output
-//   grad_input   dx[c, q] = sum over k = (o, i, j) of       w[o, c, i, j] * dy[o, p]  q: an input
-//   grad_weight  dw[o, k] = sum over outputs p of           dy[o, p] * patch[k, p]
+//   forward      y[o, p]       = sum over k = (c, i, j) of  w[o, k] * patch[k, p]         p: an output
+//   grad_input   dx[c, q]      = sum over k = (o, i, j) of  w[o, c, i, j] * grad[o, p]    q: an input
+//   grad_weight  dweight[o, k] = sum over outputs p of      grad[o, p] * patch[k, p]
 //
 // A block computes a 64 x 64 tile of the result with 16 x 16 threads, a thread 4 x 4 elements of it
 // (tile_product, in common.cuh).
@@ -19,7 +19,8 @@ struct Size {
     int h, w;
 };
 
-// How the kernel moves over the image: output (y, x) reads input (y * sh - ph + i * dh, ...).
+// How the kernel moves over the image: output (r, q) reads input (r * sh - ph + i * dh, q * sw - ...).
+// Size, stride, padding and dilation, along the height and the width (so dw is no gradient: see dweight).
 struct Window {
     int kh, kw, sh, sw, ph, pw, dh, dw;
 };
@@ -36,10 +37,9 @@ struct Patches {
     __device__ scalar operator()(int k, int p) const {
         if (k >= count * w.kh * w.kw || p >= positions) return 0;
         int j = k % w.kw, i = k / w.kw % w.kh, c = first + k / (w.kw * w.kh);
-        int col = p % out.w, row = p / out.w % out.h, n = p / (out.w * out.h);
-        int y_in = row * w.sh - w.ph + i * w.dh, x_in = col * w.sw - w.pw + j * w.dw;
-        if (!inside(y_in, x_in, in.h, in.w)) return 0;
-        return x[at(n, c, y_in, x_in, channels, in.h, in.w)];
+        int q = p % out.w, r = p / out.w % out.h, n = p / (out.w * out.h);
+        int row = r * w.sh - w.ph + i * w.dh, col = q * w.sw - w.pw + j * w.dw;
+        return inside(row, col, in.h, in.w) ? x[at(n, c, row, col, channels, in.h, in.w)] : scalar(0);
     }
 };
 
@@ -72,13 +72,13 @@ conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
         }
 }
 
-// dy[o, p] as input q sees it through kernel element (i, j): the output p with p * s - pad + (i, j) * d = q,
+// grad[o, p] as input q sees it through kernel element (i, j): of the output p with p s - pad + (i, j) d = q,
 // if there is one. So the stride becomes a division that must leave no rest: a gather, no atomics.
-// launch: grid=(ceil_div(N * H * W, GEMM_TILE), ceil_div(C / groups, GEMM_TILE), groups) block=(GEMM_SIDE, GEMM_SIDE)  in: dy w  out: dx
-// sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 dy=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
-// sample: N=2 C=70 H=9 W=9 O=3 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
+// launch: grid=(ceil_div(N * H * W, GEMM_TILE), ceil_div(C / groups, GEMM_TILE), groups) block=(GEMM_SIDE, GEMM_SIDE)  in: grad w  out: dx
+// sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 grad=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
+// sample: N=2 C=70 H=9 W=9 O=3 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 grad=(N,O,H_out,W_out) w=(O,C/groups,kh,kw) dx=(N,C,H,W)
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
-conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
+conv2d_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ w,
                   scalar* __restrict__ dx, int N, int C, int H, int W, int O, int H_out, int W_out,
                   int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
     const int rows = C / groups, count = O / groups, taps = kh * kw, length = count * taps;
@@ -92,10 +92,9 @@ conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
     auto b = [=](int k, int q) {
         if (q >= positions) return scalar(0);
         int j = k % kw, i = k / kw % kh, o = group * count + k / taps;
-        int y = q / W % H + ph - i * dh, x = q % W + pw - j * dw, n = q / (W * H);
-        if (y < 0 || x < 0 || y % sh != 0 || x % sw != 0) return scalar(0);
-        if (y / sh >= H_out || x / sw >= W_out) return scalar(0);
-        return dy[at(n, o, y / sh, x / sw, O, H_out, W_out)];
+        int n = q / (W * H), row = q / W % H + ph - i * dh, col = q % W + pw - j * dw;  // s times p
+        if (row % sh != 0 || col % sw != 0 || !inside(row / sh, col / sw, H_out, W_out)) return scalar(0);
+        return grad[at(n, o, row / sh, col / sw, O, H_out, W_out)];
     };
     scalar sum[GEMM_EACH][GEMM_EACH];
     tile_product(a, b, row0, col0, 0, length, sum);
@@ -110,12 +109,12 @@ conv2d_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ w,
 }
 
 // The sum runs over all outputs of the batch, the result is small: too few blocks to fill a GPU. So the
-// outputs are split into `splits` ranges, each with a partial sum of its own, added up afterwards in order.
-// launch: grid=(ceil_div(C / groups * kh * kw, GEMM_TILE), ceil_div(O / groups, GEMM_TILE), groups * splits) block=(GEMM_SIDE, GEMM_SIDE)  in: dy x  out: partial
-// sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 dy=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
-// sample: N=2 C=8 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 dy=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
+// outputs are split into `splits` ranges, each with a partial sum of its own; these are then added in order.
+// launch: grid=(ceil_div(C / groups * kh * kw, GEMM_TILE), ceil_div(O / groups, GEMM_TILE), groups * splits) block=(GEMM_SIDE, GEMM_SIDE)  in: grad x  out: partial
+// sample: N=2 C=4 H=7 W=6 O=6 H_out=4 W_out=3 kh=3 kw=3 sh=2 sw=2 ph=1 pw=1 dh=1 dw=1 groups=2 grad=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
+// sample: N=2 C=8 H=9 W=9 O=70 H_out=9 W_out=9 kh=3 kw=3 sh=1 sw=1 ph=1 pw=1 dh=1 dw=1 groups=1 grad=(N,O,H_out,W_out) x=(N,C,H,W) partial=(splits,O,C/groups,kh,kw) splits=2
 extern "C" __global__ void __launch_bounds__(GEMM_SIDE * GEMM_SIDE)
-conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+conv2d_grad_weight(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                    scalar* __restrict__ partial, int N, int C, int H, int W, int O, int H_out,
                    int W_out, int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw,
                    int groups, int splits) {
@@ -128,7 +127,7 @@ conv2d_grad_weight(const scalar* __restrict__ dy, const scalar* __restrict__ x,
 
     auto a = [=](int o, int p) {
         if (o >= rows) return scalar(0);
-        return dy[((long long)(p / area) * O + group * rows + o) * area + p % area];
+        return grad[((long long)(p / area) * O + group * rows + o) * area + p % area];
     };
     Patches patches{x, {kh, kw, sh, sw, ph, pw, dh, dw}, {H, W}, {H_out, W_out},
                     C, group * count, count, positions};

@@ -3,8 +3,8 @@
 // never go to memory. For P pixels an image,
 //
 //   forward      loss = -sum over c of q_c log p_c,   p = softmax(x) over the classes
-//   grad_input   dx_c = (p_c sum of q - q_c) dloss
-//   grad_target  dt_c = -w_c (1 - s) log p_c dloss    (of class probabilities t)
+//   grad_input   dx_c = (p_c sum of q - q_c) grad
+//   grad_target  dt_c = -w_c (1 - s) log p_c grad    (of class probabilities t)
 //
 // with q_c = w_c ((1 - s) t_c + s / C), s the label smoothing, t_c = [c = label] for class indices. A
 // pixel with the label ignore_index has no loss and no gradient.
@@ -72,10 +72,10 @@ cross_entropy_forward(const scalar* __restrict__ x, const long long* __restrict_
     loss[pixel] = value;
 }
 
-// launch: grid=(ceil_div(N * P, THREADS)) block=(THREADS)  in: dloss x labels probabilities w  out: dx
-// sample: dloss=(2, 150) x=(2, 5, 150) labels=(2, 150)%5 probabilities=null w=(5) dx=(2, 5, 150) N=2 C=5 P=150 ignore_index=1 smoothing=0.1
+// launch: grid=(ceil_div(N * P, THREADS)) block=(THREADS)  in: grad x labels probabilities w  out: dx
+// sample: grad=(2, 150) x=(2, 5, 150) labels=(2, 150)%5 probabilities=null w=(5) dx=(2, 5, 150) N=2 C=5 P=150 ignore_index=1 smoothing=0.1
 extern "C" __global__ void __launch_bounds__(THREADS)
-cross_entropy_grad_input(const scalar* __restrict__ dloss, const scalar* __restrict__ x,
+cross_entropy_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                          const long long* __restrict__ labels,
                          const scalar* __restrict__ probabilities, const scalar* __restrict__ w,
                          scalar* __restrict__ dx, int N, int C, int P, long long ignore_index,
@@ -97,14 +97,14 @@ cross_entropy_grad_input(const scalar* __restrict__ dloss, const scalar* __restr
         for (int c = 0; c < C; c++) total += spread_weight(t, w, c, C, P, smoothing);
     for (int c = 0; c < C; c++) {
         scalar q = spread_weight(t, w, c, C, P, smoothing) + (c == label ? on_label : scalar(0));
-        dx[first + (long long)c * P] = (exp(log_p(c)) * total - q) * dloss[pixel];
+        dx[first + (long long)c * P] = (exp(log_p(c)) * total - q) * grad[pixel];
     }
 }
 
-// launch: grid=(ceil_div(N * P, THREADS)) block=(THREADS)  in: dloss x w  out: dt
-// sample: dloss=(2, 150) x=(2, 5, 150) w=(5) dt=(2, 5, 150) N=2 C=5 P=150 smoothing=0.1
+// launch: grid=(ceil_div(N * P, THREADS)) block=(THREADS)  in: grad x w  out: dt
+// sample: grad=(2, 150) x=(2, 5, 150) w=(5) dt=(2, 5, 150) N=2 C=5 P=150 smoothing=0.1
 extern "C" __global__ void __launch_bounds__(THREADS)
-cross_entropy_grad_target(const scalar* __restrict__ dloss, const scalar* __restrict__ x,
+cross_entropy_grad_target(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                           const scalar* __restrict__ w, scalar* __restrict__ dt, int N, int C,
                           int P, scalar smoothing) {
     const long long pixel = global_index();
@@ -112,5 +112,5 @@ cross_entropy_grad_target(const scalar* __restrict__ dloss, const scalar* __rest
     const long long first = pixel / P * C * P + pixel % P;
     const LogSoftmax log_p(x + first, C, P);
     for (int c = 0; c < C; c++)
-        dt[first + (long long)c * P] = (smoothing - 1) * w[c] * log_p(c) * dloss[pixel];
+        dt[first + (long long)c * P] = (smoothing - 1) * w[c] * log_p(c) * grad[pixel];
 }

@@ -6,7 +6,8 @@
 //   overlap_sums   `splits` blocks share a row (n, c), each sums a range of its pixels into `partial`
 //                  (2, splits, N, C): TP, FP, and `sizes` (splits, N, C); they are added in order
 //                  afterwards, so that the same input gives the same bits
-//   overlap_grad   dp = dTP where the pixel is of the class, else dFP; a thread takes an element
+//   overlap_grad   dp = dTP where the pixel is of the class, else dFP, both in `grad` (2, N, C); a thread
+//                  takes an element
 //
 // A thread reads a probability and a label a step, its neighbour the next ones, and writes nothing (the
 // gradient: reads a label and one of dTP, dFP, writes one). Expected bottleneck: global memory.
@@ -50,16 +51,15 @@ overlap_sums(const scalar* __restrict__ p, const long long* __restrict__ labels,
     }
 }
 
-// d_sums (2, N, C): dTP, dFP.
-// launch: grid=(ceil_div(N * C * P, THREADS)) block=(THREADS)  in: d_sums labels  out: dp
-// sample: d_sums=(2, 2, 3) labels=(2, 900)%3 dp=(2, 3, 900) N=2 C=3 P=900 ignore_index=1
+// launch: grid=(ceil_div(N * C * P, THREADS)) block=(THREADS)  in: grad labels  out: dp
+// sample: grad=(2, 2, 3) labels=(2, 900)%3 dp=(2, 3, 900) N=2 C=3 P=900 ignore_index=1
 extern "C" __global__ void __launch_bounds__(THREADS)
-overlap_grad(const scalar* __restrict__ d_sums, const long long* __restrict__ labels,
+overlap_grad(const scalar* __restrict__ grad, const long long* __restrict__ labels,
              scalar* __restrict__ dp, int N, int C, int P, long long ignore_index) {
     const long long i = global_index();
     if (i >= (long long)N * C * P) return;
     const int row = (int)(i / P), n = row / C, c = row % C;
     const long long label = labels[(long long)n * P + i % P];
-    const scalar slope = d_sums[label == c ? row : N * C + row];
+    const scalar slope = grad[label == c ? row : N * C + row];
     dp[i] = label == ignore_index ? scalar(0) : slope;
 }

@@ -2,7 +2,7 @@
 // Focal loss as a function of the cross-entropy ce = -log p of a pixel, p the true class's probability:
 //
 //   forward      y   = ce (1 - p)^gamma
-//   grad_input   dce = dy (1 - p)^gamma (1 + gamma p ce / (1 - p))
+//   grad_input   dce = grad (1 - p)^gamma (1 + gamma p ce / (1 - p))
 //
 // A thread takes an element: it reads one (the gradient two) and writes one. Expected bottleneck: global
 // memory. What fusing saves: each of the half dozen steps would go through memory on its own.
@@ -18,14 +18,14 @@ focal_forward(const scalar* __restrict__ ce, scalar* __restrict__ y, scalar gamm
     if (i < n) y[i] = ce[i] * pow(-expm1(-ce[i]), gamma);
 }
 
-// launch: grid=(ceil_div(n, THREADS)) block=(THREADS)  in: dy ce  out: dce
-// sample: dy=(1000) ce=(1000) dce=(1000) gamma=2.0 n=1000
+// launch: grid=(ceil_div(n, THREADS)) block=(THREADS)  in: grad ce  out: dce
+// sample: grad=(1000) ce=(1000) dce=(1000) gamma=2.0 n=1000
 extern "C" __global__ void __launch_bounds__(THREADS)
-focal_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ ce,
+focal_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ ce,
                  scalar* __restrict__ dce, scalar gamma, long long n) {
     const long long i = global_index();
     if (i >= n) return;
     scalar miss = -expm1(-ce[i]);                        // 1 - p, to the last digit also near 0
     scalar relative = miss > 0 ? ce[i] / miss : scalar(1);  // its limit at ce = 0
-    dce[i] = dy[i] * (pow(miss, gamma) * (1 + gamma * (1 - miss) * relative));
+    dce[i] = grad[i] * (pow(miss, gamma) * (1 + gamma * (1 - miss) * relative));
 }

@@ -2,8 +2,8 @@
 // Sampling an image, or a volume, at the places that a grid names: forward and both gradients.
 //
 //   forward     y[n, c, o]  = sum over taps t of  weight[n, o, t] * x[n, c, index[n, o, t]]
-//   grad_grid   dgrid[n, o] = sum over channels and taps of  dy[n, c, o] * x[...] * dweight / dgrid
-//   grad_input  dx[n, c, i] = sum over the entries e = (n, o, t) whose index is i of  weight[e] * dy[n, c, o]
+//   grad_grid   dgrid[n, o] = sum over channels and taps of  grad[n, c, o] * x[...] * slope[n, o, t]
+//   grad_input  dx[n, c, i] = sum over entries e = (n, o, t) whose index is i of  weight[e] * grad[n, c, o]
 //
 // The taps of a place are the product of those of its axes: 1 (nearest), 2 (linear) or 4 (cubic) along
 // each. They are the same for all channels. So in forward and grad_grid a thread takes one place, finds
@@ -148,11 +148,11 @@ grid_sample_forward(const scalar* __restrict__ x, const scalar* __restrict__ gri
     }
 }
 
-// launch: grid=(ceil_div(N * outputs, THREADS)) block=(THREADS)  in: dy x grid  out: dgrid
-// sample: N=2 C=3 depth=1 H=5 W=6 outputs=40 dims=2 mode=2 padding=2 align_corners=0 dy=(N,C,outputs) x=(N,C,H,W) grid=(N,outputs,2) dgrid=(N,outputs,2)
-// sample: N=2 C=3 depth=4 H=5 W=6 outputs=40 dims=3 mode=0 padding=2 align_corners=0 dy=(N,C,outputs) x=(N,C,depth,H,W) grid=(N,outputs,3) dgrid=(N,outputs,3)
+// launch: grid=(ceil_div(N * outputs, THREADS)) block=(THREADS)  in: grad x grid  out: dgrid
+// sample: N=2 C=3 depth=1 H=5 W=6 outputs=40 dims=2 mode=2 padding=2 align_corners=0 grad=(N,C,outputs) x=(N,C,H,W) grid=(N,outputs,2) dgrid=(N,outputs,2)
+// sample: N=2 C=3 depth=4 H=5 W=6 outputs=40 dims=3 mode=0 padding=2 align_corners=0 grad=(N,C,outputs) x=(N,C,depth,H,W) grid=(N,outputs,3) dgrid=(N,outputs,3)
 extern "C" __global__ void __launch_bounds__(THREADS)
-grid_sample_grad_grid(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+grid_sample_grad_grid(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                       const scalar* __restrict__ grid, scalar* __restrict__ dgrid, int N, int C,
                       int depth, int H, int W, int outputs, int dims, int mode, int padding,
                       bool align_corners) {
@@ -166,7 +166,7 @@ grid_sample_grad_grid(const scalar* __restrict__ dy, const scalar* __restrict__ 
         scalar moved = 0;  // what more weight on this tap would add to the loss
         for (int c = 0; c < C; c++) {
             scalar here = taps.index[t] < 0 ? scalar(0) : x[(n * C + c) * area + taps.index[t]];
-            moved += dy[(n * C + c) * outputs + o] * here;
+            moved += grad[(n * C + c) * outputs + o] * here;
         }
         for (int d = 0; d < dims; d++) sum[d] += moved * taps.slope[d][t];
     }
@@ -196,17 +196,17 @@ grid_sample_entries(const scalar* __restrict__ grid, long long* __restrict__ key
 }
 
 // start[n, i]: where among the sorted keys the segment of input i of image n begins.
-// launch: grid=(ceil_div(N * C * area, THREADS)) block=(THREADS)  in: dy key weight start  out: dx
-// sample: N=1 C=3 area=30 outputs=40 each=4 dy=(C,outputs) key=(outputs,each)%160 weight=(outputs,each) start=(31)%161 dx=(C,area)
+// launch: grid=(ceil_div(N * C * area, THREADS)) block=(THREADS)  in: grad key weight start  out: dx
+// sample: N=1 C=3 area=30 outputs=40 each=4 grad=(C,outputs) key=(outputs,each)%160 weight=(outputs,each) start=(31)%161 dx=(C,area)
 extern "C" __global__ void __launch_bounds__(THREADS)
-grid_sample_grad_input(const scalar* __restrict__ dy, const long long* __restrict__ key,
+grid_sample_grad_input(const scalar* __restrict__ grad, const long long* __restrict__ key,
                        const scalar* __restrict__ weight, const long long* __restrict__ start,
                        scalar* __restrict__ dx, int N, int C, int area, int outputs, int each) {
     long long i = global_index();
     if (i >= (long long)N * C * area) return;
     const long long n = i / area / C, input = n * area + i % area;
     const long long entries = (long long)N * outputs * each;
-    const scalar* plane = dy + i / area * outputs;
+    const scalar* plane = grad + i / area * outputs;
     scalar sum = 0;
     for (long long k = start[input]; k < start[input + 1]; k++) {
         long long e = key[k] % entries;

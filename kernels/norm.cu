@@ -5,9 +5,10 @@
 //
 //   norm_moments     sums of d = x - x_0 and of d^2 over a group, x_0 its first element   (one pass)
 //   norm_finish      mean = x_0 + sum d / m,   var = (sum d^2 - (sum d)^2 / m) / m
-//   norm_forward     y = xhat weight + bias,   xhat = (x - mean) / sqrt(var + eps)
-//   norm_grad_sums   dweight = sum of dy xhat, dbias = sum of dy, over B and L, for each (g, k)
-//   norm_grad_input  dx = (dy weight - average - xhat slope) / sqrt(var + eps)
+//   norm_forward     y = xhat weight + bias,   xhat = (x - mean) r,   r = 1 / sqrt(var + eps)
+//   norm_grad_sums   dw = sum of grad xhat, db = sum of grad, over B and L, for each (g, k)
+//   norm_grad_input  dx = r (grad weight - average - xhat slope), with average and slope the group's
+//                    means of grad weight and of grad weight xhat
 //
 // Why the shift x_0: mean(x^2) - mean(x)^2 loses every digit when the mean is large. x_0 is one of the
 // group's own values, so (x_0 - mean)^2 <= m var, and in double the variance keeps a relative error
@@ -101,20 +102,20 @@ norm_forward(const scalar* __restrict__ x, const double* __restrict__ mean,
     const int g = blockIdx.x;
     const Range range(B * K * L);
     const Centred centred(mean[g]);
-    const scalar inverse = inverse_deviation(var[g], eps);
+    const scalar r = inverse_deviation(var[g], eps);
     for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
         long long i = place(e, g, G, K * L);
         int k = g * K + e / L % K;
-        scalar scale = weight ? inverse * weight[k] : inverse;
+        scalar scale = weight ? r * weight[k] : r;
         y[i] = centred(x[i]) * scale + (bias ? bias[k] : scalar(0));
     }
 }
 
-// A block sums a range of one row (g, k), over B and L; `partial` is (2, splits, G, K): dweight, dbias.
-// launch: grid=(G * K, splits) block=(threads)  in: dy x mean var  out: partial
-// sample: dy=(2, 3, 2, 70) x=(2, 3, 2, 70) mean=(3) var=(3) partial=(2, 2, 3, 2) B=2 G=3 K=2 L=70 eps=9.0 splits=2 threads=64
+// A block sums a range of one row (g, k), over B and L; `partial` is (2, splits, G, K): dw, db.
+// launch: grid=(G * K, splits) block=(threads)  in: grad x mean var  out: partial
+// sample: grad=(2, 3, 2, 70) x=(2, 3, 2, 70) mean=(3) var=(3) partial=(2, 2, 3, 2) B=2 G=3 K=2 L=70 eps=9.0 splits=2 threads=64
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-norm_grad_sums(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+norm_grad_sums(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                const double* __restrict__ mean, const double* __restrict__ var,
                scalar* __restrict__ partial, int B, int G, int K, int L, double eps, int splits,
                int threads) {
@@ -122,28 +123,27 @@ norm_grad_sums(const scalar* __restrict__ dy, const scalar* __restrict__ x,
     const int row = blockIdx.x, rows = G * K;
     const Range range(B * L);
     const Centred centred(mean[row / K]);
-    const scalar inverse = inverse_deviation(var[row / K], eps);
+    const scalar r = inverse_deviation(var[row / K], eps);
 
-    scalar dweight = 0, dbias = 0;
+    scalar dw = 0, db = 0;
     for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
         long long i = place(e, row, rows, L);
-        dweight += dy[i] * (centred(x[i]) * inverse);
-        dbias += dy[i];
+        dw += grad[i] * (centred(x[i]) * r);
+        db += grad[i];
     }
-    dweight = block_sum(dweight, scratch);
-    dbias = block_sum(dbias, scratch);
+    dw = block_sum(dw, scratch);
+    db = block_sum(db, scratch);
     if (threadIdx.x == 0) {
-        partial[(long long)blockIdx.y * rows + row] = dweight;
-        partial[((long long)splits + blockIdx.y) * rows + row] = dbias;
+        partial[(long long)blockIdx.y * rows + row] = dw;
+        partial[((long long)splits + blockIdx.y) * rows + row] = db;
     }
 }
 
-// average, slope (G,): the group's means of dy weight and of dy weight xhat; null where the statistics
-// do not depend on x.
-// launch: grid=(G, splits) block=(threads)  in: dy x mean var weight average slope  out: dx
-// sample: dy=(2, 3, 2, 70) x=(2, 3, 2, 70) mean=(3) var=(3) weight=(3, 2) average=(3) slope=(3) dx=(2, 3, 2, 70) B=2 G=3 K=2 L=70 eps=9.0 splits=2 threads=64
+// average, slope (G,): null where the statistics do not depend on x, and dx = r grad weight.
+// launch: grid=(G, splits) block=(threads)  in: grad x mean var weight average slope  out: dx
+// sample: grad=(2, 3, 2, 70) x=(2, 3, 2, 70) mean=(3) var=(3) weight=(3, 2) average=(3) slope=(3) dx=(2, 3, 2, 70) B=2 G=3 K=2 L=70 eps=9.0 splits=2 threads=64
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
-norm_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ x,
+norm_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                 const double* __restrict__ mean, const double* __restrict__ var,
                 const scalar* __restrict__ weight, const scalar* __restrict__ average,
                 const scalar* __restrict__ slope, scalar* __restrict__ dx, int B, int G, int K,
@@ -151,11 +151,11 @@ norm_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ x,
     const int g = blockIdx.x;
     const Range range(B * K * L);
     const Centred centred(mean[g]);
-    const scalar inverse = inverse_deviation(var[g], eps);
+    const scalar r = inverse_deviation(var[g], eps);
     for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
         long long i = place(e, g, G, K * L);
-        scalar through = weight ? dy[i] * weight[g * K + e / L % K] : dy[i];
-        if (average) through -= average[g] + centred(x[i]) * inverse * slope[g];
-        dx[i] = through * inverse;
+        scalar through = weight ? grad[i] * weight[g * K + e / L % K] : grad[i];
+        if (average) through -= average[g] + centred(x[i]) * r * slope[g];
+        dx[i] = r * through;
     }
 }

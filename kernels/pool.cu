@@ -63,13 +63,13 @@ __device__ void largest(const scalar* plane, int W, Range rows, int row_step, Ra
 }
 
 // The gradients of those outputs, among rows x cols of a plane, whose maximum stood at `place`.
-__device__ scalar taken_from(int place, const scalar* dy, const long long* indices, int W_out,
+__device__ scalar taken_from(int place, const scalar* grad, const long long* indices, int W_out,
                              Range rows, Range cols) {
     scalar sum = 0;
     for (int row = rows.first; row < rows.end; row++)
         for (int col = cols.first; col < cols.end; col++) {
             long long o = (long long)row * W_out + col;
-            if (indices[o] == place) sum += dy[o];
+            if (indices[o] == place) sum += grad[o];
         }
     return sum;
 }
@@ -87,17 +87,17 @@ max_pool2d_forward(const scalar* __restrict__ x, scalar* __restrict__ y,
             clipped(out.x, W, kw, sw, pw, dw), dw, y + o, indices + o);
 }
 
-// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: dy indices  out: dx
-// sample: N=2 C=3 H=9 W=8 H_out=5 W_out=4 kh=3 kw=2 sh=2 sw=2 ph=1 pw=0 dh=1 dw=1 dy=(N,C,H_out,W_out) indices=(N,C,H_out,W_out)%72 dx=(N,C,H,W)
+// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: grad indices  out: dx
+// sample: N=2 C=3 H=9 W=8 H_out=5 W_out=4 kh=3 kw=2 sh=2 sw=2 ph=1 pw=0 dh=1 dw=1 grad=(N,C,H_out,W_out) indices=(N,C,H_out,W_out)%72 dx=(N,C,H,W)
 extern "C" __global__ void __launch_bounds__(THREADS)
-max_pool2d_grad_input(const scalar* __restrict__ dy, const long long* __restrict__ indices,
+max_pool2d_grad_input(const scalar* __restrict__ grad, const long long* __restrict__ indices,
                       scalar* __restrict__ dx, int N, int C, int H, int W, int H_out, int W_out,
                       int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw) {
     long long i = global_index();
     if (i >= (long long)N * C * H * W) return;
     Nchw in = unravel(i, C, H, W);
     long long plane = at(in.n, in.c, 0, 0, C, H_out, W_out);
-    dx[i] = taken_from(in.y * W + in.x, dy + plane, indices + plane, W_out,
+    dx[i] = taken_from(in.y * W + in.x, grad + plane, indices + plane, W_out,
                        reaching(in.y, H_out, kh, sh, ph, dh), reaching(in.x, W_out, kw, sw, pw, dw));
 }
 
@@ -114,17 +114,17 @@ adaptive_max_pool2d_forward(const scalar* __restrict__ x, scalar* __restrict__ y
             adaptive(out.x, W, W_out), 1, y + o, indices + o);
 }
 
-// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: dy indices  out: dx
-// sample: N=2 C=3 H=7 W=5 H_out=3 W_out=7 dy=(N,C,H_out,W_out) indices=(N,C,H_out,W_out)%35 dx=(N,C,H,W)
+// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: grad indices  out: dx
+// sample: N=2 C=3 H=7 W=5 H_out=3 W_out=7 grad=(N,C,H_out,W_out) indices=(N,C,H_out,W_out)%35 dx=(N,C,H,W)
 extern "C" __global__ void __launch_bounds__(THREADS)
-adaptive_max_pool2d_grad_input(const scalar* __restrict__ dy, const long long* __restrict__ indices,
+adaptive_max_pool2d_grad_input(const scalar* __restrict__ grad, const long long* __restrict__ indices,
                                scalar* __restrict__ dx, int N, int C, int H, int W, int H_out,
                                int W_out) {
     long long i = global_index();
     if (i >= (long long)N * C * H * W) return;
     Nchw in = unravel(i, C, H, W);
     long long plane = at(in.n, in.c, 0, 0, C, H_out, W_out);
-    dx[i] = taken_from(in.y * W + in.x, dy + plane, indices + plane, W_out,
+    dx[i] = taken_from(in.y * W + in.x, grad + plane, indices + plane, W_out,
                        adaptive_reaching(in.y, H, H_out), adaptive_reaching(in.x, W, W_out));
 }
 
@@ -154,16 +154,16 @@ avg_pool2d_forward(const scalar* __restrict__ x, scalar* __restrict__ y, int N, 
     y[o] = sum / (divisor ? divisor : count);
 }
 
-// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: dy  out: dx
-// sample: N=2 C=3 H=9 W=8 H_out=5 W_out=4 kh=3 kw=2 sh=2 sw=2 ph=1 pw=0 count_include_pad=1 divisor=0 dy=(N,C,H_out,W_out) dx=(N,C,H,W)
+// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: grad  out: dx
+// sample: N=2 C=3 H=9 W=8 H_out=5 W_out=4 kh=3 kw=2 sh=2 sw=2 ph=1 pw=0 count_include_pad=1 divisor=0 grad=(N,C,H_out,W_out) dx=(N,C,H,W)
 extern "C" __global__ void __launch_bounds__(THREADS)
-avg_pool2d_grad_input(const scalar* __restrict__ dy, scalar* __restrict__ dx, int N, int C, int H,
+avg_pool2d_grad_input(const scalar* __restrict__ grad, scalar* __restrict__ dx, int N, int C, int H,
                       int W, int H_out, int W_out, int kh, int kw, int sh, int sw, int ph, int pw,
                       bool count_include_pad, int divisor) {
     long long i = global_index();
     if (i >= (long long)N * C * H * W) return;
     Nchw in = unravel(i, C, H, W);
-    const scalar* plane = dy + at(in.n, in.c, 0, 0, C, H_out, W_out);
+    const scalar* plane = grad + at(in.n, in.c, 0, 0, C, H_out, W_out);
     Range rows = reaching(in.y, H_out, kh, sh, ph, 1), cols = reaching(in.x, W_out, kw, sw, pw, 1);
     scalar sum = 0;
     for (int row = rows.first; row < rows.end; row++)
@@ -193,15 +193,15 @@ adaptive_avg_pool2d_forward(const scalar* __restrict__ x, scalar* __restrict__ y
     if (threadIdx.x % WARP == 0) y[o] = sum / count;
 }
 
-// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: dy  out: dx
-// sample: N=2 C=3 H=7 W=5 H_out=3 W_out=7 dy=(N,C,H_out,W_out) dx=(N,C,H,W)
+// launch: grid=(ceil_div(N * C * H * W, THREADS)) block=(THREADS)  in: grad  out: dx
+// sample: N=2 C=3 H=7 W=5 H_out=3 W_out=7 grad=(N,C,H_out,W_out) dx=(N,C,H,W)
 extern "C" __global__ void __launch_bounds__(THREADS)
-adaptive_avg_pool2d_grad_input(const scalar* __restrict__ dy, scalar* __restrict__ dx, int N, int C,
+adaptive_avg_pool2d_grad_input(const scalar* __restrict__ grad, scalar* __restrict__ dx, int N, int C,
                                int H, int W, int H_out, int W_out) {
     long long i = global_index();
     if (i >= (long long)N * C * H * W) return;
     Nchw in = unravel(i, C, H, W);
-    const scalar* plane = dy + at(in.n, in.c, 0, 0, C, H_out, W_out);
+    const scalar* plane = grad + at(in.n, in.c, 0, 0, C, H_out, W_out);
     Range rows = adaptive_reaching(in.y, H, H_out), cols = adaptive_reaching(in.x, W, W_out);
     scalar sum = 0;
     for (int row = rows.first; row < rows.end; row++)

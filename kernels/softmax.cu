@@ -2,8 +2,8 @@
 // softmax and log_softmax along one dimension of an array, seen as (outer, C, inner): a line is the C
 // elements, `inner` apart, of one (outer, inner) place.
 //
-//   forward      y_c = e^(x_c - top) / sum of e^(x - top)       or  x_c - top - log(sum of e^(x - top))
-//   grad_input   dx_c = y_c (dy_c - sum of dy y)                or  dy_c - e^(y_c) sum of dy
+//   forward      y_c = e^(x_c - top) / sum of e^(x - top)      or  x_c - top - log(sum of e^(x - top))
+//   grad_input   dx_c = y_c (grad_c - sum of grad y)           or  grad_c - e^(y_c) sum of grad
 //
 // `lanes` threads share a line. One, where lines lie side by side (channels of an image, inner > 1):
 // neighbouring threads then read neighbouring pixels. A warp, where a line lies in one piece
@@ -58,11 +58,11 @@ softmax_forward(const scalar* __restrict__ x, scalar* __restrict__ y, int outer,
     }
 }
 
-// launch: grid=(ceil_div(outer * inner * lanes, THREADS)) block=(THREADS)  in: dy y  out: dx
-// sample: dy=(3, 5, 70) y=(3, 5, 70) dx=(3, 5, 70) outer=3 C=5 inner=70 lanes=1 logarithm=1
-// sample: dy=(9, 45) y=(9, 45) dx=(9, 45) outer=9 C=45 inner=1 lanes=32 logarithm=0
+// launch: grid=(ceil_div(outer * inner * lanes, THREADS)) block=(THREADS)  in: grad y  out: dx
+// sample: grad=(3, 5, 70) y=(3, 5, 70) dx=(3, 5, 70) outer=3 C=5 inner=70 lanes=1 logarithm=1
+// sample: grad=(9, 45) y=(9, 45) dx=(9, 45) outer=9 C=45 inner=1 lanes=32 logarithm=0
 extern "C" __global__ void __launch_bounds__(THREADS)
-softmax_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ y,
+softmax_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ y,
                    scalar* __restrict__ dx, int outer, int C, int inner, int lanes,
                    bool logarithm) {
     const long long start = line_start(outer, C, inner, lanes);
@@ -72,12 +72,12 @@ softmax_grad_input(const scalar* __restrict__ dy, const scalar* __restrict__ y,
     scalar sum = 0;
     for (int c = lane; c < C; c += lanes) {
         long long i = start + (long long)c * inner;
-        sum += logarithm ? dy[i] : dy[i] * y[i];
+        sum += logarithm ? grad[i] : grad[i] * y[i];
     }
     sum = line_sum(sum, lanes);
 
     for (int c = lane; c < C; c += lanes) {
         long long i = start + (long long)c * inner;
-        dx[i] = logarithm ? dy[i] - exp(y[i]) * sum : y[i] * (dy[i] - sum);
+        dx[i] = logarithm ? grad[i] - exp(y[i]) * sum : y[i] * (grad[i] - sum);
     }
 }

@@ -4,7 +4,7 @@
 //
 //   max_unpool2d_claim       winner[place] = 1 + the largest i that names it, 0 where none does
 //   max_unpool2d_forward     y[place] = x[winner - 1]
-//   max_unpool2d_grad_input  dx[i] = dy[indices[i]], of overwritten values too
+//   max_unpool2d_grad_input  dx[i] = grad[indices[i]], of overwritten values too
 //
 // Which of two threads writes last is chance, so no thread writes a value before the winner is known.
 // The maximum of integers is the same in whatever order they come: that atomic is deterministic.
@@ -35,12 +35,12 @@ max_unpool2d_forward(const scalar* __restrict__ x, const int* __restrict__ winne
     y[e] = winner[e] ? x[e / places * inputs + winner[e] - 1] : scalar(0);
 }
 
-// launch: grid=(ceil_div(planes * inputs, THREADS)) block=(THREADS)  in: dy indices  out: dx
-// sample: planes=3 inputs=100 places=200 dy=(planes,places) indices=(planes,inputs)%200 dx=(planes,inputs)
+// launch: grid=(ceil_div(planes * inputs, THREADS)) block=(THREADS)  in: grad indices  out: dx
+// sample: planes=3 inputs=100 places=200 grad=(planes,places) indices=(planes,inputs)%200 dx=(planes,inputs)
 extern "C" __global__ void __launch_bounds__(THREADS)
-max_unpool2d_grad_input(const scalar* __restrict__ dy, const long long* __restrict__ indices,
+max_unpool2d_grad_input(const scalar* __restrict__ grad, const long long* __restrict__ indices,
                         scalar* __restrict__ dx, int planes, int inputs, int places) {
     long long e = global_index();
     if (e >= (long long)planes * inputs) return;
-    dx[e] = dy[e / inputs * places + indices[e]];
+    dx[e] = grad[e / inputs * places + indices[e]];
 }
