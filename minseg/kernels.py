@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minseg.cuda.expression import evaluate
 from minseg.cuda.source import (
     Kernel,
     Parameter,
@@ -26,6 +27,7 @@ from minseg.cuda.source import (
     read_source,
     spelling,
     split_commas,
+    without_directives,
 )
 from minseg.device import device_of
 from minseg.suggest import suggest
@@ -96,7 +98,7 @@ def kernel_info(name: str) -> Kernel:
         raise ValueError(f"kernel {name!r}: no file {path}")
     found = load(file).kernels
     if bare not in found:
-        raise ValueError(f"{path} has no kernel {bare!r}; it has {', '.join(found)}")
+        raise ValueError(f"{path} has no kernel {bare!r}; it has {', '.join(found) or 'none'}")
     return found[bare]
 
 
@@ -139,7 +141,8 @@ def _find(folder: Path, name: str) -> Kernel:
 
 def _names(path: Path) -> set[str]:
     """Names of the kernels in a file, without reading more of it: a fault in it harms no other."""
-    code = re.sub(r"__launch_bounds__\s*\([^;{]*?\)\s*(?=\w)", "", blank(path.read_text("utf-8")))
+    code = without_directives(blank(path.read_text("utf-8", errors="replace")))
+    code = re.sub(r"__launch_bounds__\s*\([^;{]*?\)\s*(?=\w)", "", code)
     return set(re.findall(r"__global__\b[^;{(]*?(\w+)\s*\(", code))
 
 
@@ -202,7 +205,7 @@ def check(name: str, *arguments: Any) -> Launch:
 
 def _template_arguments(kernel: Kernel, name: str) -> tuple[dict[str, str], dict[str, int], str]:
     """`matmul<32, float>`: the types and the numbers that the template's parameters stand for."""
-    given = split_commas(name[name.index("<") + 1 : name.rindex(">")]) if "<" in name else []
+    given = split_commas(name.partition("<")[2].rpartition(">")[0])
     if len(given) != len(kernel.template):
         wanted = ", ".join(" ".join(parameter) for parameter in kernel.template)
         raise ValueError(f"{kernel}: template arguments {given}, needs <{wanted}>")
@@ -212,8 +215,11 @@ def _template_arguments(kernel: Kernel, name: str) -> tuple[dict[str, str], dict
         if kind in ("typename", "class"):
             types[parameter] = value
         else:
-            number = {"true": 1, "false": 0}.get(value)
-            numbers[parameter] = int(value) if number is None else number
+            try:
+                numbers[parameter] = evaluate(value, {"true": 1, "false": 0}.__getitem__)
+            except (ValueError, KeyError):
+                raise ValueError(f"{kernel}: template argument {parameter}: got {value!r}, needs a "
+                                 f"number ({kind})") from None  # fmt: skip
     instance = f"{kernel.name}<{', '.join(given)}>" if given else kernel.name
     return types, numbers, instance
 

@@ -7,6 +7,7 @@ import pytest
 
 from minseg import kernels
 from minseg.cuda.expression import evaluate
+from minseg.emulator import program
 from minseg.kernels import check, kernel_info, kernels_folder, launch, list_kernels
 
 BASIC = str(Path(__file__).parent / "emulator" / "fixtures" / "basic.cu") + ":"
@@ -76,6 +77,7 @@ def test_wrong_values(arguments, message):
 def test_a_read_only_output_is_refused_before_it_runs():
     y = np.ones(1000, np.float32)
     y.flags.writeable = False
+    assert saxpy(x=y, y=y.copy()).arguments[0] is y
     with pytest.raises(ValueError, match=r"saxpy .*: y: .* read-only"):
         saxpy(y=y)
 
@@ -134,6 +136,8 @@ def test_launch_bounds_and_block_limits(tmp_path):
         "__global__ void m(float* y, int n) {}\n"
         "// launch: grid=(1) block=(1, 1, n)  out: y\n"
         "__global__ void deep(float* y, int n) {}\n"
+        "// launch: grid=(a, b, c) block=(1)\n"
+        "__global__ void wide(long long a, int b, int c) {}\n"
     )
     with pytest.raises(ValueError, match=r"block \(129, 1, 1\) has 129 threads, needs 1 to 128"):
         check(f"{file}:k", X, 129)
@@ -141,6 +145,12 @@ def test_launch_bounds_and_block_limits(tmp_path):
         check(f"{file}:m", X, 1025)
     with pytest.raises(ValueError, match=r"\(1, 1, 65\) is larger than a GPU takes .*64\)"):
         check(f"{file}:deep", X, 65)
+    assert check(f"{file}:deep", X, 64).block == (1, 1, 64)
+    most = (2**31 - 1, 65535, 65535)  # by the CUDA C++ Programming Guide
+    assert check(f"{file}:wide", *most).grid == most
+    for axis in range(3):
+        with pytest.raises(ValueError, match=r"is larger than a GPU takes \(2\^31"):
+            check(f"{file}:wide", *(n + (i == axis) for i, n in enumerate(most)))
     with pytest.raises(ValueError, match=r"bytes of shared memory"):
         check(f"{file}:m", X, 512)
 
@@ -155,18 +165,100 @@ def test_launch_bounds_and_block_limits(tmp_path):
         ("// launch: grid=(1) block=(1) in: n\n__global__ void k(int n) {}", r"'n', which is no"),
         ("// launch: grid=(m) block=(1)\n__global__ void k(int n) {}", r"'m' is no parameter"),
         ("// launch: grid=(f(2)) block=(1)\n__global__ void k(int n) {}", r"no function 'f'"),
-        ('#include "no.cuh"\n__global__ void k(int n) {}', r"f.cu:1: .*no such file"),
+        ('#include "no.cuh"\n__global__ void k(int n) {}', r"f.cu:1: .*no such file.*< >"),
+        ("// launch: grid=(n)) block=(1)\n__global__ void k(int n) {}", r"k \(f.cu:2\): .*'\)' is"),
+        ("// launch: grid=((n) block=(1)\n__global__ void k(int n) {}", r"f.cu:2: .* never closed"),
+        ("// launch: grid=(n) block=(1)\n__global__ void k(int n) {", r"f.cu:2: a { that is never"),
+        ("#define A B\n#define B A\n// launch: grid=(A) block=(1)\n__global__ void k(int n) {}",
+         r"k \(f.cu:4\): launch line: .*recursion"),
+        ("// launch: grid=(n) block=(1)\n__global__ void k(int n) {}\n\n#endif",
+         r"f.cu:4: #endif: there is no #if"),
+        ("#if f(x)\n#endif\n// launch: grid=(n) block=(1)\n__global__ void k(int n) {}",
+         r"f.cu:1: #if f\(x\): .*no function 'f'"),
+        ("// Gr\u00f6\u00dfe\n__global__ void k(int n) {}", r"f.cu:1: this is not UTF-8"),
+        ("// launch: grid=(n) block=(1)\n__global__ void k(int n) {}\n"
+         "// launch: grid=(n) block=(1)\n__global__ void k(int n, int m) {}",
+         r"f.cu:4: k \(f.cu:2\) has the same name"),
+        ("#define KERNEL __global__ void\n// launch: grid=(n) block=(1)\nKERNEL k(int n) {}",
+         r"f.cu has no kernel 'k'; it has none"),
     ],
-)
+)  # fmt: skip
 def test_a_faulty_source_is_named(source, message, tmp_path):
-    (tmp_path / "f.cu").write_text(source + "\n")
+    (tmp_path / "f.cu").write_text(source + "\n", encoding="latin-1")
     with pytest.raises(ValueError, match=message):
         check(f"{tmp_path / 'f.cu'}:k", *([1] if "int n" in source else [X]))
+
+
+def test_what_stands_in_a_comment_or_below_if_0_is_not_there(tmp_path):
+    """Nor do a byte order mark and a #define of __global__ (for an editor) do harm."""
+    (tmp_path / "f.cu").write_text(
+        '/*\n#include "gone.cuh"\n*/\n#ifndef __CUDACC__\n#define __global__\n#endif\n#if 0 //\n'
+        "#ifdef A\n__global__ void gone() { {\n#endif\n__global__ void k(int n, int m) {}\n"
+        "#else\n// launch: grid=(n) block=(1)\n__global__ void k(int n) {}\n#endif\n"
+        "// launch: grid=(2 * n) block=(1)\n__global__ void last(int n) {}\n",
+        encoding="utf-8-sig",
+    )
+    assert check(f"{tmp_path / 'f.cu'}:k", 3).grid == (3, 1, 1)
+    assert [(k.name, k.line) for k in kernels.find(str(tmp_path / "f.cu"))] == [
+        ("k", 14),
+        ("last", 17),
+    ]
+
+
+def test_arguments_of_a_template(tmp_path):
+    (tmp_path / "f.cu").write_text(
+        "// launch: grid=(BOTH ? 2 : 1) block=(N)  in: x, b,  out: y\n"
+        "template <typename T, int  N = 64, bool BOTH=false>\n"
+        "__global__ void k(const T* x, const unsigned short int* b, T* y, float f = 1.5f) {}\n"
+    )
+    kernel = f"{tmp_path / 'f.cu'}:k"
+    arguments = (X, np.zeros(3, np.uint16), X, 1)
+    launch = check(f"{kernel}<float, 2 * 16, true>", *arguments)
+    assert (launch.grid, launch.block) == ((2, 1, 1), (32, 1, 1))
+    for given, message in [
+        ("", r"arguments \[\], needs <typename T, int N, bool BOTH>"),
+        ("<float, 32, true", r"arguments \[\], needs <typename T, int N, bool BOTH>"),
+        ("<float, TILE, true>", r"argument N: got 'TILE', needs a number \(int\)"),
+        ("<32, float, true>", r"argument N: got 'float', needs a number"),
+    ]:
+        with pytest.raises(ValueError, match=rf"k \(f.cu:3\): template {message}"):
+            check(kernel + given, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("helper", "call"),
+    [
+        ("__device__ void wait() { __syncthreads(); }", "wait();"),
+        ("#define NONE(a) do { \\\n    a; } while (0)\n__device__ void wait() { __syncthreads(); }",
+         "wait();"),
+        ("#ifndef FAST\n#define WAIT() __syncthreads()\n#else\n#define WAIT()\n#endif", "WAIT();"),
+        ("#define MAKE(f) __device__ void f() {}\nMAKE(g)\n"
+         "__device__ void wait() { __syncthreads(); }", "wait();"),
+        ("__attribute__((aligned(16))) __device__ void wait() { __syncthreads(); }", "wait();"),
+        ("struct __align__(16) A { __device__ void wait() { __syncthreads(); } };", "A().wait();"),
+        ("template <int N> struct A { __device__ void wait() { __syncthreads(); } };\n"
+         "using B = A<3>;", "B().wait();"),
+        ("namespace a { }\nnamespace b { __device__ void wait() { __syncthreads(); } }",
+         "b::wait();"),
+    ],
+)  # fmt: skip
+def test_a_barrier_is_seen_in_all_that_a_kernel_calls(helper, call, tmp_path):
+    (tmp_path / "f.cu").write_text(
+        helper
+        + "".join(
+            f"\n// launch: grid=(1) block=(1)\n__global__ void {name}() {{ {body} }}"
+            for name, body in (("waits", call), ("does_not", ""))
+        )
+    )
+    source = kernels.load(tmp_path / "f.cu")
+    assert program.needs_fibers(source, "waits")
+    assert program.needs_fibers(source, "does_not") == ("using" in helper)  # used without its name
 
 
 def test_the_launch_line_may_go_on(tmp_path):
     (tmp_path / "f.cu").write_text(
         "#ifdef MINSEG_DOUBLE\n#define T 8\n#else\n#define T 16\n#endif\n"
+        "#ifdef NOT_DEFINED\n#if 1\n#define T 4\n#endif\n#endif\n"
         "constexpr int HALF = T / 2;\ntypedef double scalar;\n"
         "// launch: grid=(max(n, 3), min(n, HALF))\n//   block=(T, n % 3 + 1)\n//   in: y\n"
         "// A comment between.\n"
@@ -195,7 +287,9 @@ def test_another_kernel_folder(tmp_path, monkeypatch):
     (tmp_path / "mine.cu").write_text(
         "// launch: grid=(1) block=(1)  out: y\n__global__ void only_here(float* y) { y[0] = 7; }\n"
     )
-    (tmp_path / "broken.cu").write_text("__global__ void no_launch_line(float* y) {}\n")
+    (tmp_path / "broken.cu").write_bytes(
+        b"__global__ void no_launch_line() {} // \xb5m, not UTF-8\n"
+    )
     monkeypatch.setenv("MINSEG_KERNELS", str(tmp_path))
     assert kernels_folder() == tmp_path
     assert list_kernels() == ["no_launch_line", "only_here"]
@@ -204,6 +298,10 @@ def test_another_kernel_folder(tmp_path, monkeypatch):
     assert y[0] == 7
     with pytest.raises(ValueError, match="there is no kernel 'saxpy'; known: no_launch_line, only"):
         kernel_info("saxpy")
+    monkeypatch.chdir(tmp_path.parent)
+    for target in ("only_here", "mine.cu", f"{tmp_path.name}/mine.cu"):
+        assert [k.name for k in kernels.find(target)] == ["only_here"]
+    assert kernel_info(f"{tmp_path.name}/mine.cu:only_here") == kernel_info("only_here")
     (tmp_path / "twice.cu").write_text((tmp_path / "mine.cu").read_text())
     kernels._homes.clear()
     with pytest.raises(ValueError, match=r"'only_here' is in mine\.cu and in twice\.cu"):
@@ -242,6 +340,7 @@ def test_every_kernel_of_the_project_can_be_read():
         ("1 << 4 | 3", 19),
         ("n > 3 ? n : 0", 5),
         ("n == 5 && !(n < 2)", 1),
+        ("n && 0", 0),
         ("n <= 5 || 0", 1),
         ("6 & 3 | 8 ^ 12", 6),
         ("0x10u + 3L + 0xFuL", 34),
@@ -268,9 +367,10 @@ def test_expressions_as_in_c(text, value):
         "ceil_div(n, 0)",
         "ceil_div(n)",
         "min(n)",
+        "sizeof(float4",
         "",
     ],
 )
 def test_what_is_no_expression(text):
     with pytest.raises(ValueError, match="expression"):
-        evaluate(text, {"n": 5}.__getitem__)
+        evaluate(text, {"n": 5}.__getitem__, {"float4": 16}.__getitem__)

@@ -118,8 +118,9 @@ class _Parser:
             return int(token.rstrip("uUlL"), 0)
         if token == "sizeof" and self.size_of and self.take("("):
             words = []
-            while self.tokens and not self.take(")"):
+            while self.tokens and self.tokens[0] != ")":
                 words.append(self.tokens.pop(0))
+            self.need(")")
             return self.size_of(" ".join(words))
         if self.take("("):
             arguments = [self.choice()]

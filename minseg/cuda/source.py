@@ -22,6 +22,11 @@ _SIZES = {
 HOPPER = "sm_90a"  # the target of wgmma: code for it runs on Hopper GPUs only
 ROLES = ("in", "out", "inout")
 OPERATORS = "operator"  # the name of all functions that code uses without naming them
+_ELSE = ("else", "elif")
+_ATTRIBUTE = (
+    r"\b(?:__launch_bounds__|__align__|alignas|__attribute__)\s*"
+    r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,10 @@ class Kernel:
     def path(self) -> Path:
         return self.source.path
 
+    @property
+    def parameter_types(self) -> list[tuple[str, bool]]:
+        return [(p.ctype, p.pointer) for p in self.parameters]
+
     def __str__(self) -> str:
         return f"{self.name} ({self.path.name}:{self.line})"
 
@@ -66,13 +75,13 @@ class Source:
     path: Path
     files: dict[Path, int]  # itself and what it includes, with the time of their last change
     text: str  # includes expanded; `#line` lines keep file names and line numbers right
-    code: str  # the same, comments and strings blanked
+    code: str  # the same, `blank`ed
     kernels: dict[str, Kernel] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)  # function, class or macro: its code
 
     @cached_property
     def _constants(self) -> tuple[dict[str, str], dict[str, str]]:
-        return _constants(self.code, {}), _constants(self.code, {"MINSEG_DOUBLE": "1"})
+        return _constants(self, {}), _constants(self, {"MINSEG_DOUBLE": "1"})
 
     @property
     def target(self) -> str:
@@ -116,20 +125,46 @@ def read_source(path: Path) -> Source:
     source = Source(path, files, text, blank(text))
     _read_bodies(source)
     end = 0
-    for match in re.finditer(r"__global__\b", source.code):
+    for match in re.finditer(r"__global__\b", without_directives(source.code)):
         kernel = _read_kernel(source, match.start(), end)
         end = match.end()
         if kernel is not None:
+            first = source.kernels.setdefault(kernel.name, kernel)
+            if first.parameter_types != kernel.parameter_types:  # alike: of an #if, and its #else
+                file, line = place(source, match.start())
+                raise ValueError(f"{file}:{line}: {first} has the same name, and other parameters: "
+                                 "rename one of the two kernels")  # fmt: skip
             source.kernels[kernel.name] = kernel
     return source
 
 
 def blank(text: str) -> str:
-    """The text with comments, strings and character literals turned into spaces, same length."""
+    """The text with comments, strings, characters and what `#if 0` leaves out as spaces."""
     token = re.compile(
         r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![\w])\'(?:\\.|[^\'\\\n])*\'', re.DOTALL
     )
-    return token.sub(lambda m: re.sub(r"[^\n]", " ", m.group()), text)
+    lines = token.sub(_spaces, text).split("\n")
+    depth = 0  # of #if, counted from an `#if 0`
+    for i, line in enumerate(lines):
+        directive = re.match(r"\s*#\s*(\w+)\s*(.*)", line) if "#" in line else None
+        word, condition = directive.groups() if directive else ("", "")
+        if depth == 0:
+            depth = int(word == "if" and condition.strip() == "0")
+            continue
+        ends = word == "endif" or (depth == 1 and word in _ELSE)
+        depth += word.startswith("if") - ends
+        if depth:
+            lines[i] = " " * len(line)
+    return "\n".join(lines)
+
+
+def without_directives(code: str) -> str:
+    """The code with lines such as `#define` turned into spaces, same length."""
+    return re.sub(r"^[ \t]*#(?:.*\\\n)*.*$", _spaces, code, flags=re.MULTILINE)
+
+
+def _spaces(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])
 
 
 def closing(code: str, start: int) -> int:
@@ -183,15 +218,22 @@ def _expand(path: Path, seen: dict[Path, int]) -> str:
     """The file's text, each `#include "..."` replaced by that file's, once."""
     seen[path.resolve()] = path.stat().st_mtime_ns
     out = [f'#line 1 "{path.name}"']
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        include = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
-        if not include:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path.name}:{number}: this is not UTF-8, as which to save it") from None
+    codes = blank(text).split("\n")
+    for number, (line, code) in enumerate(zip(text.split("\n"), codes, strict=True), start=1):
+        include = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
+        if not include or not code.strip():  # in a comment
             out.append("" if re.match(r"\s*#\s*pragma\s+once", line) else line)
             continue
         candidates = [folder / include[1] for folder in (path.parent, *path.parents[1:3])]
         found = next((c for c in candidates if c.is_file()), None)
         if found is None:
-            raise ValueError(f'{path.name}:{number}: #include "{include[1]}": no such file')
+            raise ValueError(f'{path.name}:{number}: #include "{include[1]}": no such file beside '
+                             "it (name a header of CUDA's in < >)")  # fmt: skip
         if found.resolve() not in seen:
             out.append(_expand(found, seen))
         out.append(f'#line {number + 1} "{path.name}"')
@@ -199,22 +241,32 @@ def _expand(path: Path, seen: dict[Path, int]) -> str:
 
 
 def _read_bodies(source: Source) -> None:
-    """Note the code of each function, class and macro of the file."""
-    code = re.sub(r"^\s*#.*$", lambda m: " " * len(m.group()), source.code, flags=re.MULTILINE)
+    """Note the code of each function, class and macro of the file; of several of a name, all.
+
+    What stands outside of them (`using Tile = Rows<16>;`) belongs to OPERATORS.
+    """
+
+    def note(name: str, code: str) -> None:
+        source.bodies[name] = f"{source.bodies.get(name, '')}\n{code}"
+
     for match in re.finditer(r"^[ \t]*#[ \t]*define[ \t]+(\w+)((?:.*\\\n)*.*)$", source.code, re.M):
-        source.bodies[match[1]] = match[2]
+        note(match[1], match[2])
+    code = without_directives(source.code)
     position = 0
     while (start := code.find("{", position)) >= 0:
         end = _closing(source, start)
-        head = code[position:start].rsplit(";", 1)[-1]
-        if re.match(r"\s*(namespace\b|extern\s*)", head) and "(" not in head:
+        outside, _, head = code[position:start].rpartition(";")
+        note(OPERATORS, outside)
+        if re.match(r"[\s}]*(inline\s+)?(namespace\b|extern\s*)", head) and "(" not in head:
             position = start + 1  # read what is inside
             continue
-        names = [n for n in re.findall(r"([A-Za-z_]\w*)\s*\(", head) if n != "__launch_bounds__"]
+        head = re.sub(_ATTRIBUTE, " ", head)
+        names = re.findall(r"([A-Za-z_]\w*)\s*\(", head)  # several: a macro's call stands before it
         names = names or re.findall(r"(?:struct|class|union)\s+(\w+)", head) or [OPERATORS]
-        # Several functions may share a name.
-        source.bodies[names[0]] = source.bodies.get(names[0], "") + code[start : end + 1]
+        for name in names:
+            note(name, code[start : end + 1])
         position = end + 1
+    note(OPERATORS, code[position:].rpartition(";")[0])
 
 
 def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
@@ -235,7 +287,7 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
         return None
     where = f"{file}:{line}: kernel {name[1]}"
     launch = _launch_line(source.text[previous:start], where)
-    roles = {n: role for role in ROLES for n in launch.get(role, "").split()}
+    roles = {n: role for role in ROLES for n in re.split(r"[\s,]+", launch.get(role, "")) if n}
     parameters = []
     for text in split_commas(code[name.start(2) + 1 : end]):
         parameter = _read_parameter(text, roles, where)
@@ -244,13 +296,16 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
     if roles:
         raise ValueError(f"{where}: the launch line names {', '.join(roles)}: no such pointer")
     template = re.search(r"template\s*<([^{};]*)>[^{};<>]*$", code[previous:start])
-    kinds = [p.rsplit(None, 1) for p in split_commas(template[1])] if template else []
+    kinds = []
+    for text in split_commas(template[1]) if template else []:
+        kind, _, named = text.partition("=")[0].strip().rpartition(" ")
+        kinds.append((" ".join(kind.split()), named))
     return Kernel(
         name=name[1],
         line=line,
         source=source,
         parameters=tuple(parameters),
-        template=tuple((" ".join(kind.split()), n) for kind, n in kinds),
+        template=tuple(kinds),
         grid=_tuple_of(launch["grid"], where),
         block=_tuple_of(launch["block"], where),
         shared=launch.get("shared", "0"),
@@ -292,6 +347,7 @@ def _tuple_of(text: str, where: str) -> tuple[str, ...]:
 
 
 def _read_parameter(text: str, roles: Mapping[str, str], where: str) -> Parameter:
+    text = text.partition("=")[0].strip()  # without a default
     words = re.findall(r"[A-Za-z_]\w*|\*", text)
     words = [w for w in words if w not in ("__restrict__", "__restrict", "volatile")]
     if len(words) < 2 or words.count("*") > 1 or re.search(r"[&\[<]", text):
@@ -318,26 +374,33 @@ def spelling(ctype: str) -> str:
     return " ".join(words)
 
 
-def _constants(code: str, defined: dict[str, str]) -> dict[str, str]:
+def _constants(source: Source, defined: dict[str, str]) -> dict[str, str]:
     """`#define`s and constexprs, with `#if`, `#ifdef`, `#else` followed."""
     constants = dict(defined)
     active = [True]
     taken = [True]
-    for line in code.replace("\\\n", " ").split("\n"):
+    for match in re.finditer(r"(?:.*\\\n)*.*", source.code):
+        line = match[0].replace("\\\n", " ")
         directive = re.match(r"\s*#\s*(\w+)\s*(.*)", line)
         word, rest = (directive[1], directive[2].strip()) if directive else ("", line)
-        if word in ("if", "ifdef", "ifndef"):
-            holds = _holds(word, rest, constants)
-            active.append(active[-1] and holds)
-            taken.append(holds)
-        elif word in ("elif", "else"):
-            holds = not taken[-1] and (word == "else" or _holds("if", rest, constants))
-            active[-1] = active[-2] and holds
-            taken[-1] = taken[-1] or holds
-        elif word == "endif":
-            active.pop()
-            taken.pop()
-        elif active[-1]:
+        try:
+            if word in ("if", "ifdef", "ifndef"):
+                holds = _holds(word, rest, constants)
+                active.append(active[-1] and holds)
+                taken.append(holds)
+            elif word in (*_ELSE, "endif") and len(active) == 1:
+                raise ValueError("there is no #if that it belongs to")
+            elif word in _ELSE:
+                holds = not taken[-1] and (word == "else" or _holds("if", rest, constants))
+                active[-1] = active[-2] and holds
+                taken[-1] = taken[-1] or holds
+            elif word == "endif":
+                active.pop()
+                taken.pop()
+        except ValueError as error:
+            file, number = place(source, match.start())
+            raise ValueError(f"{file}:{number}: {line.strip()}: {error}") from None
+        if active[-1] and word in ("", "define"):
             found = re.match(r"\s*#\s*define\s+(\w+)[ \t]+(.+)", line) or re.match(
                 r"\s*(?:static\s+|__device__\s+|inline\s+)*(?:constexpr|const)\s+[\w\s]*?"
                 r"(\w+)\s*=\s*([^;]+);",
@@ -352,7 +415,7 @@ def _constants(code: str, defined: dict[str, str]) -> dict[str, str]:
 
 def _holds(word: str, condition: str, constants: Mapping[str, str]) -> bool:
     if word != "if":
-        return (condition.split()[0] in constants) == (word == "ifdef")
+        return (condition in constants) == (word == "ifdef")
     condition = re.sub(
         r"defined\s*\(?\s*(\w+)\s*\)?", lambda m: str(int(m[1] in constants)), condition
     )
@@ -376,13 +439,19 @@ def bind(
             return sizes[name]
         if vector and vector[1] in sizes:
             return sizes[vector[1]] * int(vector[2])
-        raise ValueError(f"{kernel}: launch line: size of type {ctype!r} is not known")
+        raise ValueError(f"size of type {ctype!r} is not known")
 
     def look_up(name: str) -> int | str:
         if name in values:
             return values[name]
         if name in constants:
             return constants[name]
-        raise ValueError(f"{kernel}: launch line: {name!r} is no parameter and no constant")
+        raise ValueError(f"{name!r} is no parameter and no constant")
 
-    return lambda expression: evaluate(expression, look_up, size_of)
+    def compute(expression: str) -> int:
+        try:
+            return evaluate(expression, look_up, size_of)
+        except (ValueError, RecursionError) as error:  # RecursionError: names defined by each other
+            raise ValueError(f"{kernel}: launch line: {error}") from None
+
+    return compute
