@@ -88,7 +88,7 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
 // --- A tile of a matrix product ----------------------------------------------------------------
 // What matmul and the convolutions share. A block of GEMM_SIDE x GEMM_SIDE threads computes
 // GEMM_TILE x GEMM_TILE elements of A @ B; per GEMM_STEP along the sum, both operands' tiles are
-// brought to shared memory, where each element is read GEMM_TILE times instead of from global memory.
+// brought to shared memory, so that an element is read once from global memory for GEMM_TILE products.
 #define GEMM_TILE 64  // rows and columns of the result a block computes
 #define GEMM_STEP 16  // how far along the sum a tile in shared memory reaches
 #define GEMM_SIDE 16  // the block is GEMM_SIDE x GEMM_SIDE threads

@@ -235,7 +235,7 @@ assert lesson.fast or found["batch norm, batch of 1"] + 0.03 < found["... but in
 # ## Now change this
 #
 # 1. `lr=0.001` and twice the steps: which starts now learn without a norm, and which do not?
-# 2. Forty layers: which runs fail now? And with `x + layer(x)` around each layer (lesson 18)?
+# 2. Forty layers: which runs fail now? And with `x + layer(x)` around each layer, as in a ResNet?
 #
 # **The exercise:** `minseg exercise check batch_norm`, then `batch_norm_grad` and `group_norm`.
 #

@@ -40,9 +40,9 @@ rng = np.random.default_rng(lesson.seed)
 #
 #     Q_i(l)  ~  p_i(l) exp(-sum_j k_ij (1 - Q_j(l)))  ~  p_i(l) exp(+sum_j k_ij Q_j(l))
 #
-# Three pixels in a row, colours 0, 0, 255; the network gives "cat" 0.9, 0.4, 0.1; w1 = 2. Dividing
-# by sqrt(n_i n_j), n_i = sum_j k_ij, makes weights mean the same everywhere: k is then 1 among the
-# first two (a pixel is its own neighbour), 0 between them and the third. The second then has
+# Each exp is divided by sqrt(n_i n_j), n_i its sum over j: weights then mean the same everywhere.
+# Three pixels in a row, colours 0, 0, 255, "cat" 0.9, 0.4, 0.1; w1 = 2, alpha large: k is 1 among
+# the first two (a pixel is its own neighbour), 0 between them and the third. The second then has
 #
 #     cat 0.4 e^(0.9 + 0.4) = 1.468,  not 0.6 e^(0.1 + 0.6) = 1.208:  Q = 0.5485, it is a cat
 

@@ -209,8 +209,8 @@ lesson.save(figure, "36_gather_or_scatter")
 
 # %% [markdown]
 # The library gathers where it knows which outputs contribute (interpolate.cu, pool.cu). Where the
-# data decide, it first fixes an order: grid_sample.cu sorts shares; unpool.cu finds the last by
-# `atomicMax`.
+# data decide, it first fixes an order: the shares that grid_sample.cu lists are sorted;
+# unpool.cu finds the last by `atomicMax`.
 #
 # ## What goes wrong
 #

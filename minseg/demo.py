@@ -1,4 +1,4 @@
-"""`minseg demo`: a U-Net that learns to read drawn street scenes within half a minute."""
+"""`minseg demo`: a U-Net that learns to read drawn street scenes in under a minute."""
 
 import time
 from typing import Any

@@ -4,7 +4,6 @@ A lesson is a script, `lessons/NN_name.py`, whose first cell says all that a lis
 
     # # 14 · U-Net: what the skips carry          number and title
     # **The question:** can the way back ...      up to the end of the paragraph
-    # It takes up to three minutes.               only where it needs more than one
 """
 
 import re
@@ -18,17 +17,14 @@ from pathlib import Path
 
 from minseg.suggest import suggest
 
-LONG = "up to three minutes"
-
 
 @dataclass(frozen=True)
 class Entry:
-    """A lesson, as its first cell describes it. name: "14_unet". long: minutes without --fast."""
+    """A lesson, as its first cell describes it. name: "14_unet"."""
 
     path: Path
     title: str
     question: str
-    long: bool
 
     @property
     def name(self) -> str:
@@ -62,7 +58,7 @@ def read_entry(path: Path) -> Entry:
     if title is None or not question:
         raise ValueError(f"{path.name}: its first cell has no title or no **The question:**")
     asked = question.partition("**The question:** ")[2].replace("*", "")  # no emphasis in a list
-    return Entry(path, title[1], asked[:1].upper() + asked[1:], LONG in " ".join(paragraphs))
+    return Entry(path, title[1], asked[:1].upper() + asked[1:])
 
 
 def get_lesson(wanted: str) -> Entry:

@@ -21,7 +21,7 @@ SCRIPT = """\
 # question:** why is
 # it so? And *is* it?
 #
-# It takes up to three minutes.
+# More is said here.
 
 # %%
 from minseg.lesson import start
@@ -52,9 +52,6 @@ def test_a_first_cell_is_read(shelf: Path) -> None:
     (entry,) = lessons.lessons()
     assert (entry.number, entry.name, entry.title) == ("07", "07_a_name", "A title: and more")
     assert entry.question == "Why is it so? And is it?"
-    assert entry.long
-    (shelf / "08_other.py").write_text(SCRIPT.replace("up to three", "three"), "utf-8")
-    assert not lessons.read_entry(shelf / "08_other.py").long
     (shelf / "09_none.py").write_text(SCRIPT.replace("The\n# question:", "So:"), "utf-8")
     with pytest.raises(ValueError, match=r"09_none.py: its first cell has no title or no"):
         lessons.read_entry(shelf / "09_none.py")
@@ -69,11 +66,10 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == out
 
 
-def test_what_takes_longer_is_marked(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_of_one(shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lesson", "list"]) == 0
     out = capsys.readouterr().out
-    assert "07  A title: and more *\n    Why is it so? And is it?\n" in out
-    assert "* up to three minutes" in out
+    assert "07  A title: and more\n    Why is it so? And is it?\n" in out
 
 
 @pytest.mark.parametrize("name", ["7", "07", "07_a_name", "a_name"])

@@ -8,8 +8,8 @@ gradient's running mean by the gradient's typical size. In step t = 1, 2, 3, ...
     v = beta2 * v + (1 - beta2) * grad^2           running mean of the squares
     p = p - lr * m' / (sqrt(v') + eps)             m' = m / (1 - beta1^t),  v' = v / (1 - beta2^t)
 
-m and v begin at 0, and are too small for the first hundred steps; m' and v' correct for that. What
-is kept for the next step are m and v themselves.
+m and v begin at 0, and are too small at first (v, with a beta2 of 0.999, for some thousand steps);
+m' and v' correct for that. What is kept for the next step are m and v themselves.
 
     grad = 4 in the first step:   m = 0.4, v = 0.016;   m' = 4, v' = 16;   p moves by lr
 """

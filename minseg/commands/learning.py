@@ -18,15 +18,12 @@ def lesson(action: str, **options: Any) -> int:
 
 
 def _list_lessons() -> int:
-    from minseg.lessons import LONG, lessons
+    from minseg.lessons import lessons
 
     width = min(92, console.width - 4)
     for entry in lessons():
-        mark = " *" if entry.long else ""
-        console.print(f"{entry.number}  {entry.title}{mark}", style="bold")
+        console.print(f"{entry.number}  {entry.title}", style="bold")
         console.print(textwrap.indent(textwrap.fill(entry.question, width), "    "))
-    if any(entry.long for entry in lessons()):
-        console.print(f"* {LONG}; the others less than one; with --fast seconds")
     console.print("run one: minseg lesson run NUMBER --fast")
     return 0
 

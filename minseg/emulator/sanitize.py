@@ -33,8 +33,9 @@ from minseg.emulator.findings import Actor, Finding, Triple, explain
 def sanitize(kernel: str, *arguments: Any, seconds: int = 20) -> list[Finding]:
     """The findings of one launch, given as to `minseg.kernels.launch`; the arrays stay unchanged.
 
-    The launch runs three times, on copies, with threads and blocks in order, reversed and shuffled.
-    Each run may take `seconds` of CPU time.
+    The launch runs three times, on copies, with threads and blocks in order, reversed and shuffled;
+    and, where nothing was found, perhaps once more, with other values in local variables without
+    one. Each run may take `seconds` of CPU time.
     """
     return sanitize_launch(kernels.check(kernel, *arguments), seconds)
 

@@ -1,4 +1,4 @@
-"""Check a learner's CUDA kernel: compiles, signature, values, sanitizer, the profiler's goals.
+"""Check a learner's CUDA kernel: own work, signature, values, sanitizer, the profiler's goals.
 
 It runs in the emulator's instrumented build, a program of its own: what it writes past the end of
 an array, or an endless loop, harms nobody.

@@ -3,7 +3,7 @@
     relu(x)        = max(x, 0)                          Nair & Hinton, 2010
     leaky_relu(x)  = x if x > 0 else slope x            Maas et al., 2013
     elu(x)         = x if x > 0 else alpha (e^x - 1)    Clevert et al., 2016
-    relu6(x)       = min(max(x, 0), 6)                  Howard et al., "MobileNets", 2017
+    relu6(x)       = min(max(x, 0), 6)                  Krizhevsky, 2010 (CIFAR-10)
     sigmoid(x)     = 1 / (1 + e^-x)
     hardsigmoid(x) = relu6(x + 3) / 6                   Howard et al., "MobileNetV3", 2019
     silu(x)        = x sigmoid(x)                       Elfwing et al., 2018

@@ -7,7 +7,7 @@ Over each of them adaptive_avg_pool2d takes the mean (rows first, then columns) 
 adaptive_max_pool2d the largest value, with max_pool2d's rules for ties and NaN.
 
 Shapes: x (N, C, H, W) -> y (N, C, H', W') for any H', W', even larger than H, W
-Source: He et al., "Spatial Pyramid Pooling in Deep Convolutional Networks", 2014, section 2.3; in
+Source: He et al., "Spatial Pyramid Pooling in Deep Convolutional Networks", 2014, appendix A; in
         segmentation: Zhao et al., "Pyramid Scene Parsing Network", 2017, section 3.2
 """
 

@@ -11,7 +11,7 @@ the same way back, and hands every element of a window the same share.
 Shapes: x (N, C, H, W) -> y (N, C, H', W'), H' = floor((H + 2 padding - kh) / stride) + 1, W'
         likewise; with ceil_mode a ceiling instead, without windows that would start in the bottom
         padding
-Source: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, section II.B
+Source: LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998, section II.A
 """
 
 from collections.abc import Sequence

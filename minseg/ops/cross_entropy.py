@@ -5,7 +5,7 @@
     label smoothing:      t_c -> (1 - s) t_c + s / C             (for an index, t_c = [c = t])
 
 All three are -sum_c q_c log p_c for some weights q, and so have the gradient p_i (sum_c q_c) - q_i.
-For that, p is computed again: it costs less than keeping an array as large as the scores.
+The parts below compute p again for it; fast/cross_entropy.py keeps the powers that p is made of.
 
 "mean" divides by the sum of the weights w_t of the pixels that count; with class probabilities by
 the number of pixels. A pixel whose index is `ignore_index` has no loss, weight and gradient.

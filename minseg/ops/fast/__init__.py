@@ -1,6 +1,7 @@
 """What is quicker for large arrays, and harder to read, than the pages of minseg/ops.
 
-Each module is tested against the plain version there. Its `fits` says where it is the quicker one.
+Each module is tested against the plain version there. Where a way is not the quicker one for all
+shapes, or cannot do them all, its `fits` says for which it is to be taken.
 
     convolution          conv2d chooses among winograd, shifted, patch_rows, im2col and depthwise
         im2col           blocks, columns, windows

@@ -25,7 +25,7 @@ from minseg.ops.fast.turned import turned, turns
 from minseg.ops.window import Window
 from minseg.parallel import parallel_for
 
-SHORT = 12  # rows of fewer elements take longer to begin than to multiply
+SHORT = 12  # rows of fewer elements take several times as long to begin as to multiply
 MULTIPLICATIONS = 2**19  # about so many in a block; with fewer, the calls of NumPy are too short
 EINSUM = 8  # einsum takes at least as long for one multiplication as BLAS for so many
 

@@ -25,7 +25,7 @@ from minseg.ops.fast.planes import for_planes
 from minseg.ops.pool import starts
 from minseg.ops.window import Window, reads
 
-# The plain way takes five calls of NumPy for each place of a window. So it is the quickest for
+# The plain way takes seven calls of NumPy for each place of a window. So it is the quickest for
 SMALL = 9  # places: windows of up to 3 x 3, and
 FEW = 512  # windows of all images: up to so many
 

@@ -8,8 +8,8 @@ i + 2 s, ... of the kernel, placed at the inputs a, a - 1, a - 2, ... So
     y[o, s a + i - padding] = sum over k and taps t of w[k, o, i + s t] x[k, a - t]
 
 is a small convolution at the input's resolution, which reads the same columns for all phases. All
-phases are one matrix product, whose rows go to every s-th row and column of y. Where s does not
-divide the kernel's size, there are two kinds of phases, with T and with T - 1 taps.
+phases of a kind are one matrix product, whose rows go to every s-th row and column of y. There is
+one kind where s divides the kernel's size; else, along that axis, two: with T and with T - 1 taps.
 
 The gradients gather the phases of y's gradient and multiply them by the same matrix (for x), or by
 the same columns (for w).
@@ -40,7 +40,7 @@ SUM_ROWS = 128
 
 
 def fits(stride: Pair, groups: int, dilation: Pair) -> bool:
-    """Is there more than one phase? At stride 1, conv2d.py does the same convolution."""
+    """Is there more than one phase, and neither groups nor dilation, which conv2d.py serves?"""
     return groups == 1 and dilation == (1, 1) and stride != (1, 1)
 
 
