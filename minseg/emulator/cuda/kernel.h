@@ -40,8 +40,8 @@ MINSEG_CALLER void run_block(void (*k)(P...), void** arguments) {
 }
 }  // namespace minseg
 
-// clang turns a kernel's memset into the watched one by itself; g++ would call the C library's.
-#if defined(MINSEG_WATCH) && !defined(__clang__)
+// Compilers would call the C library's, unless they are clang 15 or later.
+#ifdef MINSEG_WATCH
 extern "C" {
 void* __tsan_memset(void*, int, size_t);
 void* __tsan_memcpy(void*, const void*, size_t);

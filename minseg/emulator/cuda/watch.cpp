@@ -292,8 +292,10 @@ static void see(const void* address, size_t bytes, Kind kind, const void* code, 
     const long long offset = p - region->base;
     if (!region->holds(p, bytes))
         return report("memcheck", "bounds", region, offset, bytes, side_of(now, kind), Side(), none);
-    if (aligned && (uintptr_t)p % bytes)
+    if (aligned && (uintptr_t)p % bytes) {
         report("memcheck", "misaligned", region, offset, bytes, side_of(now, kind), Side(), none);
+        fail("an access to a misaligned address");  // a GPU ends here, too, and some CPUs
+    }
     if (kind != Kind::READ && region->role == Role::IN)
         report("memcheck", "input", region, offset, bytes, side_of(now, kind), Side(), none);
     if (profiling && kind != Kind::COPY && region->role != Role::VARIABLES)
