@@ -101,7 +101,9 @@ def build(suffix: str, text: str, flags: Sequence[str], objects: Sequence[Path] 
         answer = subprocess.run(command, capture_output=True, text=True, cwd=folder)
         if answer.returncode:
             said = answer.stderr.replace(str(source), "kernel.cpp")
-            if re.search("no such instruction|invalid instruction|unknown register", said):
+            if re.search(
+                "no such instruction|invalid (instruction|register)|unknown register", said
+            ):
                 said += (
                     "(is it PTX, a GPU's? Put a CPU's way to do it under #ifdef MINSEG_EMULATOR)\n"
                 )

@@ -163,8 +163,9 @@ def test_atomics_that_cuda_lacks_do_not_compile(tmp_path):
     file = tmp_path / "max.cu"
     file.write_text("// launch: grid=(1) block=(1)  inout: y\n"
                     "__global__ void k(float* y) {\n    atomicMax(y, 1.0f);\n}\n")  # fmt: skip
-    with pytest.raises(CompileError, match=r"max.cu:3:(.|\n)*CUDA has no atomicMax of this type"):
+    with pytest.raises(CompileError, match="CUDA has no atomicMax of this type") as error:
         launch(f"{file}:k", np.zeros(1, np.float32))
+    assert "max.cu:3:" in str(error.value)
 
 
 def test_atomics():
