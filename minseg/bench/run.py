@@ -28,8 +28,9 @@ from minseg.bench.cases import (
 from minseg.config import configure
 from minseg.parallel import get_num_threads
 
-ROUNDS = 7  # at least; short cases take more
-SECONDS = 0.5  # at least so long for each engine, with more runs of a short case
+ROUNDS = 7  # at least; of a short case, up to MOST_ROUNDS until each engine has run for SECONDS
+MOST_ROUNDS = 50
+SECONDS = 0.5
 _ENGINE = Path(__file__).with_name("engine.py")
 
 Advance = Callable[[str], None]
@@ -145,9 +146,9 @@ def bench_model(case: ModelCase, task: str, **options: Any) -> Timing:
 
 
 def _in_turns(timing: Timing, engines: list[Engine]) -> Timing:
-    """Run in turns until each has run ROUNDS times and for SECONDS."""
+    """Run in turns: ROUNDS times, or more where that takes less than SECONDS."""
     slowest = max(engine.seconds() for engine in engines)
-    rounds = max(ROUNDS, min(50, round(SECONDS / slowest)))
+    rounds = max(ROUNDS, min(MOST_ROUNDS, round(SECONDS / slowest)))
     for engine in engines:
         timing.seconds[engine.name] = []
     for _ in range(rounds):

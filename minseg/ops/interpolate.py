@@ -20,8 +20,8 @@ taps for each axis: which inputs each output reads, with which weights. The grad
 transposed table: which outputs each input reached.
 
 Shapes: x (N, C, *size) -> y (N, C, *out), one to three dimensions of size
-Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 4 (the
-        kernel); the choice a = -3/4 is common to image libraries
+Source: Keys, "Cubic convolution interpolation for digital image processing", 1981, section III
+        (the kernel); the choice a = -3/4 is common to image libraries
 """
 
 import math
