@@ -51,21 +51,6 @@ __device__ __forceinline__ scalar derivative(scalar z, int activation) {
     }
 }
 
-// The elements of a channel that this block takes: [first, last) of N L.
-struct Range {
-    int first, last;
-    __device__ Range(int size) {
-        int share = ceil_div(size, gridDim.y);
-        first = min((int)blockIdx.y * share, size);
-        last = min(first + share, size);
-    }
-};
-
-// Where element e of channel c lies; L of them lie in one piece, once for each of N.
-__device__ __forceinline__ long long place(int e, int c, int C, int L) {
-    return ((long long)(e / L) * C + c) * L + e % L;
-}
-
 // launch: grid=(C, splits) block=(THREADS)  in: x b  out: y
 // sample: x=(2, 3, 700) b=(3) y=(2, 3, 700) N=2 C=3 L=700 splits=4 activation=1
 // sample: scalar=double x=(3, 2, 70) b=(2) y=(3, 2, 70) N=3 C=2 L=70 splits=1 activation=4
@@ -73,10 +58,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 bias_activation_forward(const scalar* __restrict__ x, const scalar* __restrict__ b,
                         scalar* __restrict__ y, int N, int C, int L, int splits, int activation) {
     const int c = blockIdx.x;
-    const Range range(N * L);
+    const Range range = share_of(N * L, blockIdx.y, splits);
     const scalar bias = b[c];
-    for (int e = range.first + threadIdx.x; e < range.last; e += THREADS) {
-        const long long i = place(e, c, C, L);
+    for (int e = range.first + threadIdx.x; e < range.end; e += THREADS) {
+        const long long i = in_channel(e, c, C, L);
         y[i] = activate(x[i] + bias, activation);
     }
 }
@@ -91,12 +76,12 @@ bias_activation_grad(const scalar* __restrict__ grad, const scalar* __restrict__
                      int activation) {
     __shared__ scalar scratch[WARP];
     const int c = blockIdx.x;
-    const Range range(N * L);
+    const Range range = share_of(N * L, blockIdx.y, splits);
     const scalar bias = b[c];
 
     scalar db = 0;
-    for (int e = range.first + threadIdx.x; e < range.last; e += THREADS) {
-        const long long i = place(e, c, C, L);
+    for (int e = range.first + threadIdx.x; e < range.end; e += THREADS) {
+        const long long i = in_channel(e, c, C, L);
         const scalar dz = grad[i] * derivative(x[i] + bias, activation);
         dx[i] = dz;
         db += dz;

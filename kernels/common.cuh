@@ -53,6 +53,21 @@ __device__ __forceinline__ bool inside(int y, int x, int H, int W) {
     return y >= 0 && y < H && x >= 0 && x < W;
 }
 
+// Place of element e of channel c in an array of shape (N, C, L): a channel's elements lie in N pieces of L.
+__device__ __forceinline__ long long in_channel(int e, int c, int C, int L) {
+    return ((long long)(e / L) * C + c) * L + e % L;
+}
+
+struct Range {
+    int first, end;  // end: one past the last
+};
+
+// What block `part` takes where `parts` blocks share the elements 0, ..., size - 1: one piece of them.
+__device__ __forceinline__ Range share_of(int size, int part, int parts) {
+    int each = ceil_div(size, parts), first = min(part * each, size);
+    return {first, min(first + each, size)};
+}
+
 // --- Reductions --------------------------------------------------------------------------------
 // All 32 lanes of a warp must call these; every lane gets the result. The tree's shape depends on
 // nothing but the lane, so that the same input gives the same bits on every run.

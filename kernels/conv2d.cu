@@ -52,7 +52,7 @@ conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
                int O, int H_out, int W_out, int kh, int kw, int sh, int sw, int ph, int pw, int dh,
                int dw, int groups) {
     const int rows = O / groups, count = C / groups, length = count * kh * kw;
-    const int positions = N * H_out * W_out, group = blockIdx.z;
+    const int area = H_out * W_out, positions = N * area, group = blockIdx.z;
     const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
 
     const scalar* weights = w + (long long)group * rows * length;
@@ -66,9 +66,8 @@ conv2d_forward(const scalar* __restrict__ x, const scalar* __restrict__ w,
         for (int c = 0; c < GEMM_EACH; c++) {
             int o = row0 + threadIdx.y + GEMM_SIDE * r, p = col0 + threadIdx.x + GEMM_SIDE * c;
             if (o >= rows || p >= positions) continue;
-            int channel = group * rows + o, n = p / (H_out * W_out), place = p % (H_out * W_out);
-            y[((long long)n * O + channel) * H_out * W_out + place] =
-                sum[r][c] + (b ? b[channel] : scalar(0));
+            int channel = group * rows + o;
+            y[in_channel(p, channel, O, area)] = sum[r][c] + (b ? b[channel] : scalar(0));
         }
 }
 
@@ -82,7 +81,7 @@ conv2d_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ w,
                   scalar* __restrict__ dx, int N, int C, int H, int W, int O, int H_out, int W_out,
                   int kh, int kw, int sh, int sw, int ph, int pw, int dh, int dw, int groups) {
     const int rows = C / groups, count = O / groups, taps = kh * kw, length = count * taps;
-    const int positions = N * H * W, group = blockIdx.z;
+    const int area = H * W, positions = N * area, group = blockIdx.z;
     const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
 
     const scalar* weights = w + (long long)group * count * rows * taps;
@@ -101,10 +100,8 @@ conv2d_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ w,
 
     for (int r = 0; r < GEMM_EACH; r++)
         for (int c = 0; c < GEMM_EACH; c++) {
-            int channel = row0 + threadIdx.y + GEMM_SIDE * r, q = col0 + threadIdx.x + GEMM_SIDE * c;
-            if (channel >= rows || q >= positions) continue;
-            int n = q / (H * W), place = q % (H * W);
-            dx[((long long)n * C + group * rows + channel) * H * W + place] = sum[r][c];
+            int c_in = row0 + threadIdx.y + GEMM_SIDE * r, q = col0 + threadIdx.x + GEMM_SIDE * c;
+            if (c_in < rows && q < positions) dx[in_channel(q, group * rows + c_in, C, area)] = sum[r][c];
         }
 }
 
@@ -122,18 +119,16 @@ conv2d_grad_weight(const scalar* __restrict__ grad, const scalar* __restrict__ x
     const int area = H_out * W_out, positions = N * area;
     const int group = blockIdx.z % groups, split = blockIdx.z / groups;
     const int row0 = blockIdx.y * GEMM_TILE, col0 = blockIdx.x * GEMM_TILE;
-    const int share = ceil_div(positions, splits);
-    const int first = min(split * share, positions), last = min(first + share, positions);
+    const Range range = share_of(positions, split, splits);
 
     auto a = [=](int o, int p) {
-        if (o >= rows) return scalar(0);
-        return grad[((long long)(p / area) * O + group * rows + o) * area + p % area];
+        return o < rows ? grad[in_channel(p, group * rows + o, O, area)] : scalar(0);
     };
     Patches patches{x, {kh, kw, sh, sw, ph, pw, dh, dw}, {H, W}, {H_out, W_out},
                     C, group * count, count, positions};
     auto b = [=](int p, int k) { return patches(k, p); };
     scalar sum[GEMM_EACH][GEMM_EACH];
-    tile_product(a, b, row0, col0, first, last, sum);
+    tile_product(a, b, row0, col0, range.first, range.end, sum);
 
     scalar* result = partial + (long long)split * O * cols;
     for (int r = 0; r < GEMM_EACH; r++)

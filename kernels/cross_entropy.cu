@@ -36,6 +36,11 @@ struct LogSoftmax {
     __device__ scalar operator()(long long c) const { return x[c * P] - top - log_sum; }
 };
 
+// Where the scores of a pixel begin: class 0; class c lies c P further on.
+__device__ __forceinline__ long long first_score(long long pixel, int C, int P) {
+    return pixel / P * C * P + pixel % P;
+}
+
 // The part of q_c that every class may have; with class indices the label's own comes on top.
 __device__ __forceinline__ scalar spread_weight(const scalar* t, const scalar* w, int c, int C,
                                                 int P, scalar smoothing) {
@@ -57,7 +62,7 @@ cross_entropy_forward(const scalar* __restrict__ x, const long long* __restrict_
         loss[pixel] = 0;
         return;
     }
-    const long long first = pixel / P * C * P + pixel % P;
+    const long long first = first_score(pixel, C, P);
     const LogSoftmax log_p(x + first, C, P);
     const scalar* t = probabilities ? probabilities + first : nullptr;
 
@@ -82,7 +87,7 @@ cross_entropy_grad_input(const scalar* __restrict__ grad, const scalar* __restri
                          scalar smoothing) {
     const long long pixel = global_index();
     if (pixel >= (long long)N * P) return;
-    const long long first = pixel / P * C * P + pixel % P;
+    const long long first = first_score(pixel, C, P);
     if (labels && labels[pixel] == ignore_index) {
         for (int c = 0; c < C; c++) dx[first + (long long)c * P] = 0;
         return;
@@ -109,7 +114,7 @@ cross_entropy_grad_target(const scalar* __restrict__ grad, const scalar* __restr
                           int P, scalar smoothing) {
     const long long pixel = global_index();
     if (pixel >= (long long)N * P) return;
-    const long long first = pixel / P * C * P + pixel % P;
+    const long long first = first_score(pixel, C, P);
     const LogSoftmax log_p(x + first, C, P);
     for (int c = 0; c < C; c++)
         dt[first + (long long)c * P] = (smoothing - 1) * w[c] * log_p(c) * grad[pixel];

@@ -24,12 +24,11 @@ overlap_sums(const scalar* __restrict__ p, const long long* __restrict__ labels,
     __shared__ scalar scratch[WARP];
     __shared__ int counts[WARP];
     const int row = blockIdx.x, n = row / C, c = row % C;
-    const int share = ceil_div(P, splits);
-    const int first = min((int)blockIdx.y * share, P), last = min(first + share, P);
+    const Range range = share_of(P, blockIdx.y, splits);
 
     scalar tp = 0, fp = 0;
     int size = 0;
-    for (int i = first + threadIdx.x; i < last; i += THREADS) {
+    for (int i = range.first + threadIdx.x; i < range.end; i += THREADS) {
         long long label = labels[(long long)n * P + i];
         if (label == ignore_index) continue;
         scalar probability = p[(long long)row * P + i];

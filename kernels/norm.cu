@@ -24,21 +24,6 @@
 
 #define MAX_THREADS 256
 
-// The elements of a group, or row, that this block takes: [first, last) of `size`.
-struct Range {
-    int first, last;
-    __device__ Range(int size) {
-        int share = ceil_div(size, gridDim.y);
-        first = min((int)blockIdx.y * share, size);
-        last = min(first + share, size);
-    }
-};
-
-// Where element e of group g lies; KL elements of a group lie in one piece, once for each of B.
-__device__ __forceinline__ long long place(int e, int g, int G, int KL) {
-    return ((long long)(e / KL) * G + g) * KL + e % KL;
-}
-
 // x - mean with a mean in double: less the scalar next to it first, then the rest. A mean of 1000
 // rounded to float would move all of a group by 3e-5.
 struct Centred {
@@ -58,12 +43,12 @@ norm_moments(const scalar* __restrict__ x, double* __restrict__ partial, int B, 
              int splits, int threads) {
     __shared__ double scratch[WARP];
     const int g = blockIdx.x;
-    const Range range(B * KL);
+    const Range range = share_of(B * KL, blockIdx.y, splits);
     const double shift = x[(long long)g * KL];
 
     double sum = 0, squares = 0;
-    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
-        double d = x[place(e, g, G, KL)] - shift;
+    for (int e = range.first + threadIdx.x; e < range.end; e += threads) {
+        double d = x[in_channel(e, g, G, KL)] - shift;
         sum += d;
         squares += d * d;
     }
@@ -100,11 +85,11 @@ norm_forward(const scalar* __restrict__ x, const double* __restrict__ mean,
              const scalar* __restrict__ bias, scalar* __restrict__ y, int B, int G, int K, int L,
              double eps, int splits, int threads) {
     const int g = blockIdx.x;
-    const Range range(B * K * L);
+    const Range range = share_of(B * K * L, blockIdx.y, splits);
     const Centred centred(mean[g]);
     const scalar r = inverse_deviation(var[g], eps);
-    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
-        long long i = place(e, g, G, K * L);
+    for (int e = range.first + threadIdx.x; e < range.end; e += threads) {
+        long long i = in_channel(e, g, G, K * L);
         int k = g * K + e / L % K;
         scalar scale = weight ? r * weight[k] : r;
         y[i] = centred(x[i]) * scale + (bias ? bias[k] : scalar(0));
@@ -121,13 +106,13 @@ norm_grad_sums(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                int threads) {
     __shared__ scalar scratch[WARP];
     const int row = blockIdx.x, rows = G * K;
-    const Range range(B * L);
+    const Range range = share_of(B * L, blockIdx.y, splits);
     const Centred centred(mean[row / K]);
     const scalar r = inverse_deviation(var[row / K], eps);
 
     scalar dw = 0, db = 0;
-    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
-        long long i = place(e, row, rows, L);
+    for (int e = range.first + threadIdx.x; e < range.end; e += threads) {
+        long long i = in_channel(e, row, rows, L);
         dw += grad[i] * (centred(x[i]) * r);
         db += grad[i];
     }
@@ -149,11 +134,11 @@ norm_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                 const scalar* __restrict__ slope, scalar* __restrict__ dx, int B, int G, int K,
                 int L, double eps, int splits, int threads) {
     const int g = blockIdx.x;
-    const Range range(B * K * L);
+    const Range range = share_of(B * K * L, blockIdx.y, splits);
     const Centred centred(mean[g]);
     const scalar r = inverse_deviation(var[g], eps);
-    for (int e = range.first + threadIdx.x; e < range.last; e += threads) {
-        long long i = place(e, g, G, K * L);
+    for (int e = range.first + threadIdx.x; e < range.end; e += threads) {
+        long long i = in_channel(e, g, G, K * L);
         scalar through = weight ? grad[i] * weight[g * K + e / L % K] : grad[i];
         if (average) through -= average[g] + centred(x[i]) * r * slope[g];
         dx[i] = r * through;

@@ -18,10 +18,6 @@
 #define THREADS 256
 
 // --- Windows along one axis --------------------------------------------------------------------
-struct Range {
-    int first, end;  // end: one past the last
-};
-
 // Window i has the places i * s - p + t * d, t < k. Which of them lie inside the image, 0 to n - 1?
 __device__ __forceinline__ Range clipped(int i, int n, int k, int s, int p, int d) {
     int first = i * s - p, end = min(first + d * (k - 1) + 1, n);

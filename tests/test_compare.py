@@ -202,7 +202,7 @@ def test_compare_conv2d(capsys, tmp_path):
 def test_a_broken_kernel_fails_and_the_worst_element_is_named(copied_kernels, capsys, tmp_path):
     # a classic: the right-most column of every image is left out
     right = "sum[r][c] + (b ? b[channel] : scalar(0))"
-    edit(copied_kernels, "conv2d.cu", right, f"place % W_out == W_out - 1 ? scalar(7) : {right}")
+    edit(copied_kernels, "conv2d.cu", right, f"p % W_out == W_out - 1 ? scalar(7) : {right}")
     data = tmp_path / "c.json"
     assert main(["compare", "conv2d", "--device", "emulator", "--json", str(data)]) == 1
     failed = rows_of(data, verdict="FAIL")
