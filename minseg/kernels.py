@@ -205,7 +205,7 @@ def check(name: str, *arguments: Any) -> Launch:
 
 def _template_arguments(kernel: Kernel, name: str) -> tuple[dict[str, str], dict[str, int], str]:
     """`matmul<32, float>`: the types and the numbers that the template's parameters stand for."""
-    given = split_commas(name.partition("<")[2].rpartition(">")[0])
+    given = split_commas(name.partition("<")[2].rpartition(">")[0], angles=True)
     if len(given) != len(kernel.template):
         wanted = ", ".join(" ".join(parameter) for parameter in kernel.template)
         raise ValueError(f"{kernel}: template arguments {given}, needs <{wanted}>")

@@ -260,13 +260,14 @@ def test_the_launch_line_may_go_on(tmp_path):
         "#ifdef MINSEG_DOUBLE\n#define T 8\n#else\n#define T 16\n#endif\n"
         "#ifdef NOT_DEFINED\n#if 1\n#define T 4\n#endif\n#endif\n"
         "constexpr int HALF = T / 2;\ntypedef double scalar;\n"
-        "// launch: grid=(max(n, 3), min(n, HALF))\n//   block=(T, n % 3 + 1)\n//   in: y\n"
+        "// launch: grid=(max(n, 3), n > 9 ? 1 : min(n, HALF), T >> 3)\n"
+        "//   block=(T, n % 3 + 1)\n//   in: y\n"
         "// A comment between.\n"
         'extern "C" __global__ void\n__launch_bounds__(T * 4)\n'
         "k(const scalar *__restrict__ y, int n)\n{\n}\n"
     )
     launch = check(f"{tmp_path / 'f.cu'}:k", X, 7)
-    assert (launch.grid, launch.block) == ((7, 7, 1), (16, 2, 1))
+    assert (launch.grid, launch.block) == ((7, 7, 2), (16, 2, 1))
     launch = check(f"{tmp_path / 'f.cu'}:k", X.astype(float), 7)
     assert (launch.grid, launch.block) == ((7, 4, 1), (8, 2, 1))
 

@@ -190,12 +190,14 @@ def _closing(source: Source, start: int) -> int:
         raise ValueError(f"{file}:{line}: {error}") from None
 
 
-def split_commas(text: str) -> list[str]:
-    """Split at the commas that stand outside every bracket."""
-    parts, depth, start = [], 0, 0
+def split_commas(text: str, angles: bool = False) -> list[str]:
+    """Split at the commas that stand outside every bracket; with `angles`, < and > are brackets."""
+    parts, depth, inner, start = [], 0, 0, 0
     for i, character in enumerate(text):
-        depth += (character in "([{<") - (character in ")]}>")
-        if character == "," and depth == 0:
+        depth += (character in "([{") - (character in ")]}")
+        if angles and depth == 0:  # elsewhere they compare: `tile[N < 32 ? N : 32]`
+            inner += (character == "<") - (character == ">")
+        if character == "," and depth == inner == 0:
             parts.append(text[start:i].strip())
             start = i + 1
     parts.append(text[start:].strip())
@@ -289,7 +291,7 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
     launch = _launch_line(source.text[previous:start], where)
     roles = {n: role for role in ROLES for n in re.split(r"[\s,]+", launch.get(role, "")) if n}
     parameters = []
-    for text in split_commas(code[name.start(2) + 1 : end]):
+    for text in split_commas(code[name.start(2) + 1 : end], angles=True):
         parameter = _read_parameter(text, roles, where)
         parameters.append(parameter)
         roles.pop(parameter.name, None)
@@ -297,7 +299,7 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
         raise ValueError(f"{where}: the launch line names {', '.join(roles)}: no such pointer")
     template = re.search(r"template\s*<([^{};]*)>[^{};<>]*$", code[previous:start])
     kinds = []
-    for text in split_commas(template[1]) if template else []:
+    for text in split_commas(template[1], angles=True) if template else []:
         kind, _, named = text.partition("=")[0].strip().rpartition(" ")
         kinds.append((" ".join(kind.split()), named))
     return Kernel(

@@ -23,6 +23,7 @@ from minseg.cache import cache_folder, writable
 
 SHIM = Path(__file__).resolve().parent / "cuda"
 BASE_FLAGS = [
+    # Hidden: else g++ lets an edited kernel share the statics of its templates with the old one.
     "-std=gnu++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-w",
     # The same bits on every CPU (but for the C library's exp and the like): no fused multiply-add
     # unless the source asks for one.

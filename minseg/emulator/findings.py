@@ -104,11 +104,14 @@ def explain(
     detail, does = record["detail"], now.does if now else ""
     if record["kind"] == "racecheck" and now and before and detail != "in_flight":
         return f"{_race(now, before)}: {element} in {space}", name, index
+    # What begins inside, such as a float4, may reach past the end.
+    last = (record["offset"] + record["bytes"] - 1) // item if inside else flat
+    stray = f"{record['bytes']} bytes at {element}" if inside else f"{name}[{flat}]"
     by_declaration = region["shared"] and record["offset"] % record["bytes"] == 0
     sentences = {
         "in_flight": f"{does} {element} in {space} while an asynchronous copy to it is under way: "
         "the thread that copies has to wait for it first",
-        "bounds": f"{does} {name}[{flat}] in {space}, {_how_far(flat, size)}",
+        "bounds": f"{does} {stray} in {space}, {_how_far(last, size)}",
         "misaligned": f"{does} {record['bytes']} bytes at {element} in {space}: "
         f"its address is no multiple of {record['bytes']} bytes"
         + (f" (declare {name} with __align__({record['bytes']}))" if by_declaration else ""),

@@ -19,7 +19,8 @@ _SHARED = re.compile(
     r"(?:(?P<kind>struct|union)\s*(?P<tag>\w*)\s*(?P<members>\{[^{}]*\}))?"
     r"(?P<declaration>[^;]*);"
 )
-_INITIAL = re.compile(r"(?<![=!<>])=(?!=)")
+_INITIAL = re.compile(r"(?<![=!<>])=(?!=)|\{")
+_STORAGE = re.compile(rf"{_ALIGN}|\b(?:extern|static)\b")
 _DECLARATOR = re.compile(r"(?P<type>.*?)(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(\[.*\])?)$", re.DOTALL)
 
 
@@ -58,19 +59,24 @@ def _with_shared(source: Source) -> str:
             tag = match["tag"] or f"MinsegShared{line}"
             definition = " ".join(f"{match['kind']} {tag} {match['members']};".split())
             declaration = f"{tag} {declaration}"
-        replacement = definition + _declare(
-            declaration,
-            dynamic="extern" in match[0].split(),
-            alignment=" ".join(re.findall(_ALIGN, match[0])),
-        )
+        if "volatile" in match[0].partition("__shared__")[0].split():
+            declaration = f"volatile {declaration}"
+        try:
+            declared = _declare(
+                _STORAGE.sub(" ", declaration),
+                dynamic="extern" in match[0].split(),
+                alignment=" ".join(re.findall(_ALIGN, match[0])),
+            )
+        except ValueError as error:
+            raise ValueError(f"{file}:{line}: {error}") from None
+        replacement = definition + declared
         out += [source.text[end : match.start()], replacement + "\n" * match[0].count("\n")]
         end = match.end()
     return "".join([*out, source.text[end:]])
 
 
 def _declare(declaration: str, dynamic: bool, alignment: str) -> str:
-    declaration = re.sub(_ALIGN, "", declaration)
-    first, *others = split_commas(declaration)
+    first, *others = split_commas(declaration, angles=True)
     parts = _parts(first)
     base = parts["type"].rstrip("* \t\n")
     out = []

@@ -59,8 +59,6 @@ def _as_bytes(value: np.ndarray | np.generic | None) -> np.ndarray:
 def _library(source: Source, instances: tuple[str, ...], double: bool) -> ctypes.CDLL:
     flags = ["-O2", "-shared", "-pthread"] + (["-DMINSEG_DOUBLE"] if double else [])
     flags.append("-DMINSEG_EMULATOR")
-    if not compiler.is_clang():
-        flags.append("-fno-gnu-unique")  # else an edited kernel would meet the old one's statics
     objects = [compiler.runtime(name, ["-pthread"]) for name in _RUNTIME]
     path = compiler.build(".so", program.cpp_text(source, list(instances)), flags, objects)
     return ctypes.CDLL(str(path))

@@ -17,7 +17,7 @@ from minseg.cuda.expression import evaluate
 from minseg.cuda.source import Kernel, Parameter, split_commas
 from minseg.kernels import DTYPES, VECTORS
 
-_ITEM = re.compile(r"(\w+)=(\((?:[^()]|\([^()]*\))*\)(?:%\S+)?|\S+)")
+_ITEM = re.compile(r"(\w+)=(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)(?:%\S+)?|\S+)")
 _FLOAT = re.compile(r"[-+]?(?=.*[.eE])(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?[fF]?")  # 1e-5, 2.f
 
 
@@ -29,7 +29,7 @@ def samples(kernel: Kernel) -> list[tuple[str, tuple[Any, ...]]]:
 def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
     template = ""
     if line.startswith("<"):
-        template, line = line[: line.index(">") + 1], line[line.index(">") + 1 :]
+        template, _, line = line.partition(">")
     given = dict(_ITEM.findall(line))
     unknown = given.keys() - {p.name for p in kernel.parameters} - {"scalar"}
     missing = {p.name for p in kernel.parameters} - given.keys()
@@ -37,16 +37,23 @@ def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
         what = f"unknown {sorted(unknown)}" if unknown else f"no value for {sorted(missing)}"
         raise ValueError(f"{kernel}: sample line: {what}")
     double = given.pop("scalar", "float") == "double"
-    types = dict(zip((n for _, n in kernel.template), split_commas(template[1:-1]), strict=True))
+    values = split_commas(template[1:])
+    if len(values) != len(kernel.template):
+        wanted = ", ".join(n for _, n in kernel.template)
+        raise ValueError(f"{kernel}: sample line: template arguments {values}, needs <{wanted}>")
+    types = dict(zip((n for _, n in kernel.template), values, strict=True))
     known = {**kernel.source.constants(double), **types, **given}
 
     def value_of(name: str) -> str:
         if name not in known:
-            raise ValueError(f"{kernel}: sample line: {name!r} is no parameter and no constant")
+            raise ValueError(f"{name!r} is no parameter and no constant")
         return known[name]
 
     def number(text: str) -> int:
-        return evaluate(text, value_of)
+        try:
+            return evaluate(text, value_of)
+        except (ValueError, RecursionError) as error:  # RecursionError: names defined by each other
+            raise ValueError(f"{kernel}: sample line: {error}") from None
 
     arguments: list[Any] = []
     for parameter in kernel.parameters:
@@ -57,6 +64,9 @@ def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
             is_float = _FLOAT.fullmatch(text)
             arguments.append(float(text.rstrip("fF")) if is_float else number(text))
         else:
+            if not text.startswith("("):
+                raise ValueError(f"{kernel}: sample line: {parameter.name} is an array: give its "
+                                 f"shape, as in {parameter.name}=(n), or null")  # fmt: skip
             shape, _, limit = text.rpartition("%") if "%" in text else (text, "", "10")
             ctype = types.get(parameter.ctype, parameter.ctype)
             ctype = {"scalar": "double" if double else "float"}.get(ctype, ctype)
@@ -65,8 +75,10 @@ def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
                     f"{kernel}: {parameter.name}: arrays of C type {ctype} are not known"
                 )
             sizes = [number(part) for part in split_commas(shape[1:-1])]
+            if min(sizes, default=0) < 0:
+                raise ValueError(f"{kernel}: sample line: {parameter.name} has the shape {sizes}")
             arguments.append(_array(parameter, ctype, sizes, number(limit)))
-    path = f"{kernel.path}:{kernel.name}{template}"
+    path = f"{kernel.path}:{kernel.name}" + (f"{template}>" if template else "")
     return path, tuple(arguments)
 
 

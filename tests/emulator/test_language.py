@@ -312,12 +312,44 @@ def test_ptx_is_told_from_a_slip(tmp_path):
         launch(f"{file}:k", np.empty(1, np.uint32))
 
 
-def test_shared_memory_takes_no_initial_value(tmp_path):
-    """As nvcc has it."""
+def test_declarations_of_shared_memory(tmp_path):
+    file = tmp_path / "shared.cu"
+    file.write_text("""// launch: grid=(1) block=(64) shared=(n > 2 ? 256 : 0)  in: x  out: y
+__global__ void k(const int* x, int* y, int n) {
+    constexpr int N = 64;
+    __shared__ int a[N < 32 ? 32 : N], b[N][2];
+    __shared__ struct Pair { int first, second; } c[N];
+    __shared__ alignas(16) char d[N];
+    __shared__ extern int e[];
+    volatile __shared__ int f[N];
+    const int t = threadIdx.x;
+    Pair pair = {x[t], 2};
+    a[t] = b[t][1] = d[t] = e[t] = f[t] = x[t];
+    c[t] = pair;
+    __syncthreads();
+    const int u = 63 - t;
+    y[t] = a[u] + b[u][1] + c[u].first * c[u].second + d[u] + e[u] + f[u] + (size_t)d % 16;
+}
+""")
+    x, y = np.arange(64, dtype=np.int32), np.empty(64, np.int32)
+    launch(f"{file}:k", x, y, 3)
+    assert y.tolist() == (7 * x[::-1]).tolist()
+
+
+@pytest.mark.parametrize(
+    ("outside", "inside", "message"),
+    [("", "__shared__ float s = 0;", "3: __shared__ memory takes no initial value"),
+     ("", "__shared__ float s[4]{};", "3: __shared__ memory takes no initial value"),
+     ("__shared__ float s;", "", "1: declare __shared__ memory inside the kernel"),
+     ("", "__shared__ float (*s)(int);", "3: __shared__ .* not understood")],
+)  # fmt: skip
+def test_shared_memory_as_nvcc_refuses_it(outside, inside, message, tmp_path):
     file = tmp_path / "zero.cu"
-    file.write_text("// launch: grid=(1) block=(1)  out: y\n__global__ void k(float* y) {\n"
-                    "    __shared__ float sum = 0;\n    y[0] = sum;\n}\n")  # fmt: skip
-    with pytest.raises(ValueError, match=r"zero.cu:3: __shared__ memory takes no initial value"):
+    file.write_text(
+        f"{outside}// launch: grid=(1) block=(1)  out: y\n"
+        f"__global__ void k(float* y) {{\n    {inside}\n    y[0] = 0;\n}}\n"
+    )
+    with pytest.raises(ValueError, match=f"zero.cu:{message}"):
         launch(f"{file}:k", np.empty(1, np.float32))
 
 
@@ -325,12 +357,25 @@ def test_an_edited_kernel_is_compiled_anew(tmp_path):
     file, y = tmp_path / "edit.cu", np.empty(1, np.float32)
     for value in (1, 2):
         file.write_text(
-            "template <int N> __device__ int count() { static int c = N; return c; }\n"
+            f"template <int N> __device__ int count() {{ static int c = {value}; return c; }}\n"
             "// launch: grid=(1) block=(1)  out: y\n"
             f"__global__ void k(float* y) {{ y[0] = {value} * count<1>(); }}\n"
         )
         launch(f"{file}:k", y)
-        assert y[0] == value
+        assert y[0] == value**2
+
+
+def test_blocks_with_atomics_run_in_order(tmp_path):
+    """So sums of floats have the same bits every time."""
+    file, y = tmp_path / "order.cu", np.empty(5000, np.int32)
+    file.write_text(
+        "// launch: grid=(5000) block=(32)  inout: count  out: y\n"
+        "__global__ void k(int* count, int* y) {\n"
+        "    if (threadIdx.x) return;\n    for (volatile int i = 0; i < 2000; ++i) {}\n"
+        "    y[blockIdx.x] = atomicAdd(count, 1);\n}\n"
+    )
+    launch(f"{file}:k", np.zeros(1, np.int32), y)
+    assert (y == np.arange(5000)).all()
 
 
 def test_an_empty_grid_runs_nothing():

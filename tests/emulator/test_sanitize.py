@@ -84,7 +84,7 @@ def sample(line, tmp_path):
 
 @pytest.mark.parametrize(("more", "dtype"), [("", np.float32), ("scalar=double ", np.float64)])
 def test_arrays_of_a_sample_line(more, dtype, tmp_path):
-    y, v, n = sample(f"{more}y=(n, 2) v=(n) n=3", tmp_path)
+    y, v, n = sample(f"{more}y=(n, 4 >> max(1, (2 - 1) * 1)) v=(n) n=3", tmp_path)
     assert (y.shape, y.dtype, v.shape, v.dtype, n) == ((3, 2), dtype, (3, 4), np.float32, 3)
 
 
@@ -94,10 +94,15 @@ def test_arrays_of_a_sample_line(more, dtype, tmp_path):
         ("y=(n) v=null n=3 z=1", r"sample line: unknown \['z'\]"),
         ("y=(n) n=3", r"sample line: no value for \['v'\]"),
         ("y=(m) v=null n=3", r"sample line: 'm' is no parameter"),
+        ("y=(n) v=null n=3,", r"sample line: expression '3,'"),
+        ("y=(n) v=null n=n", r"sample line: .*recursion"),
+        ("y=n v=null n=3", r"sample line: y is an array: give its shape, as in y=\(n\), or null"),
+        ("y=(n - 4) v=null n=3", r"sample line: y has the shape \[-1\]"),
+        ("<2> y=(n) v=null n=3", r"sample line: template arguments \['2'\], needs <>"),
     ],
 )
 def test_a_faulty_sample_line_is_named(line, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=rf"k \(k.cu:3\): {message}"):
         sample(line, tmp_path)
 
 
@@ -321,6 +326,33 @@ def test_a_finding_says_who_where_and_when():
     assert finding.now.block == (0, 0, 0)
     assert finding.count == 1
     assert np.all(y == 1)  # it ran on copies
+
+
+def test_an_access_that_begins_inside_and_ends_outside(tmp_path):
+    file = tmp_path / "last.cu"
+    file.write_text("""// launch: grid=(1) block=(17)  inout: y
+__global__ void k(float* y) {
+    reinterpret_cast<float4*>(y)[threadIdx.x] = make_float4(0, 0, 0, 0);
+}
+""")
+    (finding,) = sanitize(f"{file}:k", np.ones((6, 11), np.float32))
+    assert (finding.kind, finding.index, finding.now.thread) == ("memcheck", (5, 9), (16, 0, 0))
+    assert "16 bytes at y[5][9] in global memory, 2 past the end of 66 elements" in finding.message
+
+
+def test_volatile_may_stand_before_shared(tmp_path):
+    """A volatile read does not race with an atomic."""
+    file = tmp_path / "flag.cu"
+    file.write_text("""// launch: grid=(1) block=(64)  out: y
+__global__ void k(int* y) {
+    volatile __shared__ int flag;
+    if (threadIdx.x == 0) flag = 0;
+    __syncthreads();
+    if (threadIdx.x == 40) atomicAdd((int*)&flag, 1);
+    y[threadIdx.x] = flag >= 0;
+}
+""")
+    assert not sanitize(f"{file}:k", np.empty(64, np.int32))
 
 
 @pytest.mark.parametrize(
