@@ -171,14 +171,16 @@ def test_launch_bounds_and_block_limits(tmp_path):
         ("// launch: grid=(n) block=(1)\n__global__ void k(int n) {", r"f.cu:2: a { that is never"),
         ("#define A B\n#define B A\n// launch: grid=(A) block=(1)\n__global__ void k(int n) {}",
          r"k \(f.cu:4\): launch line: .*recursion"),
-        ("// launch: grid=(n) block=(1)\n__global__ void k(int n) {}\n\n#endif",
-         r"f.cu:4: #endif: there is no #if"),
+        ("// launch: grid=(n) block=(1)\n\n#endif\n__global__ void k(int n) {}",
+         r"f.cu:3: #endif: there is no #if"),
         ("#if f(x)\n#endif\n// launch: grid=(n) block=(1)\n__global__ void k(int n) {}",
          r"f.cu:1: #if f\(x\): .*no function 'f'"),
         ("// Gr\u00f6\u00dfe\n__global__ void k(int n) {}", r"f.cu:1: this is not UTF-8"),
         ("// launch: grid=(n) block=(1)\n__global__ void k(int n) {}\n"
          "// launch: grid=(n) block=(1)\n__global__ void k(int n, int m) {}",
          r"f.cu:4: k \(f.cu:2\) has the same name"),
+        ("namespace a {}\nnamespace b {\n// launch: grid=(n) block=(1)\n"
+         "__global__ void k(int n) {}\n}", r"f.cu:4: kernel k: put it outside of namespace b"),
         ("#define KERNEL __global__ void\n// launch: grid=(n) block=(1)\nKERNEL k(int n) {}",
          r"f.cu has no kernel 'k'; it has none"),
     ],
@@ -187,6 +189,20 @@ def test_a_faulty_source_is_named(source, message, tmp_path):
     (tmp_path / "f.cu").write_text(source + "\n", encoding="latin-1")
     with pytest.raises(ValueError, match=message):
         check(f"{tmp_path / 'f.cu'}:k", *([1] if "int n" in source else [X]))
+
+
+def test_constants_of_a_launch_line_are_those_above_the_kernel(tmp_path):
+    """And of the file: not a function's own."""
+    (tmp_path / "f.cu").write_text(
+        "#define A 2\nconstexpr int B = 3;\nnamespace c {\nconstexpr int C = 4;\n}\n"
+        "__device__ int f(int n) {\n    const int B = n;\n#define D 5\n    return B;\n}\n"
+        "// launch: grid=(A, B, C) block=(D)\n__global__ void first() {}\n"
+        "#undef A\n#ifdef A\n#define B 1\n#endif\n#define A 6\n"
+        "// launch: grid=(A, B) block=(1)\n__global__ void last() {}\n"
+    )
+    first, last = (check(f"{tmp_path / 'f.cu'}:{name}") for name in ("first", "last"))
+    assert (first.grid, first.block) == ((2, 3, 4), (5, 1, 1))
+    assert last.grid == (6, 3, 1)
 
 
 def test_what_stands_in_a_comment_or_below_if_0_is_not_there(tmp_path):
@@ -210,6 +226,9 @@ def test_arguments_of_a_template(tmp_path):
         "// launch: grid=(BOTH ? 2 : 1) block=(N)  in: x, b,  out: y\n"
         "template <typename T, int  N = 64, bool BOTH=false>\n"
         "__global__ void k(const T* x, const unsigned short int* b, T* y, float f = 1.5f) {}\n"
+        "template __global__ void k<int, 3, true>(const int*, const ushort*, int*, float);\n"
+        "template <> __global__ void k<int, 1>(const int*, const ushort*, int*, float) {}\n"
+        "__device__ float f(int n) { return n; }\n"
     )
     kernel = f"{tmp_path / 'f.cu'}:k"
     arguments = (X, np.zeros(3, np.uint16), X, 1)

@@ -55,6 +55,15 @@ class Kernel:
     max_threads: str  # the first argument of __launch_bounds__, or ""
     samples: tuple[str, ...]  # `// sample:` lines, see minseg.emulator.samples
     plain_name: bool  # extern "C": the binary has it under its own name
+    position: int  # of its `__global__` in the source's code
+
+    @cached_property
+    def _constants(self) -> tuple[dict[str, str], dict[str, str]]:
+        return _constants(self, {}), _constants(self, {"MINSEG_DOUBLE": "1"})
+
+    def constants(self, double: bool) -> dict[str, str]:
+        """The `#define`s and `constexpr`s above it that hold when `scalar` is float, or double."""
+        return self._constants[double]
 
     @property
     def path(self) -> Path:
@@ -78,20 +87,13 @@ class Source:
     code: str  # the same, `blank`ed
     kernels: dict[str, Kernel] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)  # function, class or macro: its code
-
-    @cached_property
-    def _constants(self) -> tuple[dict[str, str], dict[str, str]]:
-        return _constants(self, {}), _constants(self, {"MINSEG_DOUBLE": "1"})
+    spans: list[tuple[int, int]] = field(default_factory=list)  # of functions and classes, in code
 
     @property
     def target(self) -> str:
         """The lowest GPU that it is for, by its first line: "sm_70"; "" if that does not say."""
         first = re.match(r"#line.*\n// (sm_\d+a?)\b", self.text)
         return first[1] if first else ""
-
-    def constants(self, double: bool) -> dict[str, str]:
-        """The `#define`s and `constexpr`s that hold when `scalar` is float, or double."""
-        return self._constants[double]
 
     def unchanged(self) -> bool:
         """Is all that was read still as it was on disk?"""
@@ -267,12 +269,16 @@ def _read_bodies(source: Source) -> None:
         names = names or re.findall(r"(?:struct|class|union)\s+(\w+)", head) or [OPERATORS]
         for name in names:
             note(name, code[start : end + 1])
+        source.spans.append((start, end))
         position = end + 1
     note(OPERATORS, code[position:].rpartition(";")[0])
 
 
 def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
-    """The kernel whose `__global__` stands at `start`; None for a mere declaration."""
+    """The kernel whose `__global__` stands at `start`; None for a mere declaration.
+
+    Nor is `template __global__ void k<16>(...)` a kernel of its own, or a specialization.
+    """
     code = source.code
     file, line = place(source, start)
     bounds = re.compile(r"__launch_bounds__\s*(\()").search(code, start, code.find("{", start) + 1)
@@ -281,17 +287,20 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
     if bounds:
         head_end = _closing(source, bounds.start(1))
         max_threads = split_commas(code[bounds.start(1) + 1 : head_end])[0]
-    name = re.compile(r"([A-Za-z_]\w*)\s*(\()").search(code, head_end)
+    name = re.compile(r"([A-Za-z_]\w*)\s*(<[^;{}()]*>\s*)?(\()").search(code, head_end)
     if name is None:
         raise ValueError(f"{file}:{line}: __global__ without a function")
-    end = _closing(source, name.start(2))
-    if not code[end + 1 :].lstrip().startswith("{"):
+    end = _closing(source, name.start(3))
+    if name[2] or not code[end + 1 :].lstrip().startswith("{"):
         return None
     where = f"{file}:{line}: kernel {name[1]}"
+    for space in re.finditer(r"\bnamespace\s+([A-Za-z_][\w:]*)\s*(\{)", code[:start]):
+        if _closing(source, space.start(2)) > start:
+            raise ValueError(f"{where}: put it outside of namespace {space[1]}")
     launch = _launch_line(source.text[previous:start], where)
     roles = {n: role for role in ROLES for n in re.split(r"[\s,]+", launch.get(role, "")) if n}
     parameters = []
-    for text in split_commas(code[name.start(2) + 1 : end], angles=True):
+    for text in split_commas(code[name.start(3) + 1 : end], angles=True):
         parameter = _read_parameter(text, roles, where)
         parameters.append(parameter)
         roles.pop(parameter.name, None)
@@ -314,6 +323,7 @@ def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:
         max_threads=max_threads,
         samples=tuple(re.findall(r"// sample:(.*)", source.text[previous:start])),
         plain_name=source.text[previous:start].rstrip().endswith('extern "C"'),
+        position=start,
     )
 
 
@@ -376,12 +386,14 @@ def spelling(ctype: str) -> str:
     return " ".join(words)
 
 
-def _constants(source: Source, defined: dict[str, str]) -> dict[str, str]:
-    """`#define`s and constexprs, with `#if`, `#ifdef`, `#else` followed."""
-    constants = dict(defined)
+def _constants(kernel: Kernel, defined: dict[str, str]) -> dict[str, str]:
+    """`#define`s and the file's constexprs above a kernel; `#if` and its kin are followed."""
+    source, constants = kernel.source, dict(defined)
+    spans = iter([*source.spans, (len(source.code), len(source.code))])
+    first, last = next(spans)
     active = [True]
     taken = [True]
-    for match in re.finditer(r"(?:.*\\\n)*.*", source.code):
+    for match in re.finditer(r"(?:.*\\\n)*.*", source.code[: kernel.position]):
         line = match[0].replace("\\\n", " ")
         directive = re.match(r"\s*#\s*(\w+)\s*(.*)", line)
         word, rest = (directive[1], directive[2].strip()) if directive else ("", line)
@@ -402,7 +414,12 @@ def _constants(source: Source, defined: dict[str, str]) -> dict[str, str]:
         except ValueError as error:
             file, number = place(source, match.start())
             raise ValueError(f"{file}:{number}: {line.strip()}: {error}") from None
-        if active[-1] and word in ("", "define"):
+        while last < match.start():
+            first, last = next(spans)
+        local = word == "" and first < match.start()  # a constant within a function
+        if active[-1] and word == "undef":
+            constants.pop(rest, None)
+        elif active[-1] and word in ("", "define") and not local:
             found = re.match(r"\s*#\s*define\s+(\w+)[ \t]+(.+)", line) or re.match(
                 r"\s*(?:static\s+|__device__\s+|inline\s+)*(?:constexpr|const)\s+[\w\s]*?"
                 r"(\w+)\s*=\s*([^;]+);",
@@ -431,7 +448,7 @@ def bind(
 
     Names are first the kernel's own (parameters, template arguments: `values`), then the file's.
     """
-    constants = kernel.source.constants(double)
+    constants = kernel.constants(double)
     sizes = {**_SIZES, "scalar": 8 if double else 4}
 
     def size_of(ctype: str) -> int:

@@ -108,6 +108,8 @@ def build(suffix: str, text: str, flags: Sequence[str], objects: Sequence[Path] 
                 said += (
                     "(is it PTX, a GPU's? Put a CPU's way to do it under #ifdef MINSEG_EMULATOR)\n"
                 )
+            if "<<<" in text:
+                said += "(no host code here: a launch line stands for <<<grid, block>>>)\n"
             raise CompileError(said)
         os.replace(result, target)
     return target

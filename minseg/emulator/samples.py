@@ -42,7 +42,7 @@ def _sample(kernel: Kernel, line: str) -> tuple[str, tuple[Any, ...]]:
         wanted = ", ".join(n for _, n in kernel.template)
         raise ValueError(f"{kernel}: sample line: template arguments {values}, needs <{wanted}>")
     types = dict(zip((n for _, n in kernel.template), values, strict=True))
-    known = {**kernel.source.constants(double), **types, **given}
+    known = {**kernel.constants(double), **types, **given}
 
     def value_of(name: str) -> str:
         if name not in known:

@@ -295,8 +295,11 @@ def test_a_compiler_error_names_file_and_line(tmp_path):
     file = tmp_path / "broken.cu"
     file.write_text(
         "// launch: grid=(1) block=(1)  out: y\n__global__ void k(float* y) {\n    y[0] = z;\n}\n"
+        "int main() { k<<<1, 1>>>(nullptr); }\n"
     )
-    with pytest.raises(CompileError, match=r"broken.cu:3:.*z"):
+    with pytest.raises(
+        CompileError, match=r"broken.cu:3:.*z(.|\n)*a launch line stands for <<<grid"
+    ):
         launch(f"{file}:k", np.empty(1, np.float32))
 
 
