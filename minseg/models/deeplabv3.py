@@ -111,7 +111,7 @@ class DeepLabV3(nn.Module):
         in_channels: C, the channels of the image.
         width: channels of the ResNet's first stage, 64 in the paper; ASPP has 4 * width.
         depth: layers of the ResNet: 18, 34, 50 or 101.
-        output_stride: 16 or 8: of the map that ASPP sees; 8 is finer and costs four times as much.
+        output_stride: 16 or 8: of the map that ASPP sees; 8 is finer and costs three times as much.
         multi_grid: whether the last stage's blocks have rates 1, 2, 4 times its own (section 3.2).
 
     Shapes: (N, C, H, W) -> logits (N, K, H, W), for any H and W; training needs N >= 2.

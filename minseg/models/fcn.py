@@ -34,7 +34,7 @@ class FCN(VGGFeatures):
         padding: 100 as in the paper: zeros around the image, so many that fc6, which has no padding
             of its own, has 7x7 pixels to see even if the image is a single one. Around a small
             image most of the work is done on these zeros. "same" pads fc6 by 3 instead: the same
-            layers and weights, at a sixth of the work for 160x120.
+            layers and weights, at less than a quarter of the work for 160x120.
         dropout: rate after fc6 and fc7.
         at_once: whether pool4 is scaled by 0.01 and pool3 by 0.0001 before it is scored, so that
             all strides can be trained at once from a classifier, as the authors later did: as they
