@@ -1,5 +1,6 @@
 """no_grad, override and use_kernels hold for the thread that opened them, and for its helpers."""
 
+import inspect
 import threading
 from contextlib import ExitStack
 
@@ -9,7 +10,7 @@ import pytest
 import minseg
 import minseg.functional as F
 from minseg import Tensor, parallel
-from minseg.ops.op import get_op
+from minseg.ops.op import get_op, list_ops
 
 
 def elsewhere(function):
@@ -31,6 +32,13 @@ def sevens(x, *_):
 
 def eights(x, *_):
     return np.full_like(x, 8)
+
+
+@pytest.mark.parametrize("name", list_ops())
+def test_a_part_shows_the_arguments_that_override_is_to_take(name):
+    for part in get_op(name).numpy.values():
+        first = next(iter(inspect.signature(part).parameters.values()))
+        assert first.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD  # not *arguments
 
 
 @pytest.mark.filterwarnings("ignore:override relu")

@@ -10,6 +10,7 @@ How lines are put together depends on the shape alone, so the bits do not depend
 
 import math
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def _sum(x: Array) -> Array:
 def by_blocks(plain: Callable[..., Array], fast: Callable[..., None]) -> Callable[..., Array]:
     """plain(a, b, ..., axis) of small arrays; of others fast(out, a, b, ...), block by block."""
 
+    @wraps(plain)
     def either(*arguments: Any) -> Array:
         *arrays, axis = arguments
         shape = arrays[0].shape
