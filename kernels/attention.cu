@@ -18,19 +18,21 @@
 // than 32 (E, D) or wider than 64 is taken in pieces, so any size does. The blocks of all n stand side by
 // side in x: a batch of many heads or windows may have more than the 65535 that y and z can count.
 // A block reads both operands of its scores once a tile, 4 elements of each a thread and piece, and the
-// partners' rows; a thread writes 4 x 2 elements. Expected bottleneck: shared memory, which gives one
-// element for at most four multiply-adds.
+// partners' rows; a thread writes 4 x 2 elements. Expected bottleneck: shared memory, which is read 5 times
+// for 4 multiply-adds of scores, and for 8 of the result twice, with 4 shuffles that go the same way.
 #include "common.cuh"
 
 #define WARPS 8
-#define ROWS 4                  // of the result, a warp
-#define BLOCK_ROWS 32           // WARPS * ROWS
-#define COLUMNS 64              // of the result, a block
-#define EACH_COLUMNS 2          // a lane: COLUMNS / WARP
-#define THREADS 256             // WARPS * WARP
+#define ROWS 4                         // of the result, a warp
+#define BLOCK_ROWS (WARPS * ROWS)      // of the result, a block: a warp's width, see tile_dots
+#define COLUMNS 64                     // of the result, a block
+#define EACH_COLUMNS (COLUMNS / WARP)  // of the result, a lane
+#define THREADS (WARPS * WARP)
 
 __device__ __forceinline__ int my_warp() { return threadIdx.x / WARP; }
 __device__ __forceinline__ int my_lane() { return threadIdx.x % WARP; }
+// Row r of this warp, in a block whose rows begin at row0.
+__device__ __forceinline__ int my_row(int row0, int r) { return row0 + my_warp() * ROWS + r; }
 
 // dot[r] = <row r of this warp in `a`, row of this lane in `b`>: a (rows_a, size), b (rows_b, size), from
 // the rows first_a and first_b on; 0 for rows behind the end. All threads of the block must call it.
@@ -50,7 +52,7 @@ __device__ void tile_dots(const scalar* a, int first_a, int rows_a, const scalar
         __syncthreads();  // both tiles are complete
         for (int i = 0; i < WARP; i++) {
             scalar from_b = b_tile[my_lane()][i];
-            for (int r = 0; r < ROWS; r++) dot[r] += a_tile[my_warp() * ROWS + r][i] * from_b;
+            for (int r = 0; r < ROWS; r++) dot[r] += a_tile[my_row(0, r)][i] * from_b;
         }
         __syncthreads();  // all have read them
     }
@@ -68,23 +70,24 @@ __device__ void add_rows(const scalar weight[ROWS], const scalar* b, int first_b
         tile[i / COLUMNS][i % COLUMNS] = exists ? b[(long long)row * size + column] : scalar(0);
     }
     __syncthreads();  // the tile is complete
-    for (int j = 0; j < WARP; j++)
+    for (int j = 0; j < WARP; j++) {
+        scalar from_b[EACH_COLUMNS];
+        for (int c = 0; c < EACH_COLUMNS; c++) from_b[c] = tile[j][my_lane() + WARP * c];
         for (int r = 0; r < ROWS; r++) {
             scalar w = __shfl_sync(FULL_MASK, weight[r], j);
-            for (int c = 0; c < EACH_COLUMNS; c++) sum[r][c] += w * tile[j][my_lane() + WARP * c];
+            for (int c = 0; c < EACH_COLUMNS; c++) sum[r][c] += w * from_b[c];
         }
+    }
     __syncthreads();  // all have read it
 }
 
-// The block's result to y (rows, size): sum[r][c] * factor[r].
-__device__ __forceinline__ void write_rows(const scalar sum[ROWS][EACH_COLUMNS],
-                                           const scalar factor[ROWS], int first, int rows, int size,
-                                           scalar* y) {
+// The block's result to y (rows, size): factor * sum[r][c].
+__device__ __forceinline__ void write_rows(const scalar sum[ROWS][EACH_COLUMNS], scalar factor, scalar* y,
+                                           int row0, int rows, int size) {
     for (int r = 0; r < ROWS; r++)
         for (int c = 0; c < EACH_COLUMNS; c++) {
-            int row = first + my_warp() * ROWS + r;
-            int column = blockIdx.y * COLUMNS + my_lane() + WARP * c;
-            if (row < rows && column < size) y[(long long)row * size + column] = sum[r][c] * factor[r];
+            int row = my_row(row0, r), column = blockIdx.y * COLUMNS + my_lane() + WARP * c;
+            if (row < rows && column < size) y[(long long)row * size + column] = factor * sum[r][c];
         }
 }
 
@@ -128,7 +131,7 @@ attention_forward(const scalar* __restrict__ q, const scalar* __restrict__ k,
         scalar weight[ROWS];
         tile_dots(queries, row0, L, keys, key0, S, E, weight);
         for (int r = 0; r < ROWS; r++) {
-            scalar score = weight[r] * scale + added(row0 + my_warp() * ROWS + r, key0 + my_lane());
+            scalar score = weight[r] * scale + added(my_row(row0, r), key0 + my_lane());
             scalar new_top = max(top[r], warp_max(score));
             scalar shrink = weight_of(top[r], new_top);
             weight[r] = weight_of(score, new_top);
@@ -139,14 +142,13 @@ attention_forward(const scalar* __restrict__ q, const scalar* __restrict__ k,
         add_rows(weight, v + (long long)n * S * D, key0, S, D, sum);
     }
 
-    scalar factor[ROWS];
-    for (int r = 0; r < ROWS; r++) factor[r] = total[r] == 0 ? scalar(0) : 1 / total[r];  // saw no key: 0
-    write_rows(sum, factor, row0, L, D, y + (long long)n * L * D);
-    if (blockIdx.y == 0 && my_lane() == 0)
-        for (int r = 0; r < ROWS; r++) {
-            int i = row0 + my_warp() * ROWS + r;
-            if (i < L) lse[(long long)n * L + i] = top[r] + log(total[r]);
-        }
+    for (int r = 0; r < ROWS; r++) {
+        const int i = my_row(row0, r);
+        const scalar share = total[r] == 0 ? scalar(0) : 1 / total[r];  // a query that saw no key: 0
+        for (int c = 0; c < EACH_COLUMNS; c++) sum[r][c] *= share;
+        if (blockIdx.y == 0 && my_lane() == 0 && i < L) lse[(long long)n * L + i] = top[r] + log(total[r]);
+    }
+    write_rows(sum, 1, y + (long long)n * L * D, row0, L, D);
 }
 
 // launch: grid=(N * ceil_div(L, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: grad q k v mask lse delta  out: dq
@@ -170,7 +172,7 @@ attention_grad_query(const scalar* __restrict__ grad, const scalar* __restrict__
         tile_dots(queries, row0, L, keys, key0, S, E, score);
         tile_dots(grads, row0, L, values, key0, S, D, ds);
         for (int r = 0; r < ROWS; r++) {
-            const int i = row0 + my_warp() * ROWS + r;
+            const int i = my_row(row0, r);
             score[r] = score[r] * scale + added(i, key0 + my_lane());
             if (i < L) {
                 const long long query = (long long)n * L + i;
@@ -179,8 +181,7 @@ attention_grad_query(const scalar* __restrict__ grad, const scalar* __restrict__
         }
         add_rows(ds, keys, key0, S, E, sum);
     }
-    const scalar factor[ROWS] = {scale, scale, scale, scale};
-    write_rows(sum, factor, row0, L, E, dq + (long long)n * L * E);
+    write_rows(sum, scale, dq + (long long)n * L * E, row0, L, E);
 }
 
 // launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(E, COLUMNS)) block=(THREADS)  in: grad q k v mask lse delta  out: dk
@@ -206,13 +207,12 @@ attention_grad_key(const scalar* __restrict__ grad, const scalar* __restrict__ q
         tile_dots(keys, row0, S, queries, query0, L, E, score);
         tile_dots(values, row0, S, grads, query0, L, D, ds);
         for (int r = 0; r < ROWS; r++) {
-            score[r] = score[r] * scale + added(i, row0 + my_warp() * ROWS + r);
+            score[r] = score[r] * scale + added(i, my_row(row0, r));
             ds[r] = weight_of(score[r], lse_i) * (ds[r] - delta_i);
         }
         add_rows(ds, queries, query0, L, E, sum);
     }
-    const scalar factor[ROWS] = {scale, scale, scale, scale};
-    write_rows(sum, factor, row0, S, E, dk + (long long)n * S * E);
+    write_rows(sum, scale, dk + (long long)n * S * E, row0, S, E);
 }
 
 // launch: grid=(N * ceil_div(S, BLOCK_ROWS), ceil_div(D, COLUMNS)) block=(THREADS)  in: grad q k mask lse  out: dv
@@ -234,13 +234,12 @@ attention_grad_value(const scalar* __restrict__ grad, const scalar* __restrict__
         scalar weight[ROWS];
         tile_dots(keys, row0, S, queries, query0, L, E, weight);
         for (int r = 0; r < ROWS; r++) {
-            scalar score = weight[r] * scale + added(i, row0 + my_warp() * ROWS + r);
+            scalar score = weight[r] * scale + added(i, my_row(row0, r));
             weight[r] = weight_of(score, lse_i);
         }
         add_rows(weight, grad + (long long)n * L * D, query0, L, D, sum);
     }
-    const scalar factor[ROWS] = {1, 1, 1, 1};
-    write_rows(sum, factor, row0, S, D, dv + (long long)n * S * D);
+    write_rows(sum, 1, dv + (long long)n * S * D, row0, S, D);
 }
 
 // A block computes 32 x 32 elements, a lane one column of its warp's 4 rows.
@@ -262,14 +261,14 @@ attention_grad_mask(const scalar* __restrict__ grad, const scalar* __restrict__ 
         tile_dots(q + (long long)n * L * E, row0, L, k + (long long)n * S * E, key0, S, E, score);
         tile_dots(grad + (long long)n * L * D, row0, L, v + (long long)n * S * D, key0, S, D, ds);
         for (int r = 0; r < ROWS; r++) {
-            const int i = row0 + my_warp() * ROWS + r;
+            const int i = my_row(row0, r);
             if (i >= L) continue;
             const long long query = (long long)n * L + i;
             sum[r] += weight_of(score[r] * scale + added(i, j), lse[query]) * (ds[r] - delta[query]);
         }
     }
     for (int r = 0; r < ROWS; r++) {
-        const int i = row0 + my_warp() * ROWS + r;
+        const int i = my_row(row0, r);
         if (i < L && j < S) dmask[((long long)m * L + i) * S + j] = sum[r];
     }
 }
