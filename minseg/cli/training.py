@@ -39,7 +39,8 @@ def train(commands: Commands) -> None:
     add("--model", help="the network; `minseg models` lists them (default: unet)")
     add_data(parser, "(default: shapes)")
     add("--width", type=positive(int), metavar="N", help="channels of the network's first stage")
-    add("--depth", type=positive(int), metavar="N", help="how deep: see `minseg models`")
+    add("--depth", type=positive(int), metavar="N",
+        help="how often a U-Net halves the image; layers of a VGG, ResNet, Xception")  # fmt: skip
     add("--norm", choices=("batch", "none"), help="normalisation after the convolutions")
     add("--option", action="append", metavar="NAME=VALUE", help="another option of the network")
     add("--init", metavar="RUN",
@@ -57,7 +58,8 @@ def train(commands: Commands) -> None:
     add(
         "--augment",
         choices=("none", "flip", "scene", "cells", "elastic"),
-        help="flip: mirror; scene: and scale, recolour; cells: and turn, bend; elastic: bend only",
+        help="flip: mirror; scene: mirror, scale, recolour; cells: mirror, turn, bend, recolour; "
+        "elastic: bend, brighten or darken",
     )
     add(
         "--normalize",

@@ -1,8 +1,8 @@
 """Every network by its name: `build("unet", num_classes=11, width=16)`.
 
-Options that all networks share, so that any of them fits a CPU:
+All networks have a `width`, and most a `depth`, so that any of them fits a CPU:
     width   the channels of the first stage, 64 in most papers here. All other widths are multiples
-            of it: a network of width 16 has a sixteenth of the parameters and multiply-adds.
+            of it: at 16 in place of 64, about a sixteenth of the parameters and multiply-adds.
     depth   how deep it is, in the paper's own count: U-Nets: how often the image is halved (4);
             VGG, ResNet, Xception: layers with weights (VGG: 11, 13, 16, 19; ResNet: 18, 34, 50,
             101; Xception: 65, 41, 20); the naive networks: convolutions (1 to 4; 8).

@@ -38,7 +38,7 @@ class Op:
     """One op: its name, its definition in loops, and its parts on arrays.
 
     Args:
-        name: the public function's name, "conv2d".
+        name: the public function's, "conv2d"; or of what several share, "overlap".
         definition: the forward in plain loops, the specification the parts are tested against.
         numpy: part name -> function on arrays.
         cuda: part name -> function on arrays that launches kernels; empty where the NumPy
