@@ -53,7 +53,7 @@ __device__ __forceinline__ bool inside(int y, int x, int H, int W) {
     return y >= 0 && y < H && x >= 0 && x < W;
 }
 
-// Place of element e of channel c in an array of shape (N, C, L): a channel's elements lie in N pieces of L.
+// Place of element e of channel c in an array (N, C, L): a channel's elements lie in N pieces of L.
 __device__ __forceinline__ long long in_channel(int e, int c, int C, int L) {
     return ((long long)(e / L) * C + c) * L + e % L;
 }
@@ -104,6 +104,9 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
 // What matmul and the convolutions share. A block of GEMM_SIDE x GEMM_SIDE threads computes
 // GEMM_TILE x GEMM_TILE elements of A @ B; per GEMM_STEP along the sum, both operands' tiles are
 // brought to shared memory, so that an element is read once from global memory for GEMM_TILE products.
+// There a thread reads 8 elements for 16 multiply-adds. A multiprocessor with 64 float units (sm_70,
+// sm_80) needs as long for the ones as for the others, one with 128 (sm_86, sm_90) twice as long for the
+// reads: 8 x 8 elements a thread, and float4, are the way on (kernels/ladder/matmul/v5_vectorized.cu).
 #define GEMM_TILE 64  // rows and columns of the result a block computes
 #define GEMM_STEP 16  // how far along the sum a tile in shared memory reaches
 #define GEMM_SIDE 16  // the block is GEMM_SIDE x GEMM_SIDE threads
@@ -113,8 +116,10 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
 // b(k, col) return 0 outside their matrices. Thread (x, y) gets the elements
 // (row0 + y + GEMM_SIDE r, col0 + x + GEMM_SIDE c).
 template <class A, class B>
-__device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1, scalar sum[GEMM_EACH][GEMM_EACH]) {
-    __shared__ scalar a_tile[GEMM_STEP][GEMM_TILE + 2];  // + 2: 16 of k by 2 rows, a warp's store, lie in 32 banks
+__device__ void tile_product(A a, B b, int row0, int col0, int k0, int k1,
+                             scalar sum[GEMM_EACH][GEMM_EACH]) {
+    // + 2: what a warp stores at a time, 16 of k by 2 rows, lies in 32 banks
+    __shared__ scalar a_tile[GEMM_STEP][GEMM_TILE + 2];
     __shared__ scalar b_tile[GEMM_STEP][GEMM_TILE];
     const int thread = threadIdx.y * GEMM_SIDE + threadIdx.x;
 

@@ -11,8 +11,8 @@
 // A block computes a 64 x 64 tile of the result with 16 x 16 threads, a thread 4 x 4 elements of it
 // (tile_product, in common.cuh).
 // Per step of 16 along the sum a thread reads 4 + 4 elements from global and 16 * 8 from shared memory
-// for 16 * 16 multiply-adds. Expected bottleneck: arithmetic, for enough channels; with few output
-// channels (rows of the tile stay empty) the index arithmetic of the gather.
+// for 16 * 16 multiply-adds; it writes 16. Expected bottleneck: shared memory and arithmetic, for enough
+// channels; with few output channels (rows of the tile stay empty) the index arithmetic of the gather.
 #include "common.cuh"
 
 struct Size {

@@ -9,10 +9,10 @@
 // with q_c = w_c ((1 - s) t_c + s / C), s the label smoothing, t_c = [c = label] for class indices. A
 // pixel with the label ignore_index has no loss and no gradient.
 //
-// A thread takes a pixel, so that neighbouring threads read neighbouring pixels of each class. It reads
-// its C scores twice (top, sum), the gradient three times, and writes one loss or C gradients; all but
-// the first read find the scores in the cache for a few dozen classes. Expected bottleneck: global
-// memory.
+// A thread takes a pixel, a block 256 neighbours, so that a warp reads neighbouring pixels of each class.
+// A thread reads its C scores twice (top, sum), and a third time in the gradients, and where every class
+// has a weight q_c; it writes one loss or C gradients. All but the first read find the scores in the cache
+// for a few dozen classes. Expected bottleneck: global memory.
 #include "common.cuh"
 
 #define THREADS 256

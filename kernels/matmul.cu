@@ -3,9 +3,9 @@
 //
 // A block computes a 64 x 64 tile of one product with 16 x 16 threads, a thread 4 x 4 elements of it
 // (tile_product, in common.cuh). Per 16 steps along K a thread reads 4 + 4 elements from global and
-// 16 * 8 from shared memory for 16 * 16 multiply-adds; it writes 16. Expected bottleneck: arithmetic
-// and shared memory for square matrices, global memory for thin ones. kernels/ladder/matmul shows how
-// one gets here, and beyond.
+// 16 * 8 from shared memory for 16 * 16 multiply-adds; it writes 16. Expected bottleneck: shared
+// memory and arithmetic for square matrices, global memory for thin ones. kernels/ladder/matmul shows
+// how one gets here, and beyond.
 #include "common.cuh"
 
 // launch: grid=(N * ceil_div(M, GEMM_TILE) * ceil_div(L, GEMM_TILE)) block=(GEMM_SIDE, GEMM_SIDE)  in: a b  out: c

@@ -18,8 +18,8 @@
 // `splits` blocks share a group (norm_grad_sums: a row (g, k)), each with `threads` threads and a
 // contiguous range of its elements. A thread reads one element of each input array a step, its
 // neighbour the next one, and writes one of the output, or nothing: the sums of a block go to `partial`,
-// where they are added in order afterwards. Expected bottleneck: global memory; the moments on GPUs
-// with few double units (GeForce, T4) these.
+// where they are added in order afterwards: those of the moments by norm_finish, a thread a group.
+// Expected bottleneck: global memory; the moments on GPUs with few double units (GeForce, T4) these.
 #include "common.cuh"
 
 #define MAX_THREADS 256

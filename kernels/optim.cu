@@ -1,14 +1,14 @@
 // sm_70
 // One step of SGD or Adam for one parameter, in place.
 //
-//   sgd_update    d = g + weight_decay p;  v = momentum v + grad_weight d
+//   sgd_update    d = grad + weight_decay p;  v = momentum v + grad_weight d
 //                 p -= lr v                (Nesterov: lr (d + momentum v); without momentum: lr d)
-//   adam_update   p *= shrink;  g += l2 p;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
+//   adam_update   p *= shrink;  g = grad + l2 p;  m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
 //                 p -= step_size m / (sqrt(v) root_correction + eps)      (AMSGrad: of the largest v)
 //
-// A thread takes an element: it reads and writes it in the parameter and in each state array, and reads
-// the gradient; done step by step, each operation would go through memory. Expected bottleneck: global
-// memory.
+// A thread takes an element, a block 256 neighbours: it reads and writes it in the parameter and in each
+// state array, and reads the gradient; done step by step, each operation would go through memory.
+// Expected bottleneck: global memory.
 #include "common.cuh"
 
 #define THREADS 256

@@ -7,7 +7,7 @@
 //
 // `lanes` threads share a line. One, where lines lie side by side (channels of an image, inner > 1):
 // neighbouring threads then read neighbouring pixels. A warp, where a line lies in one piece
-// (inner = 1): lane i takes the elements i, i + 32, ...
+// (inner = 1): lane i takes the elements i, i + 32, ... So a block of 256 threads takes 256 lines, or 8.
 // A thread reads each element of its share three times (top, sum, result; the gradient twice, of two
 // arrays) and writes it once; all but the first read find it in the cache while lines are short.
 // Expected bottleneck: global memory.

@@ -5,7 +5,7 @@
 // multiply-add instead of two, and each gathered element serves 64 output channels. tile_product in
 // common.cuh is that loop; this is kernels/conv2d.cu without strides, dilation, groups and gradients.
 // Per 16 steps along k a thread loads 4 weights and gathers 4 elements, for 256 multiply-adds.
-// Expected bottleneck: arithmetic, from about 64 output channels on.
+// Expected bottleneck: shared memory and arithmetic, from about 64 output channels on; below, the gather.
 #include "../../common.cuh"
 
 // launch: grid=(ceil_div(N * H * W, GEMM_TILE), ceil_div(O, GEMM_TILE)) block=(GEMM_SIDE, GEMM_SIDE)  in: x w  out: y
