@@ -197,7 +197,8 @@ def test_constants_of_a_launch_line_are_those_above_the_kernel(tmp_path):
         "#define A 2\nconstexpr int B = 3;\nnamespace c {\nconstexpr int C = 4;\n}\n"
         "__device__ int f(int n) {\n    const int B = n;\n#define D 5\n    return B;\n}\n"
         "// launch: grid=(A, B, C) block=(D)\n__global__ void first() {}\n"
-        "#undef A\n#ifdef A\n#define B 1\n#endif\n#define A 6\n"
+        "#undef A\n#ifdef A\n#define B 1\n#elif 1\n#define A 6\n#elif 1\n#define A 7\n"
+        "#else\n#define A 8\n#endif\n"
         "// launch: grid=(A, B) block=(1)\n__global__ void last() {}\n"
     )
     first, last = (check(f"{tmp_path / 'f.cu'}:{name}") for name in ("first", "last"))
@@ -209,15 +210,15 @@ def test_what_stands_in_a_comment_or_below_if_0_is_not_there(tmp_path):
     """Nor do a byte order mark and a #define of __global__ (for an editor) do harm."""
     (tmp_path / "f.cu").write_text(
         '/*\n#include "gone.cuh"\n*/\n#ifndef __CUDACC__\n#define __global__\n#endif\n#if 0 //\n'
-        "#ifdef A\n__global__ void gone() { {\n#endif\n__global__ void k(int n, int m) {}\n"
+        "#ifdef A\n#else\n__global__ void gone() { {\n#endif\n__global__ void k(int n, int m) {}\n"
         "#else\n// launch: grid=(n) block=(1)\n__global__ void k(int n) {}\n#endif\n"
         "// launch: grid=(2 * n) block=(1)\n__global__ void last(int n) {}\n",
         encoding="utf-8-sig",
     )
     assert check(f"{tmp_path / 'f.cu'}:k", 3).grid == (3, 1, 1)
     assert [(k.name, k.line) for k in kernels.find(str(tmp_path / "f.cu"))] == [
-        ("k", 14),
-        ("last", 17),
+        ("k", 15),
+        ("last", 18),
     ]
 
 
@@ -248,6 +249,7 @@ def test_arguments_of_a_template(tmp_path):
     ("helper", "call"),
     [
         ("__device__ void wait() { __syncthreads(); }", "wait();"),
+        ('extern "C" __device__ void wait() { __syncthreads(); }', "wait();"),
         ("#define NONE(a) do { \\\n    a; } while (0)\n__device__ void wait() { __syncthreads(); }",
          "wait();"),
         ("#ifndef FAST\n#define WAIT() __syncthreads()\n#else\n#define WAIT()\n#endif", "WAIT();"),

@@ -271,7 +271,6 @@ def _read_bodies(source: Source) -> None:
             note(name, code[start : end + 1])
         source.spans.append((start, end))
         position = end + 1
-    note(OPERATORS, code[position:].rpartition(";")[0])
 
 
 def _read_kernel(source: Source, start: int, previous: int) -> Kernel | None:

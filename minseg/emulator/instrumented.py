@@ -81,7 +81,9 @@ def _read_arrays(launch: Launch, path: Path) -> dict[str, np.ndarray]:
     data, arrays = path.read_bytes(), {}
     for parameter, value in zip(launch.kernel.parameters, launch.arguments, strict=True):
         if parameter.role in ("out", "inout") and value is not None:
-            arrays[parameter.name] = np.frombuffer(data, value.dtype, value.size)
+            arrays[parameter.name] = np.frombuffer(data, value.dtype, value.size).reshape(
+                value.shape
+            )
             data = data[value.nbytes :]
     return arrays
 

@@ -153,16 +153,24 @@ def _order_dependence(
             bits = f"V{first.itemsize}"  # compared as bits, a NaN equals itself, and -0 is not 0
             wrong = first.view(bits) != values.view(bits)
             if rounding and first.dtype.kind == "f":
-                bound = additions * np.finfo(first.dtype).eps * np.nanmax(np.abs(first), initial=0)
-                wrong &= ~(np.abs(first - values) <= bound)
+                largest = np.max(np.abs(first), where=np.isfinite(first), initial=0)
+                bound = additions * np.finfo(first.dtype).eps * largest
+                with np.errstate(invalid="ignore"):  # inf - inf
+                    wrong &= ~(np.abs(first - values) <= bound)
             if wrong.any():
-                i = int(np.argmax(wrong))
+                index, element = _first(wrong, name)
                 message = (
-                    f"{name}[{i}] is {first[i]} with threads and blocks in order, "
-                    f"{values[i]} {order}"
+                    f"{element} is {first[index]} with threads and blocks in order, "
+                    f"{values[index]} {order}"
                 )
-                return [_of_launch(launch, "order", message, name, (i,), int(wrong.sum()), order)]
+                return [_of_launch(launch, "order", message, name, index, int(wrong.sum()), order)]
     return []
+
+
+def _first(chosen: np.ndarray, name: str) -> tuple[tuple[int, ...], str]:
+    """The index of the first element that is chosen, and the element in C."""
+    index = tuple(int(i) for i in np.unravel_index(np.argmax(chosen), chosen.shape))
+    return index, name + "".join(f"[{i}]" for i in index)
 
 
 # A declaration, at the start of a statement, of a variable that gets no value. Also the fields of
@@ -198,9 +206,9 @@ def _unwritten_locals(
         bits = f"V{values.itemsize}"
         changed = values.view(bits) != outcome.arrays[name].view(bits)
         if changed.any():
-            i = int(np.argmax(changed))
-            message = f"reads {where} decides about {name}[{i}]"
-            return [_of_launch(launch, "initcheck", message, name, (i,), int(changed.sum()))]
+            index, element = _first(changed, name)
+            message = f"reads {where} decides about {element}"
+            return [_of_launch(launch, "initcheck", message, name, index, int(changed.sum()))]
     return []
 
 

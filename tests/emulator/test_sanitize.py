@@ -203,6 +203,7 @@ __global__ void k(const half* x, half2* y) {
     (finding,) = sanitize(f"{file}:k", x, y)
     assert (finding.kind, finding.variable, finding.line) == ("memcheck", "x", 4)
     assert "no multiple of 4 bytes" in finding.message
+    assert "declare" not in finding.message  # an array of the caller's
 
 
 @pytest.mark.parametrize("floats", [64, 66])
@@ -329,15 +330,36 @@ def test_a_finding_says_who_where_and_when():
 
 
 def test_an_access_that_begins_inside_and_ends_outside(tmp_path):
-    file = tmp_path / "last.cu"
-    file.write_text("""// launch: grid=(1) block=(17)  inout: y
+    file, header = tmp_path / "last.cu", tmp_path / "four.cuh"
+    header.write_text("""
+__device__ void four(float* y, int i) {
+    reinterpret_cast<float4*>(y)[i] = make_float4(0, 0, 0, 0);
+}
+""")
+    file.write_text("""// launch: grid=(1, 1, 1) block=(2, 3, 3)  inout: y
+#include "four.cuh"
 __global__ void k(float* y) {
-    reinterpret_cast<float4*>(y)[threadIdx.x] = make_float4(0, 0, 0, 0);
+    const int i = (threadIdx.z * 3 + threadIdx.y) * 2 + threadIdx.x;
+    if (i < 17) four(y, i);
 }
 """)
     (finding,) = sanitize(f"{file}:k", np.ones((6, 11), np.float32))
-    assert (finding.kind, finding.index, finding.now.thread) == ("memcheck", (5, 9), (16, 0, 0))
+    assert (finding.kind, finding.index, finding.now.thread) == ("memcheck", (5, 9), (0, 2, 2))
+    assert (finding.file, finding.line) == ("four.cuh", 3)
     assert "16 bytes at y[5][9] in global memory, 2 past the end of 66 elements" in finding.message
+
+
+def test_an_element_that_depends_on_the_order_beside_an_infinite_one(tmp_path):
+    file = tmp_path / "tickets.cu"
+    file.write_text("""// launch: grid=(4) block=(1)  inout: count  out: y
+__global__ void k(int* count, float* y) {
+    const int ticket = atomicAdd(count, 1);
+    y[blockIdx.x] = blockIdx.x ? ticket : INFINITY;
+}
+""")
+    (finding,) = sanitize(f"{file}:k", np.zeros(1, np.int32), np.empty((2, 2), np.float32))
+    assert (finding.kind, finding.index, finding.count) == ("order", (0, 1), 3)
+    assert "y[0][1] is 1.0 with threads and blocks in order, 2.0 reversed" in finding.message
 
 
 def test_volatile_may_stand_before_shared(tmp_path):
