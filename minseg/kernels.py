@@ -140,10 +140,10 @@ def _find(folder: Path, name: str) -> Kernel:
 
 
 def _names(path: Path) -> set[str]:
-    """Names of the kernels in a file, without reading more of it: a fault in it harms no other."""
+    """Names of the kernels defined in a file, which is not read: a fault in it harms no other."""
     code = without_directives(blank(path.read_text("utf-8", errors="replace")))
     code = re.sub(r"__launch_bounds__\s*\([^;{]*?\)\s*(?=\w)", "", code)
-    return set(re.findall(r"__global__\b[^;{(]*?(\w+)\s*\(", code))
+    return set(re.findall(r"__global__\b[^;{(]*?(\w+)\s*\([^;{}]*\{", code))
 
 
 observers: list[Callable[[Launch], None]] = []  # each is told of every launch before it runs

@@ -314,6 +314,7 @@ def test_another_kernel_folder(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("MINSEG_KERNELS", str(tmp_path))
     assert kernels_folder() == tmp_path
+    (tmp_path / "declares.cu").write_text("__global__ void only_here(float* y);\n")
     assert list_kernels() == ["no_launch_line", "only_here"]
     y = np.zeros(1, np.float32)
     launch("only_here", y)

@@ -166,7 +166,7 @@ def without_directives(code: str) -> str:
 
 
 def _spaces(match: re.Match[str]) -> str:
-    return re.sub(r"[^\n]", " ", match[0])
+    return "\n".join(" " * len(line) for line in match[0].split("\n"))
 
 
 def closing(code: str, start: int) -> int:
