@@ -14,6 +14,8 @@
 
 #define THREADS 256
 
+#define LEAKY_SLOPE scalar(0.01)  // leaky_relu's default
+
 enum Activation { NONE, RELU, LEAKY_RELU, SILU, GELU, SIGMOID };
 
 __device__ __forceinline__ scalar sigmoid(scalar z) { return 1 / (1 + exp(-z)); }
@@ -32,7 +34,7 @@ __device__ __forceinline__ scalar density(scalar z) {
 __device__ __forceinline__ scalar activate(scalar z, int activation) {
     switch (activation) {
         case RELU: return z <= 0 ? scalar(0) : z;  // so written, a NaN stays
-        case LEAKY_RELU: return z > 0 ? z : scalar(0.01) * z;
+        case LEAKY_RELU: return z > 0 ? z : LEAKY_SLOPE * z;
         case SILU: return z * sigmoid(z);
         case GELU: return z * probability_below(z);
         case SIGMOID: return sigmoid(z);
@@ -43,7 +45,7 @@ __device__ __forceinline__ scalar activate(scalar z, int activation) {
 __device__ __forceinline__ scalar derivative(scalar z, int activation) {
     switch (activation) {
         case RELU: return z <= 0 ? scalar(0) : scalar(1);
-        case LEAKY_RELU: return z > 0 ? scalar(1) : scalar(0.01);
+        case LEAKY_RELU: return z > 0 ? scalar(1) : LEAKY_SLOPE;
         case SILU: return sigmoid(z) * (1 + z * sigmoid(-z));
         case GELU: return probability_below(z) + z * density(z);
         case SIGMOID: return sigmoid(z) * sigmoid(-z);  // sigmoid(-z) = 1 - sigmoid(z)
@@ -56,7 +58,7 @@ __device__ __forceinline__ scalar derivative(scalar z, int activation) {
 // sample: scalar=double x=(3, 2, 70) b=(2) y=(3, 2, 70) N=3 C=2 L=70 splits=1 activation=4
 extern "C" __global__ void __launch_bounds__(THREADS)
 bias_activation_forward(const scalar* __restrict__ x, const scalar* __restrict__ b,
-                        scalar* __restrict__ y, int N, int C, int L, int splits, int activation) {
+                        scalar* __restrict__ y, int N, int C, int L, int activation, int splits) {
     const int c = blockIdx.x;
     const Range range = share_of(N * L, blockIdx.y, splits);
     const scalar bias = b[c];
@@ -72,8 +74,8 @@ bias_activation_forward(const scalar* __restrict__ x, const scalar* __restrict__
 extern "C" __global__ void __launch_bounds__(THREADS)
 bias_activation_grad(const scalar* __restrict__ grad, const scalar* __restrict__ x,
                      const scalar* __restrict__ b, scalar* __restrict__ dx,
-                     scalar* __restrict__ partial, int N, int C, int L, int splits,
-                     int activation) {
+                     scalar* __restrict__ partial, int N, int C, int L, int activation,
+                     int splits) {
     __shared__ scalar scratch[WARP];
     const int c = blockIdx.x;
     const Range range = share_of(N * L, blockIdx.y, splits);

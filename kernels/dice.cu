@@ -19,8 +19,8 @@
 // sample: p=(2, 3, 900) labels=(2, 900)%3 partial=(2, 2, 2, 3) sizes=(2, 2, 3) N=2 C=3 P=900 splits=2 ignore_index=1
 extern "C" __global__ void __launch_bounds__(THREADS)
 overlap_sums(const scalar* __restrict__ p, const long long* __restrict__ labels,
-             scalar* __restrict__ partial, int* __restrict__ sizes, int N, int C, int P, int splits,
-             long long ignore_index) {
+             scalar* __restrict__ partial, int* __restrict__ sizes, int N, int C, int P,
+             long long ignore_index, int splits) {
     __shared__ scalar scratch[WARP];
     __shared__ int counts[WARP];
     const int row = blockIdx.x, n = row / C, c = row % C;

@@ -150,7 +150,7 @@ sizes = (1, C, H, W, O, H, W, 3, 3, 1, 1, 1, 1, 1, 1, 1)  # 3x3, stride, padding
 conv = profile("conv2d_forward", x, w, None, y, *sizes)
 assert conv.bytes_least == 4 * (C * H * W + O * H * W + 9 * C * O)
 for activation in (0, 1):  # none, ReLU: the second operation costs no byte
-    one = profile("bias_activation_forward", x, b, np.empty_like(x), 1, C, H * W, 1, activation)
+    one = profile("bias_activation_forward", x, b, np.empty_like(x), 1, C, H * W, activation, 1)
     assert one.bytes_least == 4 * (2 * C * H * W + C)
 
 # %% [markdown]

@@ -77,7 +77,7 @@ def _forward_cuda(x: Array, b: Array, activation: str) -> Array:
     xp = array_module(x)
     y = xp.empty(x.shape, x.dtype)
     x, b = contiguous(x, b)
-    launch("bias_activation_forward", x, b, y, *x.shape, _splits(x), _number(activation))
+    launch("bias_activation_forward", x, b, y, *x.shape, _number(activation), _splits(x))
     return y
 
 
@@ -87,7 +87,7 @@ def _grad_cuda(grad: Array, x: Array, b: Array, activation: str) -> tuple[Array,
     splits = _splits(x)
     dx, partial = xp.empty(x.shape, x.dtype), xp.empty((splits, x.shape[1]), x.dtype)
     grad, x, b = contiguous(grad, x, b)
-    how = (*x.shape, splits, _number(activation))
+    how = (*x.shape, _number(activation), splits)
     launch("bias_activation_grad", grad, x, b, dx, partial, *how)
     return dx, partial.sum(axis=0)
 

@@ -75,7 +75,7 @@ def _forward_cuda(p: Array, labels: Array, ignore_index: int) -> tuple[Array, Ar
     splits = max(1, -(-P // PIXELS_A_BLOCK))
     partial, sizes = xp.empty((2, splits, N, C), p.dtype), xp.empty((splits, N, C), np.int32)
     p, labels = contiguous(p, labels)
-    launch("overlap_sums", p, labels, partial, sizes, N, C, P, splits, ignore_index)
+    launch("overlap_sums", p, labels, partial, sizes, N, C, P, ignore_index, splits)
     return partial.sum(axis=1), sizes.sum(axis=0)
 
 
