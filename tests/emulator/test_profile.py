@@ -74,10 +74,23 @@ def test_bank_conflicts(step):
     assert result.barriers == 1
 
 
+def test_a_transpose_through_shared_memory_on_paper():
+    """A warp is two rows of a tile of 16 x 16: 2 times 64 bytes, or 4 sectors, in and out."""
+    x = np.ones((32, 48), np.float32)
+    result = profile(BASIC + "transpose", x, x.T.copy(), 32, 48)
+    counts = [result.per_thread(k, shared) for shared in (False, True) for k in ("load", "store")]
+    assert counts == [1, 1, 1, 1]
+    assert (result.loads_of("x"), result.loads_of("y")) == (32 * 48, 0)
+    assert result.sectors_a_request == 4
+    each = "1.00 loads, 1.00 stores"
+    assert f"a thread:   {each} global, {each} shared\n" in str(result)
+
+
 def test_the_table_names_lines_and_arrays():
     x = np.ones(1000, np.float32)
     text = str(profile(BASIC + "saxpy", x, x.copy(), 2.0, 1000))
     assert "saxpy (basic.cu): 4 blocks, 1024 threads" in text
+    assert "1.95 loads, 0.98 stores global, 0.00 loads" in text  # of 1000 of 1024 threads
     assert "load x" in text
     assert "store y" in text
 
