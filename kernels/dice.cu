@@ -10,7 +10,9 @@
 //                  takes an element
 //
 // A thread reads a probability and a label a step, its neighbour the next ones, and writes nothing (the
-// gradient: reads a label and one of dTP, dFP, writes one). Expected bottleneck: global memory.
+// gradient: reads a label and one of dTP, dFP, writes one). So labels are read once for every class, from
+// the cache if the blocks of one range, neighbours in the grid, run together. Expected bottleneck: global
+// memory.
 #include "common.cuh"
 
 #define THREADS 256

@@ -3,7 +3,7 @@
 //
 //   forward     y[n, c, o]  = sum over taps t of  weight[n, o, t] * x[n, c, index[n, o, t]]
 //   grad_grid   dgrid[n, o] = sum over channels and taps of  grad[n, c, o] * x[...] * slope[n, o, t]
-//   grad_input  dx[n, c, i] = sum over entries e = (n, o, t) whose index is i of  weight[e] * grad[n, c, o]
+//   grad_input  dx[n, c, i] = sum over entries e = (t, n, o) whose index is i of  weight[e] * grad[n, c, o]
 //
 // The taps of a place are the product of those of its axes: 1 (nearest), 2 (linear) or 4 (cubic) along
 // each. They are the same for all channels. So in forward and grad_grid a thread takes one place, finds
@@ -173,31 +173,32 @@ grid_sample_grad_grid(const scalar* __restrict__ grad, const scalar* __restrict_
     for (int d = 0; d < dims; d++) dgrid[e * dims + d] = sum[d];
 }
 
-// Entry e = (n, o, t), t < each: its weight, and key = input * number of entries + e. So the
+// Entry e = (t, n, o), t < each: its weight, and key = input * number of entries + e. So the
 // keys, sorted, stand in order of their inputs, those of one input in order of e. What is outside goes
-// to one input more, after all images.
+// to one input more, after all images. With t first, neighbouring threads write neighbouring entries.
 // launch: grid=(ceil_div(N * outputs, THREADS)) block=(THREADS)  in: grid  out: key weight
-// sample: N=2 depth=1 H=5 W=6 outputs=40 dims=2 mode=2 padding=2 align_corners=0 each=16 grid=(N,outputs,2) key=(N,outputs,each) weight=(N,outputs,each)
-// sample: N=2 depth=4 H=5 W=6 outputs=40 dims=3 mode=0 padding=2 align_corners=0 each=8 grid=(N,outputs,3) key=(N,outputs,each) weight=(N,outputs,each)
+// sample: N=2 depth=1 H=5 W=6 outputs=40 dims=2 mode=2 padding=2 align_corners=0 each=16 grid=(N,outputs,2) key=(each,N,outputs) weight=(each,N,outputs)
+// sample: N=2 depth=4 H=5 W=6 outputs=40 dims=3 mode=0 padding=2 align_corners=0 each=8 grid=(N,outputs,3) key=(each,N,outputs) weight=(each,N,outputs)
 extern "C" __global__ void __launch_bounds__(THREADS)
 grid_sample_entries(const scalar* __restrict__ grid, long long* __restrict__ key,
                     scalar* __restrict__ weight, int N, int depth, int H, int W, int outputs,
                     int dims, int mode, int padding, bool align_corners, int each) {
-    long long e = global_index();
-    if (e >= (long long)N * outputs) return;
-    const long long area = (long long)depth * H * W, entries = (long long)N * outputs * each;
+    const long long place = global_index(), places = (long long)N * outputs;
+    if (place >= places) return;
+    const long long n = place / outputs, area = (long long)depth * H * W;
     Taps taps;
-    find_taps(grid + e * dims, dims, depth, H, W, mode, padding, align_corners, taps);
+    find_taps(grid + place * dims, dims, depth, H, W, mode, padding, align_corners, taps);
     for (int t = 0; t < each; t++) {
-        long long input = taps.index[t] < 0 ? N * area : e / outputs * area + taps.index[t];
-        key[e * each + t] = input * entries + e * each + t;
-        weight[e * each + t] = taps.weight[t];
+        long long input = taps.index[t] < 0 ? N * area : n * area + taps.index[t];
+        long long e = t * places + place;
+        key[e] = input * (each * places) + e;
+        weight[e] = taps.weight[t];
     }
 }
 
 // start[n, i]: where among the sorted keys the segment of input i of image n begins.
 // launch: grid=(ceil_div(N * C * area, THREADS)) block=(THREADS)  in: grad key weight start  out: dx
-// sample: N=1 C=3 area=30 outputs=40 each=4 grad=(C,outputs) key=(outputs,each)%160 weight=(outputs,each) start=(31)%161 dx=(C,area)
+// sample: N=1 C=3 area=30 outputs=40 each=4 grad=(C,outputs) key=(each,outputs)%160 weight=(each,outputs) start=(31)%161 dx=(C,area)
 extern "C" __global__ void __launch_bounds__(THREADS)
 grid_sample_grad_input(const scalar* __restrict__ grad, const long long* __restrict__ key,
                        const scalar* __restrict__ weight, const long long* __restrict__ start,
@@ -210,7 +211,7 @@ grid_sample_grad_input(const scalar* __restrict__ grad, const long long* __restr
     scalar sum = 0;
     for (long long k = start[input]; k < start[input + 1]; k++) {
         long long e = key[k] % entries;
-        sum += weight[e] * plane[e / each % outputs];
+        sum += weight[e] * plane[e % outputs];
     }
     dx[i] = sum;
 }

@@ -10,7 +10,8 @@
 // The maximum of integers is the same in whatever order they come: that atomic is deterministic.
 // A thread handles one element, a block 256 neighbours. claim: reads an index, one atomic on a place
 // of its own but for overlaps. forward: reads a winner, at most one value; writes one. grad_input:
-// reads an index and one value, scattered over a window; writes one. Bottleneck: global memory.
+// reads an index and one value, scattered over a window; writes one. Expected bottleneck: global
+// memory.
 #include "common.cuh"
 
 #define THREADS 256

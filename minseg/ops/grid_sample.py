@@ -173,7 +173,7 @@ def _grad_input_cuda(
     xp, (N, C, *size) = array_module(grad), x_shape
     sizes, area = _sizes(x_shape[2:], grid), math.prod(size)
     each = {"bilinear": 2, "nearest": 1, "bicubic": 4}[mode] ** len(size)  # taps of a place
-    key = xp.empty((N, sizes[3], each), np.int64)
+    key = xp.empty((each, N, sizes[3]), np.int64)
     weight = xp.empty(key.shape, grad.dtype)
     how = _how(mode, padding_mode, align_corners)
     launch("grid_sample_entries", xp.ascontiguousarray(grid), key, weight, N, *sizes, *how, each)

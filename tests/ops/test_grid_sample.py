@@ -6,7 +6,10 @@ import pytest
 import minseg
 import minseg.functional as F
 from minseg import Tensor, gradcheck
+from minseg.emulator.profile import profile
+from minseg.emulator.samples import samples
 from minseg.emulator.sanitize import sanitized
+from minseg.kernels import kernel_info
 from minseg.ops.fast import grid_sample as fast
 from minseg.ops.grid_sample import PADDINGS, op
 from tests.witness import assert_adjoint, assert_agree
@@ -214,3 +217,12 @@ def test_a_place_at_an_end_of_the_image_is_held(end, padding):
     assert y.item() == (19 if end > 0 else 0)
     y.backward(np.ones((1, 1, 1, 1)))
     np.testing.assert_array_equal(grid.grad.data.ravel(), [0, 0])
+
+
+def test_neighbouring_threads_list_their_taps_side_by_side():
+    """So what they store fills each sector of 32 bytes; a place's taps together would fill few."""
+    for name, given in samples(kernel_info("grid_sample_entries")):
+        stores = [a for a in profile(name, *given).accesses if a.kind == "store"]
+        assert {a.array for a in stores} == {"key", "weight"}
+        for a in stores:
+            assert 32 * a.sectors == a.accesses * {"key": 8, "weight": 4}[a.array]
