@@ -140,7 +140,7 @@ lesson.out.mkdir(parents=True, exist_ok=True)
 def in_all_orders(kernel: str, *arguments) -> list[np.ndarray]:
     launch = kernels.check(f"{file}:{kernel}", *arguments)
     runs = (instrumented.run(launch, order, seconds=60) for order in instrumented.ORDERS)
-    return [next(iter(run.arrays.values())) for run in runs]
+    return [next(iter(run.arrays.values())).ravel() for run in runs]
 
 
 side, scales, differ, asked = 64, (2, 8) if lesson.fast else (2, 4, 8, 16), {}, {}
