@@ -36,8 +36,9 @@ __device__ __forceinline__ scalar inverse_deviation(double var, double eps) {
     return (scalar)(1 / sqrt(var + eps));
 }
 
+// `partial` is (2, splits, G): the sums of d, and those of d^2.
 // launch: grid=(G, splits) block=(threads)  in: x  out: partial
-// sample: x=(2, 3, 700) partial=(3, 4, 2) B=2 G=3 KL=700 splits=4 threads=64
+// sample: x=(2, 3, 700) partial=(2, 4, 3) B=2 G=3 KL=700 splits=4 threads=64
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
 norm_moments(const scalar* __restrict__ x, double* __restrict__ partial, int B, int G, int KL,
              int splits, int threads) {
@@ -55,14 +56,13 @@ norm_moments(const scalar* __restrict__ x, double* __restrict__ partial, int B, 
     sum = block_sum(sum, scratch);
     squares = block_sum(squares, scratch);
     if (threadIdx.x == 0) {
-        long long i = (long long)g * splits + blockIdx.y;
-        partial[2 * i] = sum;
-        partial[2 * i + 1] = squares;
+        partial[(long long)blockIdx.y * G + g] = sum;
+        partial[((long long)splits + blockIdx.y) * G + g] = squares;
     }
 }
 
 // launch: grid=(ceil_div(G, MAX_THREADS)) block=(MAX_THREADS)  in: x partial  out: mean var
-// sample: x=(2, 300, 7) partial=(300, 4, 2) mean=(300) var=(300) B=2 G=300 KL=7 splits=4
+// sample: x=(2, 300, 7) partial=(2, 4, 300) mean=(300) var=(300) B=2 G=300 KL=7 splits=4
 extern "C" __global__ void __launch_bounds__(MAX_THREADS)
 norm_finish(const scalar* __restrict__ x, const double* __restrict__ partial,
             double* __restrict__ mean, double* __restrict__ var, int B, int G, int KL, int splits) {
@@ -70,8 +70,8 @@ norm_finish(const scalar* __restrict__ x, const double* __restrict__ partial,
     if (g >= G) return;
     double sum = 0, squares = 0, m = (double)B * KL;
     for (int s = 0; s < splits; s++) {
-        sum += partial[2 * ((long long)g * splits + s)];
-        squares += partial[2 * ((long long)g * splits + s) + 1];
+        sum += partial[(long long)s * G + g];
+        squares += partial[((long long)splits + s) * G + g];
     }
     mean[g] = x[(long long)g * KL] + sum / m;
     var[g] = (squares - sum * sum / m) / m;

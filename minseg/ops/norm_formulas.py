@@ -105,7 +105,7 @@ def _moments_cuda(x: Array) -> tuple[Array, Array]:
     mean, var = xp.zeros(G), xp.zeros(G)
     if x.size:
         splits, threads = _blocks(B * K * L)
-        partial = xp.empty((G, splits, 2))
+        partial = xp.empty((2, splits, G))
         x = xp.ascontiguousarray(x)
         launch("norm_moments", x, partial, B, G, K * L, splits, threads)
         launch("norm_finish", x, partial, mean, var, B, G, K * L, splits)
