@@ -91,21 +91,20 @@ def _read_arrays(launch: Launch, path: Path) -> dict[str, np.ndarray]:
 @lru_cache(maxsize=256)
 def _executable(source: Source, instance: str, double: bool, filled: bool) -> Path:
     watch = ["-DMINSEG_EMULATOR", "-DMINSEG_WATCH"]
-    flags = ["-O1", "-gdwarf-4", "-fsanitize=thread", *watch] + (
-        ["-DMINSEG_DOUBLE"] if double else []
-    )
+    flags = ["-gdwarf-4", "-fsanitize=thread", *watch] + (["-DMINSEG_DOUBLE"] if double else [])
     if filled:
         flags.append("-ftrivial-auto-var-init=pattern")
     flags.append("-fno-finite-loops")  # an endless loop is to be found, not to be optimised away
     # What no address tells: an index past one row of a table, or past a local array.
     flags.append("-fsanitize=array-bounds" if compiler.is_clang() else "-fsanitize=bounds")
     flags.append("-fsanitize=integer-divide-by-zero")
-    if compiler.is_clang():  # by itself it leaves out the read of `x += 1`, and in a loop, both
-        for option in ("tsan-instrument-read-before-write=1", "disable-licm-promotion",
-                       "tsan-distinguish-volatile=1"):  # fmt: skip
+    if compiler.is_clang():
+        flags.append("-O0")  # -O1 moves reads out of loops and branches, and forgets their lines
+        # By itself it leaves out the read of `x += 1`.
+        for option in ("tsan-instrument-read-before-write=1", "tsan-distinguish-volatile=1"):
             flags += ["-mllvm", f"-{option}"]
     else:  # g++ sees no access where a struct goes into a call, or comes out of it by value
-        flags += ["-finline-functions", "-finline-small-functions", "-finline-limit=100000"]
+        flags += ["-O1", "-finline-functions", "-finline-small-functions", "-finline-limit=100000"]
         for limit in ("inline-unit-growth", "large-function-growth", "large-stack-frame-growth"):
             flags += ["--param", f"{limit}=100000"]
         flags += ["--param", "tsan-distinguish-volatile=1"]

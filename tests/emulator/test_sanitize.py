@@ -482,6 +482,26 @@ __global__ void {name}(const float* x, float* y) {{
     assert needless == ("operator" in helper)  # which code calls without its name
 
 
+def test_what_a_loop_and_two_branches_repeat_keeps_its_line(tmp_path):
+    """A compiler that moves it in front of them may forget where it stood."""
+    file = tmp_path / "lines.cu"
+    file.write_text("""// launch: grid=(1) block=(32)  in: x w  out: y
+__global__ void k(const float* __restrict__ x, const float* w, float* __restrict__ y, int n) {
+    const int t = threadIdx.x;
+    for (int c = 0; c < n; ++c)
+        y[t * n + c] = w[c] *
+            x[t + 1];
+    if (n > 3)
+        y[t * n] = w[t + 5];
+    else
+        y[t * n] = w[t + 5] * 2;
+}
+""")
+    x, w = np.ones(32, np.float32), np.ones(5, np.float32)
+    findings = sanitize(f"{file}:k", x, w, np.empty((32, 5), np.float32), 5)
+    assert {(f.variable, f.line) for f in findings} == {("x", 6), ("w", 8)}
+
+
 def test_blocks_that_publish_by_fence_and_atomic_do_not_race(tmp_path):
     """The last block to finish sums what the others left: CUDA's own threadFenceReduction."""
     kernel = """
