@@ -24,8 +24,9 @@ confusion_matrix(const long long* __restrict__ prediction, const long long* __re
     __syncthreads();  // all are zero
 
     for (long long i = global_index(); i < n; i += (long long)gridDim.x * THREADS) {
-        if (target[i] == ignore_index) continue;
-        int entry = (int)(target[i] * classes + prediction[i]);
+        const long long label = target[i];
+        if (label == ignore_index) continue;
+        int entry = (int)(label * classes + prediction[i]);
         if (bins) atomicAdd(&counts[entry], 1);
         else atomicAdd(&matrix[entry], 1ULL);
     }

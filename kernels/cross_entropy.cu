@@ -58,7 +58,8 @@ cross_entropy_forward(const scalar* __restrict__ x, const long long* __restrict_
                       scalar smoothing) {
     const long long pixel = global_index();
     if (pixel >= (long long)N * P) return;
-    if (labels && labels[pixel] == ignore_index) {
+    const long long label = labels ? labels[pixel] : -1;
+    if (labels && label == ignore_index) {
         loss[pixel] = 0;
         return;
     }
@@ -70,10 +71,7 @@ cross_entropy_forward(const scalar* __restrict__ x, const long long* __restrict_
     if (t || smoothing > 0)
         for (int c = 0; c < C; c++)
             value -= spread_weight(t, w, c, C, P, smoothing) * log_p(c);
-    if (labels) {
-        long long label = labels[pixel];
-        value -= (1 - smoothing) * w[label] * log_p(label);
-    }
+    if (labels) value -= (1 - smoothing) * w[label] * log_p(label);
     loss[pixel] = value;
 }
 
@@ -88,21 +86,22 @@ cross_entropy_grad_input(const scalar* __restrict__ grad, const scalar* __restri
     const long long pixel = global_index();
     if (pixel >= (long long)N * P) return;
     const long long first = first_score(pixel, C, P);
-    if (labels && labels[pixel] == ignore_index) {
+    const long long label = labels ? labels[pixel] : -1;
+    if (labels && label == ignore_index) {
         for (int c = 0; c < C; c++) dx[first + (long long)c * P] = 0;
         return;
     }
     const LogSoftmax log_p(x + first, C, P);
     const scalar* t = probabilities ? probabilities + first : nullptr;
-    const long long label = labels ? labels[pixel] : -1;
     const scalar on_label = labels ? (1 - smoothing) * w[label] : scalar(0);
 
+    const scalar g = grad[pixel];
     scalar total = on_label;
     if (t || smoothing > 0)
         for (int c = 0; c < C; c++) total += spread_weight(t, w, c, C, P, smoothing);
     for (int c = 0; c < C; c++) {
         scalar q = spread_weight(t, w, c, C, P, smoothing) + (c == label ? on_label : scalar(0));
-        dx[first + (long long)c * P] = (exp(log_p(c)) * total - q) * grad[pixel];
+        dx[first + (long long)c * P] = (exp(log_p(c)) * total - q) * g;
     }
 }
 
@@ -116,6 +115,7 @@ cross_entropy_grad_target(const scalar* __restrict__ grad, const scalar* __restr
     if (pixel >= (long long)N * P) return;
     const long long first = first_score(pixel, C, P);
     const LogSoftmax log_p(x + first, C, P);
+    const scalar g = grad[pixel];
     for (int c = 0; c < C; c++)
-        dt[first + (long long)c * P] = (smoothing - 1) * w[c] * log_p(c) * grad[pixel];
+        dt[first + (long long)c * P] = (smoothing - 1) * w[c] * log_p(c) * g;
 }

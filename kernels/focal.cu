@@ -16,7 +16,9 @@
 extern "C" __global__ void __launch_bounds__(THREADS)
 focal_forward(const scalar* __restrict__ ce, scalar* __restrict__ y, scalar gamma, long long n) {
     const long long i = global_index();
-    if (i < n) y[i] = ce[i] * pow(-expm1(-ce[i]), gamma);
+    if (i >= n) return;
+    const scalar loss = ce[i];
+    y[i] = loss * pow(-expm1(-loss), gamma);
 }
 
 // launch: grid=(ceil_div(n, THREADS)) block=(THREADS)  in: grad ce  out: dce
@@ -26,7 +28,8 @@ focal_grad_input(const scalar* __restrict__ grad, const scalar* __restrict__ ce,
                  scalar* __restrict__ dce, scalar gamma, long long n) {
     const long long i = global_index();
     if (i >= n) return;
-    scalar miss = -expm1(-ce[i]);                        // 1 - p, to the last digit also near 0
-    scalar relative = miss > 0 ? ce[i] / miss : scalar(1);  // its limit at ce = 0
+    const scalar loss = ce[i];
+    scalar miss = -expm1(-loss);                           // 1 - p, to the last digit also near 0
+    scalar relative = miss > 0 ? loss / miss : scalar(1);  // its limit at ce = 0
     dce[i] = grad[i] * (pow(miss, gamma) * (1 + gamma * (1 - miss) * relative));
 }

@@ -209,7 +209,8 @@ grid_sample_grad_input(const scalar* __restrict__ grad, const long long* __restr
     const long long entries = (long long)N * outputs * each;
     const scalar* plane = grad + i / area * outputs;
     scalar sum = 0;
-    for (long long k = start[input]; k < start[input + 1]; k++) {
+    const long long end = start[input + 1];
+    for (long long k = start[input]; k < end; k++) {
         long long e = key[k] % entries;
         sum += weight[e] * plane[e % outputs];
     }

@@ -113,8 +113,9 @@ norm_grad_sums(const scalar* __restrict__ grad, const scalar* __restrict__ x,
     scalar dw = 0, db = 0;
     for (int e = range.first + threadIdx.x; e < range.end; e += threads) {
         long long i = in_channel(e, row, rows, L);
-        dw += grad[i] * (centred(x[i]) * r);
-        db += grad[i];
+        const scalar g = grad[i];
+        dw += g * (centred(x[i]) * r);
+        db += g;
     }
     dw = block_sum(dw, scratch);
     db = block_sum(db, scratch);

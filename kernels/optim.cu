@@ -23,13 +23,14 @@ sgd_update(scalar* __restrict__ p, const scalar* __restrict__ grad, scalar* __re
            long long n) {
     const long long i = global_index();
     if (i >= n) return;
-    scalar d = grad[i] + weight_decay * p[i];
+    const scalar value = p[i];
+    scalar d = grad[i] + weight_decay * value;
     if (velocity) {
         scalar v = momentum * velocity[i] + grad_weight * d;
         velocity[i] = v;
         d = nesterov ? d + momentum * v : v;
     }
-    p[i] -= lr * d;
+    p[i] = value - lr * d;
 }
 
 // largest_v is null without AMSGrad.
@@ -45,13 +46,15 @@ adam_update(scalar* __restrict__ p, const scalar* __restrict__ grad, scalar* __r
     if (i >= n) return;
     scalar value = p[i] * shrink;
     scalar g = grad[i] + l2 * value;
-    scalar mean = m[i] + one_less_beta1 * (g - m[i]);
+    scalar mean = m[i];
+    mean += one_less_beta1 * (g - mean);
     scalar square = beta2 * v[i] + one_less_beta2 * (g * g);
     m[i] = mean;
     v[i] = square;
     if (largest_v) {
-        if (!(square <= largest_v[i])) largest_v[i] = square;  // so put, a NaN is kept
-        square = largest_v[i];
+        const scalar largest = largest_v[i];
+        if (square <= largest) square = largest;
+        else largest_v[i] = square;  // a NaN, too
     }
     p[i] = value - step_size * (mean / (sqrt(square) * root_correction + eps));
 }

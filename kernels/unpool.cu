@@ -33,7 +33,8 @@ max_unpool2d_forward(const scalar* __restrict__ x, const int* __restrict__ winne
                      scalar* __restrict__ y, int planes, int inputs, int places) {
     long long e = global_index();
     if (e >= (long long)planes * places) return;
-    y[e] = winner[e] ? x[e / places * inputs + winner[e] - 1] : scalar(0);
+    const int input = winner[e];
+    y[e] = input ? x[e / places * inputs + input - 1] : scalar(0);
 }
 
 // launch: grid=(ceil_div(planes * inputs, THREADS)) block=(THREADS)  in: grad indices  out: dx

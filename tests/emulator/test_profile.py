@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minseg import kernels
 from minseg.emulator import compiler, instrumented
 from minseg.emulator.figure import draw_warp
 from minseg.emulator.profile import profile
+from minseg.emulator.samples import samples
 
 HERE = Path(__file__).parent / "fixtures"
 TRAFFIC, BASIC = f"{HERE / 'traffic.cu'}:", f"{HERE / 'basic.cu'}:"
@@ -107,6 +109,9 @@ def test_the_same_figures_with_both_compilers(monkeypatch):
         (BASIC + "sum_warps", x, np.empty(4, np.float32), 1000),
         (BASIC + "transpose", image, image.T.copy(), *image.shape),
     ]
+    # Only where a kernel reads each element once, as these do: g++ may merge two reads, clang not.
+    for name in ("adam_update", "norm_grad_sums", "cross_entropy_grad_target"):
+        launches += [(instance, *of) for instance, of in samples(kernels.kernel_info(name))]
     caches = (compiler.compiler, compiler.version, instrumented._executable)
     results = []
     for command in ("g++", "clang++"):
