@@ -70,8 +70,10 @@ def _version_of(command: Sequence[str]) -> str:
     return "" if answer.returncode else answer.stdout
 
 
-def is_clang() -> bool:
-    return "clang" in version() or "zig" in " ".join(compiler())
+def clang_version() -> int:
+    """15 of clang 15.0.7, or of Apple's; 0 of g++."""
+    found = re.search(r"clang version (\d+)", version())
+    return int(found[1]) if found else 0
 
 
 @lru_cache(maxsize=1)
@@ -87,7 +89,7 @@ def build(suffix: str, text: str, flags: Sequence[str], objects: Sequence[Path] 
     several processes may build the same file at once. CompileError if the compiler refuses.
     """
     command = [*compiler(), *BASE_FLAGS, *flags, "-I", str(SHIM)]
-    if not is_clang():  # on arm64, g++ assumes a guard of 64 KiB
+    if not clang_version():  # on arm64, g++ assumes a guard of 64 KiB
         command.append("--param=stack-clash-protection-guard-size=12")
     parts = [suffix, text, _shim_hash(), version(), *command, *(o.name for o in objects)]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
