@@ -109,6 +109,16 @@ def test_hardswish_leaps_at_its_kinks_and_not_beside_them():
     np.testing.assert_array_equal(outside, [0, 1])
 
 
+@pytest.mark.parametrize("size", [100, 2 * BLOCK])
+def test_hardswish_holds_blas_to_one_thread(size, monkeypatch):
+    """Its check for NaN is a dot product; BLAS's threads, once awake, stay in the way of ours."""
+    seen, dot = set(), np.dot
+    counts = [library.get_num_threads for library in parallel._blas()]
+    monkeypatch.setattr(np, "dot", lambda a, b: seen.update(c() for c in counts) or dot(a, b))
+    F.hardswish(Tensor(np.ones(size, np.float32), requires_grad=True)).sum().backward()
+    assert seen == {1}
+
+
 def test_gelu_is_as_exact_as_it_says():
     x = np.linspace(-12, 12, 100_001).astype(np.float32)
     expected = get_op("gelu").definition(x.astype(np.float64), "none")

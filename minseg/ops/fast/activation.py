@@ -22,7 +22,7 @@ import numpy as np
 
 from minseg.array import Array
 from minseg.ops.fast.exponential import POWER, UNIT
-from minseg.parallel import BLOCK, cut, in_blocks, parallel_for
+from minseg.parallel import BLOCK, blas_on_one_thread, cut, in_blocks, parallel_for
 
 _ZEROS = np.zeros(BLOCK, np.float32)
 _ZEROS.flags.writeable = False
@@ -164,7 +164,9 @@ def hardswish_grad(out: Array, grad: Array, x: Array) -> None:
     out += ends
     out += 0.5
     out *= grad
-    if np.isnan(np.dot(out, out)):  # rare: an infinite gradient times 0, to be 0 on the left
+    with blas_on_one_thread():
+        total = np.dot(out, out)
+    if np.isnan(total):  # rare: an infinite gradient times 0, to be 0 on the left
         np.copyto(out, 0, where=x <= -3)
 
 
