@@ -7,9 +7,21 @@ i + 2 s, ... of the kernel, placed at the inputs a, a - 1, a - 2, ... So
 
     y[o, s a + i - padding] = sum over k and taps t of w[k, o, i + s t] x[k, a - t]
 
-is a small convolution at the input's resolution, which reads the same columns for all phases. All
-phases of a kind are one matrix product, whose rows go to every s-th row and column of y. There is
-one kind where s divides the kernel's size; else, along that axis, two: with T and with T - 1 taps.
+is a small convolution at the input's resolution, which reads the same columns for all phases. Along
+one axis, with stride 2, padding 0 and a kernel of 3, phase 0 has two taps and phase 1 has one:
+
+    x          x0          x1          x2
+    kernels    w0    w1    w2
+                           w0    w1    w2
+                                       w0    w1    w2
+    y          y0    y1    y2    y3    y4    y5    y6
+    phase      0     1     0     1     0     1     0
+
+    y[2a] = w0 x[a] + w2 x[a - 1],      y[2a + 1] = w1 x[a]
+
+All phases of a kind are one matrix product, whose rows go to every s-th row and column of y. There
+is one kind where s divides the kernel's size; else, along that axis, two: with T and with T - 1
+taps.
 
 The gradients gather the phases of y's gradient and multiply them by the same matrix (for x), or by
 the same columns (for w).

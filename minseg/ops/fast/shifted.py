@@ -10,6 +10,16 @@ and row i of the kernel multiplies a range of whole rows of these copies in plac
 
     y[:, rows] = sum over i of w[:, :, i] @ moved[rows + i * dilation - padding]
 
+Of a channel of 3x3 pixels, with a kernel of 3x3 and padding 1:
+
+    x           moved[0]    moved[1]    moved[2]
+    a b c       0 a b       a b c       b c 0
+    d e f       0 d e       d e f       e f 0
+    g h i       0 g h       g h i       h i 0
+
+Row 0 of y takes row 1 of the kernel times the first rows of all copies, and row 2 of the kernel
+times the second rows; row 0 of the kernel would lie above the image.
+
 Rows of padding are not multiplied at all. As the output is as wide as the image, a shift is one
 long copy, after which the ends of the rows are set to 0. The gradient of the weights pairs each
 row i of the kernel with each column j,
