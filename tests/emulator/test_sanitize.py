@@ -191,6 +191,19 @@ __global__ void k(const float* x, const half* h, float* y) {
     }
 
 
+def test_a_misaligned_access_ends_the_launch_as_on_a_gpu(tmp_path):
+    file = tmp_path / "ends.cu"
+    file.write_text("""// launch: grid=(1) block=(1)  in: x  out: y
+__global__ void k(const float* x, float2* y) {
+    y[0] = *reinterpret_cast<const float2*>(x + 1);
+    y[1] = y[0];
+}
+""")
+    (finding,) = sanitize(f"{file}:k", np.ones(4, np.float32), np.empty(2, np.float32))
+    assert (finding.kind, finding.line) == ("memcheck", 3)
+    assert "no multiple of 8 bytes" in finding.message
+
+
 def test_a_misaligned_half2_is_found(tmp_path):
     file = tmp_path / "half2.cu"
     file.write_text("""#include <cuda_fp16.h>
