@@ -23,12 +23,10 @@ from minseg.cuda.source import (
     Parameter,
     Source,
     bind,
-    blank,
     read_source,
     spelling,
-    split_commas,
-    without_directives,
 )
+from minseg.cuda.text import blank, split_commas, without_directives
 from minseg.device import device_of
 from minseg.suggest import suggest
 

@@ -1,7 +1,7 @@
 """Reading a CUDA source file: its kernels, their signatures and launch lines, its constants.
 
-This is no C++ front end. It knows as much of the language as the launch of a kernel needs: where
-comments and strings are, what a parameter list says, how to compute `ceil_div(n, TILE)`.
+This is no C++ front end. It knows as much of the language as the launch of a kernel needs: which
+functions there are, what a parameter list says, what `ceil_div(n, TILE)` is computed of.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from minseg.cuda.expression import evaluate
+from minseg.cuda.text import ELSE, blank, closing, split_commas, without_directives
 
 _SIZES = {
     "bool": 1, "char": 1, "short": 2, "int": 4, "uint": 4, "long long": 8, "size_t": 8, "float": 4,
@@ -21,8 +22,8 @@ _SIZES = {
 }  # fmt: skip
 HOPPER = "sm_90a"  # the target of wgmma: code for it runs on Hopper GPUs only
 ROLES = ("in", "out", "inout")
-OPERATORS = "operator"  # the name of all functions that code uses without naming them
-_ELSE = ("else", "elif")
+# The name of what code uses without naming it: operators, and what stands outside of functions.
+OPERATORS = "operator"
 _ATTRIBUTE = (
     r"\b(?:__launch_bounds__|__align__|alignas|__attribute__)\s*"
     r"\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)"
@@ -140,49 +141,6 @@ def read_source(path: Path) -> Source:
     return source
 
 
-def blank(text: str) -> str:
-    """The text with comments, strings, characters and what `#if 0` leaves out as spaces."""
-    token = re.compile(
-        r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|(?<![\w])\'(?:\\.|[^\'\\\n])*\'', re.DOTALL
-    )
-    lines = token.sub(_spaces, text).split("\n")
-    depth = 0  # of #if, counted from an `#if 0`
-    for i, line in enumerate(lines):
-        directive = re.match(r"\s*#\s*(\w+)\s*(.*)", line) if "#" in line else None
-        word, condition = directive.groups() if directive else ("", "")
-        if depth == 0:
-            depth = int(word == "if" and condition.strip() == "0")
-            continue
-        ends = word == "endif" or (depth == 1 and word in _ELSE)
-        depth += word.startswith("if") - ends
-        if depth:
-            lines[i] = " " * len(line)
-    return "\n".join(lines)
-
-
-def without_directives(code: str) -> str:
-    """The code with lines such as `#define` turned into spaces, same length."""
-    return re.sub(r"^[ \t]*#(?:.*\\\n)*.*$", _spaces, code, flags=re.MULTILINE)
-
-
-def _spaces(match: re.Match[str]) -> str:
-    return "\n".join(" " * len(line) for line in match[0].split("\n"))
-
-
-def closing(code: str, start: int) -> int:
-    """Index of the bracket that closes the one at `start`."""
-    pairs = {"(": ")", "{": "}", "[": "]"}
-    depth = 0
-    for i in range(start, len(code)):
-        if code[i] == code[start]:
-            depth += 1
-        elif code[i] == pairs[code[start]]:
-            depth -= 1
-            if depth == 0:
-                return i
-    raise ValueError(f"a {code[start]} that is never closed")
-
-
 def _closing(source: Source, start: int) -> int:
     """The same, in a file; the error says where."""
     try:
@@ -190,20 +148,6 @@ def _closing(source: Source, start: int) -> int:
     except ValueError as error:
         file, line = place(source, start)
         raise ValueError(f"{file}:{line}: {error}") from None
-
-
-def split_commas(text: str, angles: bool = False) -> list[str]:
-    """Split at the commas that stand outside every bracket; with `angles`, < and > are brackets."""
-    parts, depth, inner, start = [], 0, 0, 0
-    for i, character in enumerate(text):
-        depth += (character in "([{") - (character in ")]}")
-        if angles and depth == 0:  # elsewhere they compare: `tile[N < 32 ? N : 32]`
-            inner += (character == "<") - (character == ">")
-        if character == "," and depth == inner == 0:
-            parts.append(text[start:i].strip())
-            start = i + 1
-    parts.append(text[start:].strip())
-    return [part for part in parts if part]
 
 
 def place(source: Source, position: int) -> tuple[str, int]:
@@ -401,9 +345,9 @@ def _constants(kernel: Kernel, defined: dict[str, str]) -> dict[str, str]:
                 holds = _holds(word, rest, constants)
                 active.append(active[-1] and holds)
                 taken.append(holds)
-            elif word in (*_ELSE, "endif") and len(active) == 1:
+            elif word in (*ELSE, "endif") and len(active) == 1:
                 raise ValueError("there is no #if that it belongs to")
-            elif word in _ELSE:
+            elif word in ELSE:
                 holds = not taken[-1] and (word == "else" or _holds("if", rest, constants))
                 active[-1] = active[-2] and holds
                 taken[-1] = taken[-1] or holds

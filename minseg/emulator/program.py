@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 
-from minseg.cuda.source import HOPPER, Source, place, split_commas
+from minseg.cuda.source import HOPPER, Source, place
+from minseg.cuda.text import split_commas
 
 _ALIGN = r"\b(?:__align__|alignas)\s*\((?:[^()]|\([^()]*\))*\)"
 _SHARED = re.compile(

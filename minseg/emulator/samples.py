@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from minseg.cuda.expression import evaluate
-from minseg.cuda.source import Kernel, Parameter, split_commas
+from minseg.cuda.source import Kernel, Parameter
+from minseg.cuda.text import split_commas
 from minseg.kernels import DTYPES, VECTORS
 
 _ITEM = re.compile(r"(\w+)=(\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)(?:%\S+)?|\S+)")
